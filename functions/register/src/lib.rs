@@ -1,0 +1,27 @@
+//! `POST /api/v1/auth/register`: a new user, signed in.
+
+use std::sync::Arc;
+
+use freshkey::http::{self, Answer, Dialect};
+use freshkey::user::Profile;
+use freshkey::{App, Error};
+use lambda_http::Request;
+use lambda_http::http::{Method, StatusCode};
+
+/// Answers a request to register.
+///
+/// # Errors
+///
+/// Rendered by the function: see the contract.
+pub async fn handle(app: Arc<App>, request: Request) -> Answer {
+    let (method, path) = http::route(&request);
+    if (method, path.as_slice()) != (Method::POST, &["api", "v1", "auth", "register"]) {
+        return Err(Error::NotFound);
+    }
+    const EXPECTED: &str = "Send email and password, as strings.";
+    let body = http::members(&request)?;
+    let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
+    let profile = Profile::build(|field| Ok::<_, Error>(body.optional(field)?.map(str::to_owned)))?;
+    let signed_in = app.register(email, password, profile, http::client(&request)).await?;
+    Ok(Dialect::V1.signed_in(StatusCode::CREATED, &signed_in))
+}

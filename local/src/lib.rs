@@ -1,0 +1,19 @@
+//! The whole system on one machine: the functions, the table and the API of
+//! `template.yaml`, with nothing to install.
+//!
+//! - [`template`]: what `template.yaml` says
+//! - [`gateway`]: requests into events and answers into responses
+//! - [`engine`]: a DynamoDB, and the table in it
+//! - [`secret`]: the key that signs the tokens
+//! - [`system`]: all of it together
+
+pub mod engine;
+pub mod gateway;
+pub mod secret;
+pub mod system;
+pub mod template;
+
+pub use system::{Error, Options, System};
+
+/// The template of this project.
+pub const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");

@@ -1,0 +1,129 @@
+//! `make dev`: the whole system on this machine.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use freshkey::SystemClock;
+use local::{Options, System, TEMPLATE};
+use tokio::net::TcpListener;
+use tokio::signal::ctrl_c;
+
+/// Freshkey on this machine: the functions, the table and the API of
+/// template.yaml.
+#[derive(Parser)]
+struct Arguments {
+    /// The port on 127.0.0.1.
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+    /// Keep the table in FILE, and the secret in FILE.secret. Without it, both
+    /// are gone at the end.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Use the DynamoDB at URL, such as DynamoDB Local. The table is made there
+    /// if it is missing.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    table_endpoint: Option<String>,
+    /// Let the browser app at URL call, as AllowedOrigins does when deployed.
+    /// Can be given several times.
+    #[arg(long, value_name = "URL")]
+    allow_origin: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            #[expect(clippy::print_stderr, reason = "the user is at the terminal")]
+            {
+                eprintln!("{problem}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let listener = listen(arguments.port).await?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    let url = format!("http://127.0.0.1:{port}");
+
+    let mut allow_origins = vec![url.clone(), format!("http://localhost:{port}")];
+    allow_origins.extend(arguments.allow_origin);
+    let options = Options {
+        template: TEMPLATE.into(),
+        data: arguments.data,
+        table_endpoint: arguments.table_endpoint,
+        allow_origins,
+        variables: variables()?,
+        clock: Arc::new(SystemClock),
+        http_client: None,
+    };
+    let stop = stop_signal().map_err(|error| error.to_string())?;
+    let system = Arc::new(System::start(options).await.map_err(|error| error.to_string())?);
+    freshkey::telemetry::init(system.log_level());
+
+    #[expect(clippy::print_stdout, reason = "the user is at the terminal")]
+    {
+        println!(
+            r#"Freshkey listens on {url}. Stop it with Ctrl-C. Begin with:
+
+  curl {url}/api/v1/auth/register -H 'content-type: application/json' -d '{{"email":"ada@example.com","password":"correct horse battery"}}'
+"#
+        );
+    }
+    let served = Arc::clone(&system).serve(listener, stop).await;
+    system.stop().await;
+    served.map_err(|error| error.to_string())
+}
+
+async fn listen(port: u16) -> Result<TcpListener, String> {
+    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => format!("port {port} is taken; choose another with --port"),
+        _ => format!("port {port}: {error}"),
+    })
+}
+
+/// The process environment, before the file `.env` here or further up.
+fn variables() -> Result<BTreeMap<String, String>, String> {
+    let mut variables = BTreeMap::new();
+    match dotenvy::dotenv_iter() {
+        Ok(file) => {
+            for variable in file {
+                let (name, value) = variable.map_err(|error| format!(".env: {error}"))?;
+                variables.insert(name, value);
+            }
+        }
+        Err(error) if error.not_found() => {}
+        Err(error) => return Err(format!(".env: {error}")),
+    }
+    let process = std::env::vars_os();
+    let process = process.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
+    variables.extend(process.filter(|(_, value)| !value.is_empty()));
+    Ok(variables)
+}
+
+/// Ends when the user or the system asks for the end.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        tokio::select! {
+            _ = ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Ends when the user asks for the end.
+#[cfg(not(unix))]
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    Ok(async { drop(ctrl_c().await) })
+}

@@ -1,0 +1,88 @@
+//! What each operation costs in DynamoDB, counted below the SDK.
+
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::world::{EMAIL, PASSWORD, World, signed_up, signed_up_with, world};
+
+/// The calls since the last look, and in how many sequential round trips.
+fn cost(world: &World) -> (Vec<String>, usize) {
+    let log = world.wire.take();
+    (log.operations().into_iter().map(str::to_owned).collect(), log.round_trips)
+}
+
+fn calls(names: &[&str], round_trips: usize) -> (Vec<String>, usize) {
+    (names.iter().map(ToString::to_string).collect(), round_trips)
+}
+
+#[tokio::test]
+async fn register_costs_one_transaction() {
+    let world = world().await;
+    world.register(EMAIL).await;
+    assert_eq!(cost(&world), calls(&["TransactWriteItems"], 1));
+}
+
+#[tokio::test]
+async fn login_costs_three_round_trips() {
+    let (world, _) = signed_up().await;
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["GetItem", "PutItem", "Query"], 3));
+}
+
+#[tokio::test]
+async fn rf16_login_at_the_cap_of_sessions_costs_no_more_round_trips() {
+    let (world, _) = signed_up_with(&[("MAX_SESSIONS", "1")]).await;
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["GetItem", "Query", "TransactWriteItems"], 3));
+}
+
+#[tokio::test]
+async fn refresh_costs_one_write_and_one_read_in_one_round_trip() {
+    let (world, alice) = signed_up().await;
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["GetItem", "UpdateItem"], 1));
+}
+
+#[tokio::test]
+async fn users_me_costs_one_read_and_logout_one_write() {
+    let (world, alice) = signed_up().await;
+    world.get("/api/v1/users/me").bearer(&alice.access_token).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["GetItem"], 1));
+    let body = json!({ "refresh_token": alice.refresh_token });
+    world.post("/api/v1/auth/logout", body).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(cost(&world), calls(&["DeleteItem"], 1));
+}
+
+#[tokio::test]
+async fn rf11_a_token_that_is_not_to_be_accepted_costs_nothing() {
+    let (world, alice) = signed_up().await;
+    let mut forged = alice.refresh_token.clone().into_bytes();
+    let last = forged.len() - 3;
+    forged[last] = if forged[last] == b'A' { b'B' } else { b'A' };
+    let forged = String::from_utf8(forged).unwrap();
+    for token in [forged.as_str(), alice.access_token.as_str(), "x", "a.b.c"] {
+        world.refresh(token).await.expect(StatusCode::UNAUTHORIZED);
+        world.post("/api/v1/auth/logout", json!({ "refresh_token": token })).await.expect(StatusCode::NO_CONTENT);
+        let me = world.request(Method::GET, "/api/v1/users/me").bearer(&alice.refresh_token).await;
+        me.expect(StatusCode::UNAUTHORIZED);
+    }
+    world.pass(31 * 86_400);
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(cost(&world), calls(&[], 0));
+}
+
+#[tokio::test]
+async fn a_spent_rotation_budget_costs_nothing() {
+    let (world, alice) = signed_up_with(&[("REFRESH_BURST", "2"), ("REFRESH_PER_LIFETIME", "1")]).await;
+    let mut token = alice.refresh_token;
+    for _ in 0..2 {
+        token = world.refresh(&token).await.expect(StatusCode::OK).text("refresh_token");
+    }
+    world.wire.take();
+    let reply = world.refresh(&token).await.expect(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(reply.error(), "rate_limited");
+    assert_eq!(reply.headers["retry-after"], "3600");
+    assert_eq!(cost(&world), calls(&[], 0));
+    world.pass(3600);
+    assert!(world.is_alive(&token).await);
+}

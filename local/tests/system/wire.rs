@@ -1,0 +1,173 @@
+//! The wire between the functions and DynamoDB, where a test counts calls and
+//! gets in their way: below the SDK, with its retries above.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use aws_smithy_http_client::Builder;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+/// One call to DynamoDB, as it leaves the SDK.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// `GetItem`, `UpdateItem`, …
+    pub operation: String,
+    /// What is asked.
+    pub body: Value,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Debug)]
+pub enum Fate {
+    /// It is carried out and answered.
+    Pass,
+    /// It never arrives.
+    Lost,
+    /// It is carried out, and the answer never arrives.
+    AnswerLost,
+    /// DynamoDB answers with this error, and does nothing.
+    Refused(u16, &'static str),
+}
+
+type Hook = Arc<dyn Fn(Call) -> BoxFuture<'static, Fate> + Send + Sync>;
+
+/// The wire. It passes everything on until it is told otherwise.
+#[derive(Clone)]
+pub struct Wire(Arc<Inner>);
+
+struct Inner {
+    plain: SharedHttpClient,
+    hook: Mutex<Hook>,
+    log: Mutex<Log>,
+}
+
+/// What went over the wire.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// Every call, in order.
+    pub calls: Vec<Call>,
+    /// How often the wire went from idle to busy: the round trips in sequence.
+    pub round_trips: usize,
+    in_flight: usize,
+}
+
+impl Log {
+    /// The names of the calls, sorted.
+    pub fn operations(&self) -> Vec<&str> {
+        let mut operations: Vec<_> = self.calls.iter().map(|call| call.operation.as_str()).collect();
+        operations.sort_unstable();
+        operations
+    }
+}
+
+impl Wire {
+    pub fn new() -> Self {
+        let pass: Hook = Arc::new(|_| Box::pin(async { Fate::Pass }));
+        Self(Arc::new(Inner { plain: Builder::new().build_http(), hook: Mutex::new(pass), log: Mutex::default() }))
+    }
+
+    /// What the SDK is given.
+    pub fn client(&self) -> SharedHttpClient {
+        SharedHttpClient::new(self.clone())
+    }
+
+    /// Asks `hook` about every call from now on.
+    pub fn on_call<F>(&self, hook: impl Fn(Call) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Fate> + Send + 'static,
+    {
+        *self.0.hook.lock().unwrap() = Arc::new(move |call| Box::pin(hook(call)));
+    }
+
+    /// `fate` for the next `times` calls of `operation`, and no others.
+    pub fn fault(&self, operation: &'static str, times: usize, fate: Fate) {
+        let left = Mutex::new(times);
+        self.on_call(move |call| {
+            let mut left = left.lock().unwrap();
+            let is_hit = call.operation == operation && *left > 0;
+            *left -= usize::from(is_hit);
+            let fate = if is_hit { fate.clone() } else { Fate::Pass };
+            async move { fate }
+        });
+    }
+
+    /// What went over the wire since the last time this was asked.
+    pub fn take(&self) -> Log {
+        std::mem::take(&mut *self.0.log.lock().unwrap())
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wire")
+    }
+}
+
+impl HttpClient for Wire {
+    fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
+        let inner = self.0.plain.http_connector(settings, components);
+        SharedHttpConnector::new(Tap { wire: self.clone(), inner })
+    }
+}
+
+#[derive(Debug)]
+struct Tap {
+    wire: Wire,
+    inner: SharedHttpConnector,
+}
+
+/// Counts a call as in flight for as long as it lives.
+struct InFlight(Wire);
+
+impl InFlight {
+    fn begin(wire: &Wire, call: &Call) -> Self {
+        let mut log = wire.0.log.lock().unwrap();
+        log.round_trips += usize::from(log.in_flight == 0);
+        log.in_flight += 1;
+        log.calls.push(call.clone());
+        Self(wire.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut log = self.0.0.log.lock().unwrap();
+        log.in_flight = log.in_flight.saturating_sub(1);
+    }
+}
+
+impl HttpConnector for Tap {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let call = Call {
+            operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
+            body: serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default(),
+        };
+        let (wire, inner) = (self.wire.clone(), self.inner.clone());
+        let hook = Arc::clone(&wire.0.hook.lock().unwrap());
+        HttpConnectorFuture::new(async move {
+            let _in_flight = InFlight::begin(&wire, &call);
+            let broken = || ConnectorError::io("the wire was cut".into());
+            match hook(call).await {
+                Fate::Pass => inner.call(request).await,
+                Fate::Lost => Err(broken()),
+                Fate::AnswerLost => inner.call(request).await.and(Err(broken())),
+                Fate::Refused(status, code) => Ok(refusal(status, code)),
+            }
+        })
+    }
+}
+
+fn refusal(status: u16, code: &str) -> HttpResponse {
+    let body = json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "injected" });
+    HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()))
+}

@@ -1,0 +1,219 @@
+//! What the tests' stories are told with.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use freshkey::{App, ManualClock, Timestamp};
+use http::{HeaderMap, Method, Request, StatusCode};
+use local::{Options, System, TEMPLATE};
+use serde_json::{Value, json};
+
+use crate::wire::Wire;
+
+/// A password that the rules accept.
+pub const PASSWORD: &str = "a quiet river under seven bridges";
+/// The address that nobody else has.
+pub const EMAIL: &str = "alice@example.com";
+
+/// A running system, its clock and its wire to DynamoDB.
+#[derive(Clone)]
+pub struct World {
+    pub system: Arc<System>,
+    pub clock: Arc<ManualClock>,
+    pub wire: Wire,
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+/// A user with a session, as a client holds them.
+#[derive(Clone, Debug)]
+pub struct User {
+    pub id: String,
+    pub access_token: String,
+    pub refresh_token: String,
+}
+
+/// A system with the template's settings.
+pub async fn world() -> World {
+    world_with(&[]).await
+}
+
+/// A system with these variables over the template's.
+pub async fn world_with(variables: &[(&str, &str)]) -> World {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000)));
+    let wire = Wire::new();
+    let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let options = Options {
+        template: TEMPLATE.into(),
+        data: None,
+        table_endpoint: std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok(),
+        allow_origins: vec!["https://app.example.com".into()],
+        variables: variables.collect::<BTreeMap<_, _>>(),
+        clock: clock.clone(),
+        http_client: Some(wire.client()),
+    };
+    let system = Arc::new(System::start(options).await.expect("the system starts"));
+    World { system, clock, wire }
+}
+
+/// A system with the template's settings, and a user who has just registered.
+pub async fn signed_up() -> (World, User) {
+    signed_up_with(&[]).await
+}
+
+/// The same with these variables over the template's.
+pub async fn signed_up_with(variables: &[(&str, &str)]) -> (World, User) {
+    let world = world_with(variables).await;
+    let alice = world.register(EMAIL).await;
+    world.wire.take();
+    (world, alice)
+}
+
+impl World {
+    /// Moves the clock ahead.
+    pub fn pass(&self, seconds: u64) {
+        self.clock.advance(Duration::from_secs(seconds));
+    }
+
+    /// The app of one function.
+    pub fn app(&self, function: &str) -> &Arc<App> {
+        self.system.function(function).expect("the function exists").app()
+    }
+
+    /// A request, to be completed and sent.
+    pub fn request(&self, method: Method, path: &str) -> Sending<'_> {
+        let mut request = Request::new(Bytes::new());
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().unwrap();
+        Sending { world: self, request }
+    }
+
+    pub fn get(&self, path: &str) -> Sending<'_> {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Sending<'_> {
+        self.request(Method::POST, path).json(body)
+    }
+
+    /// Registers a user with [`PASSWORD`].
+    pub async fn register(&self, email: &str) -> User {
+        let reply = self.post("/api/v1/auth/register", json!({ "email": email, "password": PASSWORD })).await;
+        reply.expect(StatusCode::CREATED).user()
+    }
+
+    /// Logs in with [`EMAIL`] and `password`.
+    pub async fn login(&self, password: &str) -> Reply {
+        self.post("/api/v1/auth/login", json!({ "email": EMAIL, "password": password })).await
+    }
+
+    /// Refreshes.
+    pub async fn refresh(&self, refresh_token: &str) -> Reply {
+        self.post("/api/v1/auth/refresh", json!({ "refresh_token": refresh_token })).await
+    }
+
+    /// Refreshes, as a client that knows the rules.
+    pub async fn refresh_with_key(&self, refresh_token: &str, key: &str) -> Reply {
+        let request = self.post("/api/v1/auth/refresh", json!({ "refresh_token": refresh_token }));
+        request.header("idempotency-key", key).await
+    }
+
+    /// Whether the session still answers a refresh.
+    pub async fn is_alive(&self, refresh_token: &str) -> bool {
+        match self.refresh(refresh_token).await.status {
+            StatusCode::OK => true,
+            StatusCode::UNAUTHORIZED => false,
+            other => panic!("neither alive nor dead: {other}"),
+        }
+    }
+}
+
+/// A request under way. Await it for the [`Reply`].
+pub struct Sending<'a> {
+    world: &'a World,
+    request: Request<Bytes>,
+}
+
+impl Sending<'_> {
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.request.headers_mut().append(name, value.parse().unwrap());
+        self
+    }
+
+    pub fn bearer(self, access_token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {access_token}"))
+    }
+
+    pub fn body(mut self, content_type: &str, body: impl Into<Bytes>) -> Self {
+        *self.request.body_mut() = body.into();
+        self.header("content-type", content_type)
+    }
+
+    pub fn json(self, body: Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+}
+
+impl<'a> IntoFuture for Sending<'a> {
+    type Output = Reply;
+    type IntoFuture = futures_util::future::BoxFuture<'a, Reply>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let response = self.world.system.call(IpAddr::V4(Ipv4Addr::LOCALHOST), self.request).await;
+            let (head, body) = response.into_parts();
+            Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+        })
+    }
+}
+
+impl Reply {
+    /// This reply, if it has the status.
+    #[track_caller]
+    pub fn expect(self, status: StatusCode) -> Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    /// A member of the body that is a string.
+    #[track_caller]
+    pub fn text(&self, name: &str) -> String {
+        self.json()[name].as_str().unwrap_or_else(|| panic!("no {name} in {}", self.text)).to_owned()
+    }
+
+    /// The `error` of a problem document.
+    #[track_caller]
+    pub fn error(&self) -> String {
+        self.text("error")
+    }
+
+    /// The user and the tokens of a register or a login.
+    pub fn user(&self) -> User {
+        User {
+            id: self.text("user_id"),
+            access_token: self.text("access_token"),
+            refresh_token: self.text("refresh_token"),
+        }
+    }
+}
+
+/// What a token says, unverified.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("a JWT has three parts");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}

@@ -1,0 +1,191 @@
+//! What a signed-in user does with the account.
+
+use futures_util::future::join_all;
+
+use super::register::profile_faults;
+use super::{App, Error, FieldError, Identity};
+use crate::id::{SessionId, UserId};
+use crate::password::Password;
+use crate::session::Session;
+use crate::store::{Ended, Ending, Outcome};
+use crate::user::{Credential, User};
+
+/// How often a change is tried when another one came between reading and writing.
+const TRIES: usize = 2;
+/// What the caller gets when the user behind an access token is gone or disabled.
+const GONE: Error = Error::InvalidToken { was_sent: true };
+
+impl App {
+    /// The caller's own record.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidToken`] when the user is gone or disabled; as for every flow below.
+    pub async fn user(&self, caller: &Identity) -> Result<User, Error> {
+        self.store.user(caller.user_id).await?.filter(|user| user.is_active).ok_or(GONE)
+    }
+
+    /// Changes profile fields; `None` takes one away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Validation`] naming every field that is too long.
+    pub async fn update_profile(
+        &self,
+        caller: &Identity,
+        changes: &[(&'static str, Option<String>)],
+    ) -> Result<User, Error> {
+        let faults = profile_faults(changes);
+        if !faults.is_empty() {
+            return Err(Error::Validation(faults));
+        }
+        if changes.is_empty() {
+            return self.user(caller).await;
+        }
+        self.store.update_profile(caller.user_id, changes).await?.ok_or(GONE)
+    }
+
+    /// The caller's live sessions, the latest login first.
+    pub async fn sessions(&self, caller: &Identity) -> Result<Vec<Session>, Error> {
+        let (user, mut sessions) = self.store.user_and_sessions(caller.user_id).await?;
+        let user = user.filter(|user| user.is_active).ok_or(GONE)?;
+        let now = self.now();
+        sessions.retain(|session| session.is_live(now) && session.epoch >= user.epoch);
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+        Ok(sessions)
+    }
+
+    /// Ends one of the caller's own sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for one that is not alive, or another user's.
+    pub async fn end_session(&self, caller: &Identity, session: SessionId) -> Result<(), Error> {
+        if !self.sessions(caller).await?.iter().any(|live| live.id == session) {
+            return Err(Error::NotFound);
+        }
+        self.store.delete_session(caller.user_id, session).await?;
+        tracing::info!(user.id = %caller.user_id, session.id = %session, "session ended");
+        Ok(())
+    }
+
+    /// Ends every session of the caller; with `keep_current`, all but the calling one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidToken`] when the session to be kept is not alive.
+    pub async fn end_sessions(&self, caller: &Identity, keep_current: bool) -> Result<(), Error> {
+        let kept = keep_current.then_some(caller.session_id);
+        for _ in 0..TRIES {
+            let user = self.user(caller).await?;
+            if self.end(&user, Ending::Sessions, kept).await? == Ended::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable())
+    }
+
+    /// Changes the password and ends every session but the calling one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Validation`] naming `current_password` when it is wrong, or
+    /// `new_password` when it is weak.
+    pub async fn change_password(&self, caller: &Identity, current: &str, new: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let user = self.user(caller).await?;
+            let new = self.new_password(new, Some(&user.email));
+            let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
+            let credential = self.check_password(&user, "current_password", current).await?;
+            let ending = Ending::Password { old: &credential.password_hash, new: &self.hasher.hash(&new).await? };
+            if self.end(&user, ending, Some(caller.session_id)).await? == Ended::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable())
+    }
+
+    /// Deletes the caller's user, credential and sessions.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Validation`] naming `password` when it is wrong.
+    pub async fn delete_user(&self, caller: &Identity, password: &str) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let user = self.user(caller).await?;
+            let credential = self.check_password(&user, "password", password).await?;
+            if self.store.delete_user(&user, &credential.password_hash).await? == Outcome::Done {
+                tracing::info!(user.id = %user.id, "user deleted");
+                self.sweep(user.id).await;
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable())
+    }
+
+    /// Disables a user: no login, no refresh, and every session ended, also
+    /// for the day when the user is enabled again. For operators.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such user.
+    pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
+            if self.end(&user, Ending::Disable, None).await? == Ended::Done {
+                return Ok(());
+            }
+        }
+        Err(Error::unavailable())
+    }
+
+    /// Enables a user who was disabled. For operators.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] when there is no such user.
+    pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
+        match self.store.enable_user(id).await? {
+            Outcome::Done => Ok(()),
+            Outcome::Refused => Err(Error::NotFound),
+        }
+    }
+
+    async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Ended, Error> {
+        let ended = self.store.end_sessions(user, ending, kept, self.now()).await?;
+        match ended {
+            Ended::Done => {
+                tracing::info!(user.id = %user.id, user.epoch = user.epoch + 1, "sessions ended");
+                self.sweep(user.id).await;
+                Ok(ended)
+            }
+            Ended::Raced => Ok(ended),
+            Ended::KeptSessionDead => Err(GONE),
+        }
+    }
+
+    async fn check_password(&self, user: &User, field: &'static str, password: &str) -> Result<Credential, Error> {
+        let wrong = || Error::field(field, "password_wrong", "This is not the current password.");
+        let password = Password::presented(password).ok_or_else(wrong)?;
+        let credential = self.store.credential(&user.email).await?;
+        let credential = credential.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
+        let is_right = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
+        is_right.then_some(credential).ok_or_else(wrong)
+    }
+
+    /// Deletes the rows of a user's dead sessions. They are dead already: a
+    /// failure is logged and no more, and the TTL takes what is left.
+    async fn sweep(&self, id: UserId) {
+        let swept = async {
+            let (user, sessions) = self.store.user_and_sessions(id).await?;
+            let user = user.as_ref().map(User::standing);
+            let is_dead = |session: &&Session| user.is_none_or(|user| session.epoch < user.epoch);
+            let dead = sessions.iter().filter(is_dead).filter(|session| session.revoked_at.is_none());
+            let deletions = dead.map(|session| self.store.discard_session(session, user));
+            join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))
+        };
+        if let Err(error) = swept.await {
+            tracing::warn!(user.id = %id, %error, "dead sessions were not deleted");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a user can do: the flows, from parsed input to typed outcome.
+
+mod account;
+mod error;
+mod login;
+mod logout;
+mod refresh;
+mod register;
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_config::SdkConfig;
+use aws_sdk_dynamodb::config::SharedHttpClient;
+use secrecy::SecretString;
+use tokio::sync::OnceCell;
+
+use crate::aws;
+use crate::clock::{Clock, SystemClock, Timestamp};
+use crate::config::{Config, ConfigError, KeySource};
+use crate::id::{SessionId, UserId};
+use crate::password::Hasher;
+use crate::session::{Secret, Session};
+use crate::store::Store;
+use crate::token::access::Issued;
+use crate::token::{Keys, RefreshToken};
+use crate::user::User;
+
+pub use error::{Error, FieldError};
+
+/// What every handler is given: settings, clock, table, keys.
+pub struct App {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    hasher: Hasher,
+    sdk: SdkConfig,
+    keys: OnceCell<Keys>,
+}
+
+/// The caller of a function, by an access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it is.
+    pub user_id: UserId,
+    /// By which session.
+    pub session_id: SessionId,
+    /// What the user could do when the token was issued.
+    pub roles: Vec<String>,
+}
+
+/// An access token and a refresh token, just issued.
+#[derive(Debug)]
+pub struct Tokens {
+    /// The access token.
+    pub access: Issued,
+    /// The refresh token.
+    pub refresh_token: SecretString,
+    /// The whole seconds until the refresh token expires.
+    pub refresh_expires_in: i64,
+}
+
+/// A user with a new session.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// Who signed in.
+    pub user: User,
+    /// The session's first tokens.
+    pub tokens: Tokens,
+}
+
+/// The function cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The environment is not as it must be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl App {
+    /// The app of this process's environment.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the configuration.
+    pub async fn from_env() -> Result<Arc<Self>, StartError> {
+        let config = Config::parse(|name| std::env::var(name).ok())?;
+        crate::telemetry::init(config.log_level);
+        Ok(Self::connect(config, Arc::new(SystemClock), None).await)
+    }
+
+    /// An app with these settings. `http_client` takes the place of the SDK's,
+    /// for tests. Keys that are in Secrets Manager are read now; where that
+    /// fails, requests are answered with 503 until it succeeds.
+    pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
+        let endpoint = config.table_endpoint.as_deref();
+        let sdk = aws::load(endpoint, http_client).await;
+        let parallel = std::thread::available_parallelism().map_or(1, usize::from);
+        let app = Self {
+            store: Store::with_sdk(&sdk, &config.table_name, endpoint),
+            hasher: Hasher::new(config.password_work, parallel),
+            keys: OnceCell::new(),
+            sdk,
+            clock,
+            config,
+        };
+        // A failure is logged; the first request tries again.
+        let _ = app.keys().await;
+        Arc::new(app)
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The table.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Whatever hashes passwords.
+    pub fn hasher(&self) -> &Hasher {
+        &self.hasher
+    }
+
+    /// Who calls, by the access token of the request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidToken`] when there is none, or it is not to be accepted.
+    pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, Error> {
+        let token = token.ok_or(Error::InvalidToken { was_sent: false })?;
+        let verified = self.config.access_tokens.verify(self.keys().await?, token, self.now());
+        let token = verified.map_err(|rejection| {
+            tracing::debug!(%rejection, "access token refused");
+            Error::InvalidToken { was_sent: true }
+        })?;
+        Ok(Identity { user_id: token.user_id, session_id: token.session_id, roles: token.roles })
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn keys(&self) -> Result<&Keys, Error> {
+        match &self.config.keys {
+            KeySource::Given(keys) => Ok(keys),
+            KeySource::Secret(arn) => self.keys.get_or_try_init(|| self.read_keys(arn)).await,
+        }
+    }
+
+    async fn read_keys(&self, arn: &str) -> Result<Keys, Error> {
+        let fault = match aws::secret(&self.sdk, arn).await {
+            Ok(secret) => match Keys::parse(&secret) {
+                Ok(keys) => return Ok(keys),
+                Err(fault) => fault.to_string(),
+            },
+            Err(fault) => fault,
+        };
+        tracing::error!(secret.arn = arn, fault, "the keys cannot be read");
+        Err(Error::unavailable())
+    }
+
+    /// Makes a session for `user` and its first tokens; nothing is written yet.
+    fn tokens(
+        &self,
+        keys: &Keys,
+        user: &User,
+        session: &Session,
+        refresh: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<Tokens, Error> {
+        Ok(Tokens {
+            access: self.config.access_tokens.issue(keys, user.id, session.id, &user.roles, now)?,
+            refresh_token: self.config.refresh_tokens.sign(keys, refresh)?,
+            refresh_expires_in: refresh.expires_at.seconds() - now.seconds(),
+        })
+    }
+
+    /// The first refresh token of a session that was just opened.
+    fn first_token(&self, session: &Session, secret: Secret) -> RefreshToken {
+        let absolute_end = self.config.session_lifetime.absolute_end(session.created_at);
+        RefreshToken::first(session, secret, absolute_end)
+    }
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").field("config", &self.config).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! One refresh: see `docs/rotation.md` for the protocol.
+
+use super::{App, Error, Tokens};
+use crate::clock::Timestamp;
+use crate::session::{Attempt, Client, Decision, Hash, Issue, Refusal, Session, decide};
+use crate::store::{Discarded, Outcome};
+use crate::token::RefreshToken;
+use crate::user::User;
+
+impl App {
+    /// Rotates a refresh token, in one write and one parallel read. `key`
+    /// identifies the attempt: the same token with the same key is answered
+    /// with the same successor, until the next rotation.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`] for a token that is forged, expired,
+    /// spent, or of a session that has ended; a forged or expired one costs no
+    /// call to the database. [`Error::RateLimited`] for a session that has
+    /// rotated more often than a client that follows the rules can.
+    pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
+        let keys = self.keys().await?;
+        let now = self.now();
+        let presented = self.config.refresh_tokens.verify(keys, token, now).map_err(|rejection| {
+            tracing::debug!(%rejection, "refresh token refused");
+            Error::InvalidRefreshToken { was_sent: true }
+        })?;
+        self.check_rotation_budget(&presented, now)?;
+        let attempt = Attempt {
+            generation: presented.generation,
+            secret_hash: presented.secret.hash(),
+            key,
+            now,
+            reuse_interval: self.config.reuse_interval,
+        };
+        let expires_at = self.config.session_lifetime.end(now, presented.absolute_end);
+        let (write, user) = tokio::join!(
+            self.store.rotate(presented.user_id, presented.session_id, &attempt, expires_at, &client),
+            self.store.user(presented.user_id),
+        );
+        let (write, user) = (write?, user?);
+        let session = match decide(&attempt, write, user.as_ref().map(User::standing)) {
+            Decision::Issue { session, how } => {
+                log(&presented, how);
+                session
+            }
+            Decision::Refuse(refusal) => return Err(refused(&presented, refusal)),
+            Decision::Revoke(session) => return Err(self.revoke(&presented, &session, now).await?),
+            Decision::Discard { session, user } => match self.store.discard_session(&session, user).await? {
+                Discarded::Lifted => session,
+                Discarded::Gone => return Err(refused(&presented, Refusal::UserLocked)),
+            },
+            Decision::Impossible => {
+                let RefreshToken { session_id, generation, .. } = presented;
+                tracing::error!(session.id = %session_id, session.generation = generation, "impossible session");
+                return Err(Error::unavailable());
+            }
+        };
+        let user = user.ok_or_else(Error::unavailable)?;
+        self.tokens(keys, &user, &session, &presented.successor(&session), now)
+    }
+
+    /// A session may rotate `burst` times, and `per_lifetime` times more for
+    /// each access-token lifetime since the login: the token alone tells.
+    fn check_rotation_budget(&self, presented: &RefreshToken, now: Timestamp) -> Result<(), Error> {
+        let budget = self.config.rotation_budget;
+        let lifetime = self.config.access_tokens.lifetime.as_millis().max(1) as i64;
+        let age = now.millis() - presented.login.millis();
+        let allowance = (age.max(0) / lifetime) as u64 * budget.per_lifetime + budget.burst;
+        if presented.generation <= allowance {
+            return Ok(());
+        }
+        tracing::warn!(session.id = %presented.session_id, session.generation = presented.generation, "rotation budget spent");
+        let lifetimes = (presented.generation - budget.burst).div_ceil(budget.per_lifetime) as i64;
+        let wait = lifetimes.saturating_mul(lifetime) - age;
+        Err(Error::RateLimited(std::time::Duration::from_millis(wait.max(0) as u64)))
+    }
+
+    /// Ends a session whose spent token came again. Both the thief and the
+    /// client must log in again, and only one of them can.
+    async fn revoke(&self, presented: &RefreshToken, session: &Session, now: Timestamp) -> Result<Error, Error> {
+        if self.store.revoke_session(session, now).await? == Outcome::Done {
+            tracing::warn!(
+                user.id = %presented.user_id,
+                session.id = %presented.session_id,
+                session.generation = session.generation,
+                token.generation = presented.generation,
+                "refresh token reuse: session revoked"
+            );
+        }
+        Ok(refused(presented, Refusal::Reused))
+    }
+}
+
+fn refused(presented: &RefreshToken, refusal: Refusal) -> Error {
+    tracing::info!(
+        user.id = %presented.user_id,
+        session.id = %presented.session_id,
+        token.generation = presented.generation,
+        ?refusal,
+        "refresh refused"
+    );
+    Error::InvalidRefreshToken { was_sent: true }
+}
+
+fn log(presented: &RefreshToken, how: Issue) {
+    tracing::debug!(
+        user.id = %presented.user_id,
+        session.id = %presented.session_id,
+        token.generation = presented.generation,
+        ?how,
+        "refreshed"
+    );
+}

@@ -1,0 +1,94 @@
+//! A new user.
+
+use super::{App, Error, FieldError, SignedIn};
+use crate::email::Email;
+use crate::id::UserId;
+use crate::password::Password;
+use crate::session::{Client, Session};
+use crate::store::Outcome;
+use crate::user::{Credential, MAX_FIELD_CHARS, Profile, User};
+
+/// The name of this service, which is nobody's password.
+const SERVICE: &str = "freshkey";
+
+impl App {
+    /// Creates a user and opens a session, in one transaction. Neither roles
+    /// nor anything else that grants a right is taken from the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Validation`] with every field that is not accepted;
+    /// [`Error::EmailTaken`], after the same work as for a free address.
+    pub async fn register(
+        &self,
+        email: &str,
+        password: &str,
+        profile: Profile,
+        client: Client,
+    ) -> Result<SignedIn, Error> {
+        let keys = self.keys().await?;
+        let mut faults = profile_faults(&profile.fields().map(|(name, value)| (name, value.clone())));
+        let email = Email::parse(email).map_err(|_| {
+            faults.push(FieldError {
+                field: "email",
+                code: "email_invalid",
+                message: "Enter an e-mail address, such as name@example.com.".into(),
+            });
+        });
+        let address = email.as_ref().ok();
+        let password =
+            self.new_password(password, address).map_err(|weak| faults.push(FieldError::password("password", weak)));
+        let (Ok(email), Ok(password), []) = (email, password, faults.as_slice()) else {
+            return Err(Error::Validation(faults));
+        };
+        let password_hash = self.hasher.hash(&password).await?;
+        let now = self.now();
+        let user = User {
+            id: UserId::random(),
+            email,
+            roles: self.config.default_roles.clone(),
+            is_active: true,
+            epoch: 0,
+            profile,
+            created_at: now.truncated(),
+        };
+        let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
+        let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
+        let tokens = self.tokens(keys, &user, &session, &self.first_token(&session, secret), now)?;
+        match self.store.create_user(&user, &credential, &session).await? {
+            Outcome::Done => {
+                tracing::info!(user.id = %user.id, session.id = %session.id, "registered");
+                Ok(SignedIn { user, tokens })
+            }
+            Outcome::Refused => Err(Error::EmailTaken),
+        }
+    }
+
+    /// A password that is not weak for the user with this address.
+    pub(super) fn new_password(
+        &self,
+        password: &str,
+        email: Option<&Email>,
+    ) -> Result<Password, crate::password::WeakPassword> {
+        let tokens = &self.config.access_tokens;
+        let mut context = vec![SERVICE, &tokens.issuer, &tokens.audience];
+        context.extend(email.into_iter().flat_map(|email| [email.canonical(), email.local_part()]));
+        Password::chosen(password, self.config.password_min_length, &context)
+    }
+}
+
+/// The profile fields among `changes` that are too long or hold control characters.
+pub(super) fn profile_faults(changes: &[(&'static str, Option<String>)]) -> Vec<FieldError> {
+    let fault = |(field, value): &(&'static str, Option<String>)| {
+        let value = value.as_deref()?;
+        let (code, message) = if value.chars().count() > MAX_FIELD_CHARS {
+            ("too_long", format!("Use at most {MAX_FIELD_CHARS} characters."))
+        } else if value.chars().any(char::is_control) {
+            ("invalid_characters", "Use no control characters.".into())
+        } else {
+            return None;
+        };
+        Some(FieldError { field, code, message })
+    };
+    changes.iter().filter_map(fault).collect()
+}

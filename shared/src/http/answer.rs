@@ -1,0 +1,242 @@
+//! Answers out, in the dialect of the route.
+
+use std::time::Duration;
+
+use lambda_http::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
+use lambda_http::http::{HeaderMap, StatusCode};
+use lambda_http::{Body, Response};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::auth::{Error, SignedIn, Tokens};
+use crate::user::User;
+
+/// What a handler comes to; an error is rendered in the dialect of its route.
+pub type Answer = Result<Response<Body>, Error>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// The words in which a client and the system talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The routes under `/api/v1`.
+    V1,
+    /// The routes of a Symfony backend with LexikJWTAuthenticationBundle and
+    /// gesdinet/jwt-refresh-token-bundle.
+    Lexik,
+}
+
+impl Dialect {
+    /// The dialect of a path.
+    pub fn of(path: &str) -> Self {
+        match path {
+            "/api/auth" | "/api/token/refresh" => Self::Lexik,
+            _ => Self::V1,
+        }
+    }
+
+    /// A user who has just signed in.
+    pub fn signed_in(self, status: StatusCode, signed_in: &SignedIn) -> Response<Body> {
+        let SignedIn { user, tokens } = signed_in;
+        let mut body = self.token_members(tokens);
+        match self {
+            Self::V1 => body["user_id"] = user.id.to_string().into(),
+            Self::Lexik => {
+                body["user"] = json!({
+                    "id": user.id.to_string(),
+                    "email": user.email.as_str(),
+                    "firstName": user.profile.first_name,
+                    "lastName": user.profile.last_name,
+                    "phone": user.profile.phone,
+                    "roles": user.roles,
+                    "userType": user.profile.user_type,
+                    "isActive": user.is_active,
+                    "avatar": user.profile.avatar,
+                });
+            }
+        }
+        json(status, &body)
+    }
+
+    /// The tokens of a refresh.
+    pub fn tokens(self, tokens: &Tokens) -> Response<Body> {
+        json(StatusCode::OK, &self.token_members(tokens))
+    }
+
+    fn token_members(self, tokens: &Tokens) -> Value {
+        let access_token = tokens.access.token.expose_secret();
+        let refresh_token = tokens.refresh_token.expose_secret();
+        match self {
+            Self::V1 => json!({
+                "access_token": access_token,
+                "refresh_token": refresh_token,
+                "token_type": "Bearer",
+                "expires_in": tokens.access.expires_in,
+                "refresh_expires_in": tokens.refresh_expires_in,
+            }),
+            Self::Lexik => json!({ "token": access_token, "refresh_token": refresh_token }),
+        }
+    }
+
+    /// An error, with the id under which the log tells more.
+    pub fn error(self, error: &Error, request_id: &str) -> Response<Body> {
+        let rendered = Rendered::of(error);
+        let (status, body, content_type) = match self {
+            Self::V1 => (rendered.status, rendered.problem(error, request_id), PROBLEM),
+            Self::Lexik => {
+                let (status, message) = rendered.lexik(error);
+                (status, json!({ "code": status.as_u16(), "message": message }), JSON)
+            }
+        };
+        let mut response = json(status, &body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, content_type);
+        if status == StatusCode::UNAUTHORIZED {
+            let is_refused = matches!(error, Error::InvalidToken { was_sent: true });
+            let challenge = if is_refused { "Bearer error=\"invalid_token\"" } else { "Bearer" };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        if let Some(pause) = rendered.retry_after {
+            let seconds = pause.as_millis().div_ceil(1000).max(1);
+            headers.insert(RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
+        }
+        response
+    }
+}
+
+/// An error as a client sees it.
+struct Rendered {
+    status: StatusCode,
+    code: &'static str,
+    detail: &'static str,
+    retry_after: Option<Duration>,
+}
+
+impl Rendered {
+    fn of(error: &Error) -> Self {
+        let (status, code, detail) = match error {
+            Error::InvalidRequest(detail) => (StatusCode::BAD_REQUEST, "invalid_request", *detail),
+            Error::InvalidCredentials => {
+                (StatusCode::UNAUTHORIZED, "invalid_credentials", "The e-mail address or the password is wrong.")
+            }
+            Error::InvalidToken { .. } => {
+                (StatusCode::UNAUTHORIZED, "invalid_token", "The access token is missing, expired or invalid.")
+            }
+            Error::InvalidRefreshToken { .. } => {
+                (StatusCode::UNAUTHORIZED, "invalid_refresh_token", "The refresh token is missing, expired or invalid.")
+            }
+            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is registered already."),
+            Error::Validation(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "validation_failed",
+                "Some fields have values that are not accepted.",
+            ),
+            Error::RateLimited(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: wait a while.")
+            }
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing."),
+            Error::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "Send application/json or application/x-www-form-urlencoded, in UTF-8.",
+            ),
+            Error::PayloadTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body may have at most 8 KiB.")
+            }
+            Error::Unavailable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "Try again in a moment.")
+            }
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side."),
+        };
+        let retry_after = match error {
+            Error::RateLimited(pause) | Error::Unavailable { retry_after: pause, .. } => Some(*pause),
+            _ => None,
+        };
+        Self { status, code, detail, retry_after }
+    }
+
+    /// RFC 9457.
+    fn problem(&self, error: &Error, request_id: &str) -> Value {
+        let mut problem = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "error": self.code,
+            "request_id": request_id,
+        });
+        if let Error::Validation(faults) = error {
+            let faults = faults
+                .iter()
+                .map(|fault| json!({ "field": fault.field, "code": fault.code, "message": fault.message }));
+            problem["errors"] = faults.collect();
+        }
+        problem
+    }
+
+    /// The status and the message that the two bundles give.
+    fn lexik(&self, error: &Error) -> (StatusCode, &'static str) {
+        match error {
+            Error::InvalidCredentials => (self.status, "Invalid credentials."),
+            Error::InvalidRefreshToken { was_sent: true } => (StatusCode::BAD_REQUEST, "Invalid refresh token"),
+            Error::InvalidRefreshToken { was_sent: false } | Error::InvalidToken { .. } => {
+                (self.status, "An authentication exception occurred.")
+            }
+            _ => (self.status, self.detail),
+        }
+    }
+}
+
+/// The caller's own record.
+impl From<&User> for Response<Body> {
+    fn from(user: &User) -> Self {
+        json(
+            StatusCode::OK,
+            &json!({
+                "id": user.id.to_string(),
+                "email": user.email.as_str(),
+                "first_name": user.profile.first_name,
+                "last_name": user.profile.last_name,
+                "phone": user.profile.phone,
+                "roles": user.roles,
+                "user_type": user.profile.user_type,
+                "is_active": user.is_active,
+                "avatar": user.profile.avatar,
+                "created_at": user.created_at.to_string(),
+            }),
+        )
+    }
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: &Value) -> Response<Body> {
+    let mut response = Response::new(Body::Text(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// An answer without a body: 204.
+pub fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The headers that every answer carries: it is not to be stored, sniffed,
+/// framed or told about.
+pub(crate) fn secure(headers: &mut HeaderMap) {
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (REFERRER_POLICY, "no-referrer"),
+        (STRICT_TRANSPORT_SECURITY, "max-age=63072000; includeSubDomains"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}

@@ -1,0 +1,37 @@
+//! Sign-in for apps on AWS Lambda and DynamoDB: short-lived access tokens, and
+//! refresh tokens that rotate at every use.
+//!
+//! The modules, in reading order; each uses only those above it:
+//!
+//! - [`clock`], [`entropy`]: the only doors to time and randomness
+//! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
+//! - [`user`], [`session`]: the records, and the rule by which a session rotates
+//! - [`token`]: access tokens, refresh tokens and their keys
+//! - [`config`]: the settings, parsed once
+//! - [`store`]: the table in DynamoDB
+//! - [`auth`]: register, login, refresh, logout and what a user does with an account
+//! - [`http`]: requests in, answers out, in either dialect
+//! - [`function`]: a handler as a Lambda function
+
+pub mod auth;
+mod aws;
+pub mod clock;
+pub mod config;
+pub mod email;
+pub mod entropy;
+pub mod function;
+pub mod http;
+pub mod id;
+pub mod password;
+pub mod session;
+pub mod store;
+pub mod telemetry;
+pub mod token;
+pub mod user;
+
+mod json;
+
+pub use auth::{App, Error, StartError};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use config::{Config, ConfigError};
+pub use function::Function;

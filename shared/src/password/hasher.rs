@@ -1,0 +1,306 @@
+//! Argon2id (RFC 9106), with its memory kept from one hash to the next.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash as Phc, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
+use aws_lc_rs::constant_time;
+use tokio::sync::Semaphore;
+use zeroize::Zeroize;
+
+use super::Password;
+use crate::entropy;
+
+/// How long a hash waits for its turn before the caller is told to come back.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// What a stored hash may ask for at the most, in KiB: a hash brought in from
+/// elsewhere must not take the function's whole memory.
+const MAX_MEMORY_KIB: u32 = 128 * 1024;
+/// The same for its passes and lanes.
+const MAX_ITERATIONS: u32 = 16;
+const MAX_LANES: u32 = 8;
+
+/// How hard a password is to guess from its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkFactor {
+    /// Memory, in KiB.
+    pub memory_kib: u32,
+    /// Passes over it.
+    pub iterations: u32,
+}
+
+impl WorkFactor {
+    /// Whether this is no weaker than OWASP's minimum for argon2id with one
+    /// lane (Password Storage Cheat Sheet), and within what a function can bear.
+    pub fn is_allowed(self) -> bool {
+        const MINIMUM: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+        self.memory_kib <= MAX_MEMORY_KIB
+            && self.iterations <= MAX_ITERATIONS
+            && MINIMUM.iter().any(|&(memory, iterations)| self.memory_kib >= memory && self.iterations >= iterations)
+    }
+}
+
+/// A hash in PHC string format: `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl PasswordHash {
+    /// What the table holds. Whether it can be read shows when it is verified.
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The PHC string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PasswordHash([REDACTED])")
+    }
+}
+
+/// More hashes are asked for than this machine can compute in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords are being hashed")]
+pub struct Busy;
+
+/// Hashes passwords, a bounded number at a time, each in a block buffer that is
+/// kept and wiped: a fresh allocation of 19 MiB would cost most of the time
+/// that the hash itself takes.
+#[derive(Debug)]
+pub struct Hasher {
+    work: WorkFactor,
+    inner: Arc<Inner>,
+    turns: Arc<Semaphore>,
+}
+
+struct Inner {
+    buffers: Mutex<Vec<Vec<Block>>>,
+    computed: AtomicU64,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("computed", &self.computed).finish_non_exhaustive()
+    }
+}
+
+impl Hasher {
+    /// A hasher that computes at most `parallel` hashes at once.
+    pub fn new(work: WorkFactor, parallel: usize) -> Self {
+        Self {
+            work,
+            inner: Arc::new(Inner { buffers: Mutex::default(), computed: AtomicU64::new(0) }),
+            turns: Arc::new(Semaphore::new(parallel)),
+        }
+    }
+
+    /// Hashes a new password under a random salt of 16 bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] when its turn did not come in time.
+    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, Busy> {
+        let phc = self.template(&entropy::bytes::<32>());
+        let params = params(&phc).ok_or(Busy)?;
+        let output = self.compute(password, params, &phc).await?;
+        Ok(PasswordHash(Phc { hash: Output::new(&output).ok(), ..phc }.to_string()))
+    }
+
+    /// Whether `password` is the one that was hashed. Without a stored hash
+    /// (nobody has that address), and with one that cannot be read, a hash of
+    /// the same cost is computed all the same, and the answer is no.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] when its turn did not come in time.
+    pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, Busy> {
+        let readable = stored.and_then(|stored| {
+            let phc = Phc::new(stored.as_str()).ok()?;
+            Some((params(&phc)?, phc))
+        });
+        if stored.is_some() && readable.is_none() {
+            tracing::error!("a stored password hash cannot be read");
+        }
+        let is_real = readable.is_some();
+        let (params, phc) = match readable {
+            Some(readable) => readable,
+            None => {
+                let phc = self.template(&entropy::bytes::<32>());
+                (params(&phc).ok_or(Busy)?, phc)
+            }
+        };
+        let output = self.compute(password, params, &phc).await?;
+        let expected = phc.hash.as_ref().map(AsRef::as_ref).unwrap_or_default();
+        Ok(is_real && constant_time::verify_slices_are_equal(&output, expected).is_ok())
+    }
+
+    /// Whether `stored` was made with another work factor than today's.
+    pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
+        let stored = Phc::new(stored.as_str()).ok().and_then(|phc| params(&phc));
+        stored.is_none_or(|stored| stored.m_cost() != self.work.memory_kib || stored.t_cost() != self.work.iterations)
+    }
+
+    /// How many hashes have been computed so far.
+    pub fn computed(&self) -> u64 {
+        self.inner.computed.load(Ordering::Relaxed)
+    }
+
+    /// A PHC string of today's work factor, with a salt of its own.
+    fn template(&self, output: &[u8; 32]) -> Phc {
+        let params = Params::new(self.work.memory_kib, self.work.iterations, 1, Some(output.len())).ok();
+        Phc {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: params.and_then(|params| ParamsString::try_from(&params).ok()).unwrap_or_default(),
+            salt: Salt::new(&entropy::bytes::<16>()).ok(),
+            hash: Output::new(output).ok(),
+        }
+    }
+
+    async fn compute(&self, password: &Password, params: Params, phc: &Phc) -> Result<Vec<u8>, Busy> {
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned());
+        let turn = turn.await.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        let inner = Arc::clone(&self.inner);
+        let password = password.clone();
+        let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
+        let computed = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            inner.compute(&password, &params, &salt)
+        });
+        computed.await.map_err(|_| Busy)?
+    }
+}
+
+impl Inner {
+    fn compute(&self, password: &Password, params: &Params, salt: &[u8]) -> Result<Vec<u8>, Busy> {
+        let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut buffer = kept.unwrap_or_default();
+        let blocks = params.block_count();
+        if buffer.len() < blocks {
+            buffer.resize(blocks, Block::new());
+        }
+        let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+        let result = argon2.hash_password_into_with_memory(
+            password.expose().as_bytes(),
+            salt,
+            &mut output,
+            &mut buffer[..blocks],
+        );
+        self.computed.fetch_add(1, Ordering::Relaxed);
+        buffer[..blocks].iter_mut().for_each(Zeroize::zeroize);
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        // Parameters, salt and length were checked: nothing is left that can fail.
+        result.map(|()| output).map_err(|_| Busy)
+    }
+}
+
+/// The parameters of a hash that this system is willing to compute.
+fn params(phc: &Phc) -> Option<Params> {
+    let params = Params::try_from(phc).ok()?;
+    let is_ours = phc.algorithm == Algorithm::Argon2id.ident() && phc.version == Some(Version::V0x13.into());
+    let is_bearable = params.m_cost() <= MAX_MEMORY_KIB
+        && params.t_cost() <= MAX_ITERATIONS
+        && params.p_cost() <= MAX_LANES
+        && params.keyid().is_empty()
+        && params.data().is_empty();
+    let is_whole = phc.salt.is_some() && phc.hash.is_some();
+    (is_ours && is_bearable && is_whole).then_some(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hasher() -> Hasher {
+        Hasher::new(WorkFactor { memory_kib: 19_456, iterations: 2 }, 2)
+    }
+
+    fn password(text: &str) -> Password {
+        Password::presented(text).unwrap()
+    }
+
+    #[tokio::test]
+    async fn pw9_a_hash_is_argon2id_in_phc_form_and_verifies() {
+        let hasher = hasher();
+        let hash = hasher.hash(&password("a quiet river")).await.unwrap();
+        assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_str());
+        assert!(hasher.verify(&password("a quiet river"), Some(&hash)).await.unwrap());
+        assert!(!hasher.verify(&password("a quiet rivers"), Some(&hash)).await.unwrap());
+        assert_ne!(hash, hasher.hash(&password("a quiet river")).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn pw9_a_hash_of_the_reference_implementation_verifies() {
+        // argon2-cffi 25.1: PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+        let stored = PasswordHash::stored(REFERENCE.into());
+        assert!(hasher().verify(&password("correct horse battery staple"), Some(&stored)).await.unwrap());
+    }
+
+    const REFERENCE: &str =
+        "$argon2id$v=19$m=19456,t=2,p=1$s6a7LqiXlxPXbE1z0oIHBg$+wztwa7Di5ndQQ5slM2cuvUcEKPCa0jVf4Jnsad0diE";
+
+    #[tokio::test]
+    async fn pw4_composition_is_folded_and_compatibility_is_not() {
+        let hasher = hasher();
+        let hash = hasher.hash(&password("cafe\u{301} ﬁn ")).await.unwrap();
+        assert!(hasher.verify(&password("caf\u{e9} ﬁn "), Some(&hash)).await.unwrap());
+        assert!(!hasher.verify(&password("caf\u{e9} fin "), Some(&hash)).await.unwrap());
+        assert!(!hasher.verify(&password("caf\u{e9} ﬁn"), Some(&hash)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn en2_pw12_one_hash_is_computed_whatever_is_stored() {
+        let hasher = hasher();
+        let hash = hasher.hash(&password("a quiet river")).await.unwrap();
+        let huge = hash.as_str().replace("m=19456", "m=4194304");
+        let foreign = hash.as_str().replace("argon2id", "argon2i");
+        for stored in [None, Some("x"), Some(""), Some(huge.as_str()), Some(foreign.as_str())] {
+            let before = hasher.computed();
+            let stored = stored.map(|text| PasswordHash::stored(text.into()));
+            assert!(!hasher.verify(&password("a quiet river"), stored.as_ref()).await.unwrap());
+            assert_eq!(hasher.computed() - before, 1, "{stored:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pw10_another_work_factor_makes_a_hash_outdated() {
+        let hash = hasher().hash(&password("a quiet river")).await.unwrap();
+        assert!(!hasher().is_outdated(&hash));
+        let stronger = Hasher::new(WorkFactor { memory_kib: 19_456, iterations: 3 }, 1);
+        assert!(stronger.is_outdated(&hash));
+        assert!(stronger.verify(&password("a quiet river"), Some(&hash)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_buffer_is_kept_and_wiped() {
+        let hasher = hasher();
+        for _ in 0..3 {
+            hasher.hash(&password("a quiet river")).await.unwrap();
+        }
+        let buffers = hasher.inner.buffers.lock().unwrap();
+        assert_eq!(buffers.len(), 1);
+        assert!(buffers[0].iter().all(|block| block.as_ref().iter().all(|&word| word == 0)));
+    }
+
+    #[test]
+    fn pw9_weaker_work_than_owasp_allows_is_refused() {
+        for (memory_kib, iterations, is_allowed) in [
+            (19_456, 2, true),
+            (47_104, 1, true),
+            (65_536, 3, true),
+            (8, 1, false),
+            (19_455, 2, false),
+            (19_456, 1, false),
+        ] {
+            assert_eq!(WorkFactor { memory_kib, iterations }.is_allowed(), is_allowed, "{memory_kib},{iterations}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Sessions, and the rule by which one rotates.
+//!
+//! A refresh presents a token of some generation. The table is asked, in one
+//! conditional write, to move the session on to the next generation
+//! ([`Attempt::may_rotate`] is that condition, [`Attempt::rotate`] that write);
+//! what came of it, together with the user's [`Standing`], says what the client
+//! gets: [`decide`].
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use aws_lc_rs::{constant_time, digest};
+use zeroize::ZeroizeOnDrop;
+
+use crate::clock::Timestamp;
+use crate::entropy;
+use crate::id::{SessionId, UserId};
+use crate::user::Standing;
+
+/// How long a session that reuse ended is kept, as evidence.
+pub const EVIDENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// One login and its chain of refresh tokens, as the table holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Its name: the `sid` of every token.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The generation of the refresh token that is in force, from 1.
+    pub generation: u64,
+    /// What the secret in the client's token must hash to.
+    pub secret_hash: Hash,
+    /// What identified the request that made the latest rotation.
+    pub attempt: Option<Hash>,
+    /// When the token that is in force was issued, to the millisecond.
+    pub rotated_at: Timestamp,
+    /// The login, in whole seconds.
+    pub created_at: Timestamp,
+    /// The latest rotation, in whole seconds.
+    pub last_used_at: Timestamp,
+    /// The earlier of idle and absolute end, in whole seconds. It has ended
+    /// when this moment is reached.
+    pub expires_at: Timestamp,
+    /// It lives only while this is at least the user's.
+    pub epoch: u64,
+    /// When reuse was found, if it was.
+    pub revoked_at: Option<Timestamp>,
+    /// Where the latest rotation came from.
+    pub client: Client,
+}
+
+impl Session {
+    /// A new session, opened at `now`, and the secret that its client is to hold.
+    pub fn open(user_id: UserId, epoch: u64, client: Client, now: Timestamp, lifetime: Lifetime) -> (Self, Secret) {
+        let secret = Secret::random();
+        let session = Self {
+            id: SessionId::random(),
+            user_id,
+            generation: 1,
+            secret_hash: secret.hash(),
+            attempt: None,
+            rotated_at: now,
+            created_at: now.truncated(),
+            last_used_at: now.truncated(),
+            expires_at: lifetime.end(now, lifetime.absolute_end(now)),
+            epoch,
+            revoked_at: None,
+            client,
+        };
+        (session, secret)
+    }
+
+    /// Whether it can still be used, as far as its own record says.
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at > now
+    }
+}
+
+/// Where a request came from, for the user's list of sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    /// The address, as API Gateway saw it.
+    pub ip: String,
+    /// The `User-Agent`, cut to 256 bytes.
+    pub user_agent: String,
+}
+
+/// How long sessions last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Without a rotation; each starts it anew.
+    pub idle: Duration,
+    /// From the login; no rotation extends it.
+    pub absolute: Duration,
+}
+
+impl Lifetime {
+    /// When a session that opens at `login` ends at the latest.
+    pub fn absolute_end(self, login: Timestamp) -> Timestamp {
+        (login + self.absolute).truncated()
+    }
+
+    /// When a session that is used at `now` ends, if it is not used again.
+    pub fn end(self, now: Timestamp, absolute_end: Timestamp) -> Timestamp {
+        (now + self.idle).truncated().min(absolute_end)
+    }
+}
+
+/// The secret of a session: 256 random bits that only its client keeps.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct Secret([u8; 32]);
+
+impl Secret {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(entropy::bytes())
+    }
+
+    /// One that a token carries.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, to be put into a token and nowhere else.
+    pub const fn expose(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What the table keeps of it.
+    pub fn hash(&self) -> Hash {
+        Hash::of(&[&self.0])
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret([REDACTED])")
+    }
+}
+
+/// A SHA-256 hash. Two are compared in constant time.
+#[derive(Clone, Copy, Eq)]
+pub struct Hash([u8; 32]);
+
+impl Hash {
+    /// The hash of `parts`, one after the other.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for part in parts {
+            context.update(part);
+        }
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.finish().as_ref());
+        Self(hash)
+    }
+
+    /// A hash that the table holds.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The bytes, as the table holds them.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for Hash {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hash([REDACTED])")
+    }
+}
+
+/// One attempt to refresh: an authentic token, and the request that brought it.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The generation of the token.
+    pub generation: u64,
+    /// The hash of the token's secret.
+    pub secret_hash: Hash,
+    /// What identifies the attempt, so that one carried out twice is one rotation.
+    pub key: Hash,
+    /// The moment of the refresh.
+    pub now: Timestamp,
+    /// REFRESH_REUSE_INTERVAL_SECONDS.
+    pub reuse_interval: Duration,
+}
+
+impl Attempt {
+    /// The condition of the write: whether this attempt moves `session` on.
+    ///
+    /// `<=` and not `=`, because an authentic token that is ahead of the table
+    /// (restored from a backup, or a replica that lags) was issued by us.
+    pub fn may_rotate(&self, session: &Session) -> bool {
+        session.secret_hash == self.secret_hash
+            && session.generation <= self.generation
+            && session.expires_at > self.now
+            && session.revoked_at.is_none()
+            && (self.reuse_interval.is_zero() || session.rotated_at < self.now - self.reuse_interval)
+    }
+
+    /// The write itself: `session` with the token's successor in force.
+    pub fn rotate(&self, session: &Session, expires_at: Timestamp, client: Client) -> Session {
+        Session {
+            generation: self.generation + 1,
+            attempt: Some(self.key),
+            rotated_at: self.now,
+            last_used_at: self.now.truncated(),
+            expires_at,
+            client,
+            ..session.clone()
+        }
+    }
+
+    fn is_within_interval(&self, session: &Session) -> bool {
+        !self.reuse_interval.is_zero() && session.rotated_at >= self.now - self.reuse_interval
+    }
+}
+
+/// What came of the conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It was carried out; this is the session since.
+    Done(Session),
+    /// The condition failed; this is the session as it was then, if there is one.
+    Refused(Option<Session>),
+}
+
+/// What a refresh comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Decision {
+    /// Issue the refresh token of this session's generation, and an access token.
+    Issue {
+        /// The session to issue for.
+        session: Session,
+        /// Whether this attempt made the rotation, or repeats one.
+        how: Issue,
+    },
+    /// Refuse the token.
+    Refuse(Refusal),
+    /// A spent token: revoke the session, raise the alarm, refuse.
+    Revoke(Session),
+    /// The user is gone, disabled or has ended all sessions: delete this one
+    /// and refuse; unless it was lifted to the new epoch meanwhile, then issue.
+    Discard {
+        /// The session to delete.
+        session: Session,
+        /// What is known of the user, if there is one.
+        user: Option<Standing>,
+    },
+    /// The table holds what it cannot hold: no answer, and an alarm.
+    Impossible,
+}
+
+/// Where an issued token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Issue {
+    /// This attempt rotated the session.
+    Rotated,
+    /// This very attempt had rotated it before, and its answer was lost.
+    Repeated,
+    /// Another attempt, within the reuse interval: nothing rotates.
+    Shared,
+}
+
+/// Why a refresh token is refused. For the log: the client is not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no such session: logged out, or swept after its end.
+    Ended,
+    /// It is over.
+    Expired,
+    /// The token's secret is not the session's.
+    WrongSecret,
+    /// Reuse ended it.
+    Revoked,
+    /// This token was spent, and presenting it ended the session.
+    Reused,
+    /// The user is gone, disabled, or has ended all sessions.
+    UserLocked,
+}
+
+/// Decides what a refresh comes to.
+///
+/// Written first: whoever carries out the write holds the successor. Then the
+/// refusals that need no alarm; then the two ways in which the answer to an
+/// earlier request may be given again; and what is left is a spent token.
+pub fn decide(attempt: &Attempt, write: Write, user: Option<Standing>) -> Decision {
+    let n = attempt.generation;
+    match write {
+        Write::Done(session) => issue(session, Issue::Rotated, user),
+        Write::Refused(None) => Decision::Refuse(Refusal::Ended),
+        Write::Refused(Some(session)) => {
+            if session.expires_at <= attempt.now {
+                Decision::Refuse(Refusal::Expired)
+            } else if session.secret_hash != attempt.secret_hash {
+                Decision::Refuse(Refusal::WrongSecret)
+            } else if session.revoked_at.is_some() {
+                Decision::Refuse(Refusal::Revoked)
+            } else if session.generation == n + 1 && session.attempt == Some(attempt.key) {
+                issue(session, Issue::Repeated, user)
+            } else if matches!(session.generation.checked_sub(n), Some(0 | 1)) && attempt.is_within_interval(&session) {
+                issue(session, Issue::Shared, user)
+            } else if session.generation > n {
+                Decision::Revoke(session)
+            } else {
+                Decision::Impossible
+            }
+        }
+    }
+}
+
+fn issue(session: Session, how: Issue, user: Option<Standing>) -> Decision {
+    match user {
+        Some(user) if user.is_active && session.epoch >= user.epoch => Decision::Issue { session, how },
+        user => Decision::Discard { session, user },
+    }
+}

@@ -1,0 +1,712 @@
+//! The protocol of rotation, explored.
+//!
+//! One session, its user, and everybody who acts on them at once. Every read
+//! and every write of the table is a step of its own, and stateright tries all
+//! orders of the steps, with requests and answers that are lost or come twice.
+//! What a refresh may write and what it answers is said by the functions that
+//! are shipped; the model only carries them out.
+//!
+//! - `promises`: what must hold in every state, and what must be reachable
+//! - `scenarios`: small worlds, and the promises that each of them is explored for
+//! - `broken`: rules with one fault each, and the promise that finds it
+
+mod broken;
+mod promises;
+mod scenarios;
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use stateright::{Model, Property};
+
+use super::{Attempt, Client, Decision, Hash, Lifetime, Session, Write, decide};
+use crate::clock::Timestamp;
+use crate::id::{SessionId, UserId};
+use crate::user::Standing;
+
+/// What the clock moves by, and the length of the reuse interval where there is one.
+const TICK: Duration = Duration::from_secs(10);
+/// The moment at which a world begins, in ticks; its login was at 0.
+const BEGINNING: u8 = 10;
+/// An idle lifetime that no scenario outlives, in ticks.
+const LONG: u8 = 100;
+/// The most generations of any scenario, and generation 0, which is none.
+const GENERATIONS: usize = 7;
+
+static SESSION: LazyLock<SessionId> = LazyLock::new(SessionId::random);
+static USER: LazyLock<UserId> = LazyLock::new(UserId::random);
+
+/// The conditions of every write, and the decision on every refresh.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// The condition of a refresh's first write.
+    may_rotate: fn(&Attempt, &Session) -> bool,
+    /// What it comes to.
+    decide: fn(&Attempt, Write, Option<Standing>) -> Decision,
+    /// The condition of the delete that [`Decision::Discard`] asks for.
+    may_discard: fn(&Session, Option<Standing>) -> bool,
+    /// The condition under which a password change, which read the user's epoch
+    /// before, keeps the session: the user and the session as they are now.
+    may_keep: fn(u64, Standing, &Session, Timestamp) -> bool,
+}
+
+/// The rules as they are shipped, and as rotation.md has them.
+const SHIPPED: Rules = Rules {
+    may_rotate: Attempt::may_rotate,
+    decide,
+    may_discard: |session, user| user.is_none_or(|user| !user.is_active || session.epoch < user.epoch),
+    may_keep: |read, user, session, now| user.epoch == read && session.epoch == read && session.is_live(now),
+};
+
+/// One small world: who acts in it, what may happen, and what must hold.
+#[derive(Clone)]
+struct Scenario {
+    rules: Rules,
+    /// Who refreshes. Where there may be a theft, the second is the thief.
+    holders: &'static [Keys],
+    /// The reuse interval, in ticks.
+    interval: u8,
+    /// The idle lifetime, in ticks.
+    idle: u8,
+    /// What may happen besides refreshes.
+    events: &'static [Event],
+    /// How many requests and answers are on their way at once.
+    flights: usize,
+    /// The last generation that is presented.
+    last_token: u8,
+    /// How many attempts are begun.
+    attempts: u8,
+    /// How often the clock moves.
+    ticks: u8,
+    promises: &'static [fn() -> Property<Scenario>],
+}
+
+/// How a holder of a token identifies an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// An Idempotency-Key, kept beside the token until another token arrives,
+    /// and shared by all tabs.
+    Kept,
+    /// None: each request is an attempt of its own.
+    Fresh,
+    /// The `jti` of the access token that came with the refresh token, as the
+    /// middleware has it.
+    Pair,
+}
+
+/// What may happen besides refreshes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// A request or an answer is lost, or its executor dies, at any step.
+    Loss,
+    /// A request is delivered twice.
+    Doubling,
+    /// A write is carried out, but the SDK does not hear of it and repeats it.
+    Unheard,
+    /// The next rotation begins while a request or an answer of the one before
+    /// is still on its way: what a client must not do.
+    Straggling,
+    /// The client drops its key also when the answer brings its token again, as
+    /// it does inside the interval: what a client must not do either.
+    Forgetting,
+    /// Somebody copies the token that the first holder has at that moment.
+    Theft,
+    /// The session is deleted; one that reuse ended stays, as evidence.
+    Logout,
+    /// All sessions are ended, by another session or an operator.
+    Everywhere,
+    /// The user is disabled, and perhaps enabled again.
+    Disabling,
+    /// The user is deleted; the session is swept later.
+    Deletion,
+    /// This session changes the password: all others end.
+    PasswordChange,
+    /// The clock moves.
+    Time,
+    /// The clock moves, but only when a burst of refreshes is over: nothing on
+    /// its way, and everybody holding the same token.
+    Pause,
+    /// The session's item is put back to what it was at some moment before.
+    Restore,
+}
+
+/// The session's item, in small numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Row {
+    generation: u8,
+    attempt: Option<u8>,
+    rotated_at: u8,
+    expires_at: u8,
+    epoch: u8,
+    is_revoked: bool,
+}
+
+/// The user's item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct User {
+    is_active: bool,
+    epoch: u8,
+}
+
+/// Somebody with a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Holder {
+    /// Its generation; 0 for none.
+    token: u8,
+    /// The attempt that is pending or, with [`Keys::Pair`], the next one.
+    key: Option<u8>,
+    /// It was refused, and has dropped its token.
+    is_out: bool,
+    /// The latest token it was issued. Who observes notes this, not the holder.
+    issued: u8,
+    /// The latest token of its own that was answered, in whatever way.
+    answered: u8,
+}
+
+/// A request that is on its way, is being carried out, or whose answer is on
+/// its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Flight {
+    from: usize,
+    token: u8,
+    key: u8,
+    /// It left after a revocation had returned.
+    is_late: bool,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Step {
+    /// The write and the read, in either order; `now` is taken at the first.
+    /// With both done it waits for its second write.
+    Open {
+        now: Option<u8>,
+        write: Option<Written>,
+        user: Option<Option<User>>,
+    },
+    /// Issued: this token, and an access token whose `jti` this is.
+    Issued {
+        token: u8,
+        jti: u8,
+    },
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Written {
+    Done(Row),
+    Refused(Option<Row>),
+}
+
+/// What an observer who sees everything notes down, when it first happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Note {
+    /// A generation was made, or issued, in two ways.
+    Fork,
+    /// Token n was answered with something else than n+1, or n inside the interval.
+    Stray,
+    /// An attempt was answered with the rotation of another, outside the interval.
+    LateShare,
+    /// A refresh that began after a revocation had returned was answered.
+    Revival,
+    /// A session was used at its end or later.
+    Outlived,
+    /// [`Decision::Impossible`].
+    Impossible,
+    /// A spent token ended the session.
+    Reuse,
+    /// A rotation was answered again, to the attempt that had made it.
+    Repeat,
+    /// The same, when the interval was over.
+    LateRepeat,
+    /// A rotation was answered to another attempt.
+    Share,
+    /// A session that was to be discarded had been lifted meanwhile.
+    Lift,
+    /// A token that was ahead of the table was accepted.
+    PullForward,
+    /// The user was enabled again.
+    Enabling,
+}
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    tick: u8,
+    row: Option<Row>,
+    user: Option<User>,
+    backup: Option<Row>,
+    /// The epoch that a password change under way has read.
+    change: Option<u8>,
+    holders: Vec<Holder>,
+    /// In order, so that worlds which differ in nothing else are one.
+    flights: Vec<Flight>,
+    /// The next attempt, or `jti`.
+    next_key: u8,
+    /// The generation of the stolen token; 0 for none.
+    stolen: u8,
+    /// A revocation has returned.
+    is_over: bool,
+    /// A password change has kept the session.
+    is_kept: bool,
+    /// How each generation came about: the attempt and the moment.
+    chain: [Option<(Option<u8>, u8)>; GENERATIONS],
+    notes: u16,
+}
+
+/// One step. A number is the place of a holder or of a flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Send(usize),
+    Double(usize),
+    Write(usize),
+    WriteUnheard(usize),
+    ReadUser(usize),
+    WriteAgain(usize),
+    Lose(usize),
+    Deliver(usize),
+    Steal,
+    Logout,
+    EndAll,
+    Disable,
+    Enable,
+    DeleteUser,
+    ReadForChange,
+    ChangePassword,
+    Tick,
+    BackUp,
+    Restore,
+}
+
+impl Row {
+    fn session(self) -> Session {
+        Session {
+            id: *SESSION,
+            user_id: *USER,
+            generation: self.generation.into(),
+            secret_hash: hash(0),
+            attempt: self.attempt.map(hash),
+            rotated_at: moment(self.rotated_at),
+            created_at: moment(0),
+            last_used_at: moment(self.rotated_at),
+            expires_at: moment(self.expires_at),
+            epoch: self.epoch.into(),
+            revoked_at: self.is_revoked.then(|| moment(self.rotated_at)),
+            client: Client::default(),
+        }
+    }
+}
+
+impl From<&Session> for Row {
+    fn from(session: &Session) -> Self {
+        Self {
+            generation: small(session.generation),
+            attempt: session.attempt.map(|hash| hash.as_bytes()[0]),
+            rotated_at: ticks(session.rotated_at),
+            expires_at: ticks(session.expires_at),
+            epoch: small(session.epoch),
+            is_revoked: session.revoked_at.is_some(),
+        }
+    }
+}
+
+impl User {
+    fn standing(self) -> Standing {
+        Standing { is_active: self.is_active, epoch: self.epoch.into() }
+    }
+}
+
+fn hash(number: u8) -> Hash {
+    Hash::from_bytes(&[number; 32]).unwrap()
+}
+
+fn moment(ticks: u8) -> Timestamp {
+    Timestamp::default() + TICK * u32::from(ticks)
+}
+
+fn ticks(moment: Timestamp) -> u8 {
+    small(moment.millis() as u64 / TICK.as_millis() as u64)
+}
+
+fn small(number: u64) -> u8 {
+    u8::try_from(number).unwrap()
+}
+
+impl Flight {
+    fn is_new(&self) -> bool {
+        self.step == Step::Open { now: None, write: None, user: None }
+    }
+}
+
+impl World {
+    fn note(&mut self, note: Note) {
+        self.notes |= 1 << note as u16;
+    }
+
+    fn has(&self, note: Note) -> bool {
+        self.notes & 1 << note as u16 != 0
+    }
+
+    /// Whether the session can be used: by its own record, and by its user's.
+    fn is_alive(&self) -> bool {
+        matches!((self.row, self.user), (Some(row), Some(user))
+            if row.session().is_live(moment(self.tick)) && user.is_active && row.epoch >= user.epoch)
+    }
+
+    /// Notes that this row came to be: no other may have its generation.
+    fn enchain(&mut self, row: Row) {
+        let made = (row.attempt, row.rotated_at);
+        if *self.chain[usize::from(row.generation)].get_or_insert(made) != made {
+            self.note(Note::Fork);
+        }
+    }
+
+    fn bump_epoch(&mut self) {
+        if let Some(user) = &mut self.user {
+            user.epoch += 1;
+        }
+    }
+}
+
+impl Scenario {
+    fn may(&self, event: Event) -> bool {
+        self.events.contains(&event)
+    }
+
+    fn lifetime(&self) -> Lifetime {
+        Lifetime { idle: TICK * self.idle.into(), absolute: TICK * 200 }
+    }
+
+    fn attempt(&self, flight: &Flight, now: u8) -> Attempt {
+        Attempt {
+            generation: flight.token.into(),
+            secret_hash: hash(0),
+            key: hash(flight.key),
+            now: moment(now),
+            reuse_interval: TICK * self.interval.into(),
+        }
+    }
+
+    /// Whether a client that follows the rules refreshes now. One with a key
+    /// begins no attempt while another is on its way.
+    fn may_send(&self, world: &World, from: usize) -> bool {
+        let holder = &world.holders[from];
+        (1..=self.last_token).contains(&holder.token)
+            && !holder.is_out
+            && world.flights.len() < self.flights
+            && (self.holders[from] == Keys::Fresh
+                || self.may(Event::Straggling)
+                || world.flights.iter().all(|flight| flight.from != from || Some(flight.key) == holder.key))
+    }
+
+    fn send(&self, world: &mut World, from: usize) {
+        let holder = &mut world.holders[from];
+        let key = holder.key.unwrap_or_else(|| {
+            world.next_key += 1;
+            world.next_key - 1
+        });
+        if self.holders[from] == Keys::Kept {
+            holder.key = Some(key);
+        }
+        let step = Step::Open { now: None, write: None, user: None };
+        world.flights.push(Flight { from, token: holder.token, key, is_late: world.is_over, step });
+    }
+
+    /// The conditional write, as the table carries it out; and when, and what
+    /// came of it.
+    fn write(&self, world: &mut World, flight: &Flight, now: Option<u8>) -> (u8, Written) {
+        let now = now.unwrap_or(world.tick);
+        let attempt = self.attempt(flight, now);
+        let Some(row) = world.row else {
+            return (now, Written::Refused(None));
+        };
+        let session = row.session();
+        if !(self.rules.may_rotate)(&attempt, &session) {
+            return (now, Written::Refused(Some(row)));
+        }
+        if row.expires_at <= now {
+            world.note(Note::Outlived);
+        }
+        if row.generation < flight.token {
+            world.note(Note::PullForward);
+        }
+        let lifetime = self.lifetime();
+        let expires_at = lifetime.end(attempt.now, lifetime.absolute_end(session.created_at));
+        let row = Row::from(&attempt.rotate(&session, expires_at, Client::default()));
+        world.row = Some(row);
+        world.enchain(row);
+        (now, Written::Done(row))
+    }
+
+    /// Takes a step of the flight at `at`. When both the write and the read are
+    /// done, the answer follows at once, unless it takes a second write.
+    fn proceed(&self, world: &mut World, at: usize, action: Action) {
+        let flight = world.flights[at];
+        let Step::Open { mut now, mut write, mut user } = flight.step else { return };
+        match action {
+            Action::Write(_) => {
+                let (when, written) = self.write(world, &flight, now);
+                (now, write) = (Some(when), Some(written));
+            }
+            Action::WriteUnheard(_) => now = Some(self.write(world, &flight, now).0),
+            _ => (now, user) = (now.or(Some(world.tick)), Some(world.user)),
+        }
+        world.flights[at].step = Step::Open { now, write, user };
+        match self.decision(&world.flights[at]) {
+            Some((Decision::Issue { session, .. }, now)) => self.issue(world, at, &session, now),
+            Some((Decision::Refuse(_), _)) => refuse(world, at),
+            Some((Decision::Impossible, _)) => {
+                world.note(Note::Impossible);
+                world.flights.remove(at);
+            }
+            Some((Decision::Revoke(_) | Decision::Discard { .. }, _)) | None => {}
+        }
+    }
+
+    /// What a refresh comes to, once its write and its read are done, and when
+    /// it was begun.
+    fn decision(&self, flight: &Flight) -> Option<(Decision, u8)> {
+        let Step::Open { now: Some(now), write: Some(write), user: Some(user) } = flight.step else { return None };
+        let write = match write {
+            Written::Done(row) => Write::Done(row.session()),
+            Written::Refused(row) => Write::Refused(row.map(Row::session)),
+        };
+        Some(((self.rules.decide)(&self.attempt(flight, now), write, user.map(User::standing)), now))
+    }
+
+    /// The second write, and the answer.
+    fn write_again(&self, world: &mut World, at: usize) {
+        match self.decision(&world.flights[at]) {
+            Some((Decision::Revoke(_), _)) => {
+                if let Some(row) = &mut world.row {
+                    row.is_revoked = true;
+                }
+                world.is_over = true;
+                world.note(Note::Reuse);
+                refuse(world, at);
+            }
+            Some((Decision::Discard { session, user }, now)) => match world.row {
+                Some(row) if !(self.rules.may_discard)(&row.session(), user) => {
+                    world.note(Note::Lift);
+                    self.issue(world, at, &session, now);
+                }
+                _ => {
+                    world.row = None;
+                    refuse(world, at);
+                }
+            },
+            _ => unreachable!("only these two decisions take a second write"),
+        }
+    }
+
+    fn issue(&self, world: &mut World, at: usize, session: &Session, now: u8) {
+        let flight = world.flights[at];
+        let row = Row::from(session);
+        let is_own = row.attempt == Some(flight.key);
+        let is_within = self.interval > 0 && now.saturating_sub(row.rotated_at) <= self.interval;
+        let is_repeat = matches!(flight.step, Step::Open { write: Some(Written::Refused(_)), .. });
+        let notes = [
+            (Note::Stray, row.generation != flight.token + 1 && !(row.generation == flight.token && self.interval > 0)),
+            (Note::LateShare, !is_own && !is_within),
+            (Note::Revival, flight.is_late),
+            (Note::Outlived, row.expires_at <= now),
+            (Note::Share, !is_own),
+            (Note::Repeat, is_own && is_repeat),
+            (Note::LateRepeat, is_own && is_repeat && !is_within && now > row.rotated_at),
+        ];
+        for (note, happened) in notes {
+            if happened {
+                world.note(note);
+            }
+        }
+        world.enchain(row);
+        let holder = &mut world.holders[flight.from];
+        holder.issued = holder.issued.max(row.generation);
+        holder.answered = holder.answered.max(flight.token);
+        let jti = if self.holders[flight.from] == Keys::Pair { world.next_key } else { 0 };
+        world.next_key += u8::from(jti > 0);
+        world.flights[at].step = Step::Issued { token: row.generation, jti };
+    }
+
+    /// What a holder makes of an answer. One to an attempt that is over is
+    /// ignored, unless it is a refusal.
+    fn deliver(&self, world: &mut World, at: usize) {
+        let flight = world.flights.remove(at);
+        let holder = &mut world.holders[flight.from];
+        match (flight.step, self.holders[flight.from]) {
+            (Step::Open { .. }, _) => {}
+            (Step::Refused, _) => holder.is_out = true,
+            (Step::Issued { token, .. }, Keys::Fresh) => holder.token = token,
+            (Step::Issued { token, jti }, Keys::Pair) => (holder.token, holder.key) = (token, Some(jti)),
+            (Step::Issued { token, .. }, Keys::Kept) => {
+                let is_over = token != holder.token || self.may(Event::Forgetting);
+                if holder.key == Some(flight.key) && is_over {
+                    (holder.token, holder.key) = (token, None);
+                }
+            }
+        }
+    }
+
+    /// The thief's copy: the token and, where a pair is kept, its other half.
+    fn steal(&self, world: &mut World) {
+        world.stolen = world.holders[0].token;
+        world.holders[1].token = world.stolen;
+        world.holders[1].key = world.holders[0].key.filter(|_| self.holders[1] == Keys::Pair);
+    }
+
+    /// The transaction of a password change that keeps this session.
+    fn change_password(&self, world: &mut World) {
+        let (Some(read), Some(user)) = (world.change.take(), world.user) else { return };
+        let Some(row) = &mut world.row else { return };
+        let now = moment(world.tick);
+        if (self.rules.may_keep)(read.into(), user.standing(), &row.session(), now) {
+            row.epoch = read + 1;
+            world.user = Some(User { epoch: read + 1, ..user });
+            world.is_kept = true;
+        }
+    }
+}
+
+fn refuse(world: &mut World, at: usize) {
+    let flight = &mut world.flights[at];
+    flight.step = Step::Refused;
+    let holder = &mut world.holders[flight.from];
+    holder.answered = holder.answered.max(flight.token);
+}
+
+impl Model for Scenario {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let first = Row {
+            generation: 1,
+            attempt: None,
+            rotated_at: 0,
+            expires_at: BEGINNING + self.idle,
+            epoch: 0,
+            is_revoked: false,
+        };
+        let is_theft = self.may(Event::Theft);
+        let holders = self.holders.iter().enumerate().map(|(place, keys)| Holder {
+            token: u8::from(!is_theft || place == 0),
+            key: (*keys == Keys::Pair).then_some(1),
+            is_out: false,
+            issued: 0,
+            answered: 0,
+        });
+        let mut world = World {
+            tick: BEGINNING,
+            row: Some(first),
+            user: Some(User { is_active: true, epoch: 0 }),
+            backup: None,
+            change: None,
+            holders: holders.collect(),
+            flights: Vec::new(),
+            next_key: 2,
+            stolen: 0,
+            is_over: false,
+            is_kept: false,
+            chain: [None; GENERATIONS],
+            notes: 0,
+        };
+        world.enchain(first);
+        vec![world]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        use Action::*;
+
+        actions.extend((0..self.holders.len()).filter(|from| self.may_send(world, *from)).map(Send));
+        for (at, flight) in world.flights.iter().enumerate() {
+            match flight.step {
+                Step::Open { write, user, .. } => {
+                    if write.is_none() {
+                        actions.push(Write(at));
+                    }
+                    if write.is_none() && self.may(Event::Unheard) {
+                        actions.push(WriteUnheard(at));
+                    }
+                    if user.is_none() {
+                        actions.push(ReadUser(at));
+                    }
+                    if write.is_some() && user.is_some() {
+                        actions.push(WriteAgain(at));
+                    }
+                }
+                Step::Issued { .. } | Step::Refused => actions.push(Deliver(at)),
+            }
+            if self.may(Event::Doubling) && flight.is_new() && world.flights.len() < self.flights {
+                actions.push(Double(at));
+            }
+            if self.may(Event::Loss) {
+                actions.push(Lose(at));
+            }
+        }
+        let is_settled = world.flights.is_empty() && world.holders.iter().all(|it| it.token == world.holders[0].token);
+        let may_bump = world.user.is_some_and(|user| user.epoch < 2);
+        let is_active = world.user.is_some_and(|user| user.is_active);
+        let events = [
+            (Event::Theft, world.stolen == 0 && !world.holders[0].is_out, Steal),
+            (Event::Logout, world.row.is_some(), Logout),
+            (Event::Everywhere, may_bump && is_active, EndAll),
+            (Event::Disabling, may_bump && is_active, Disable),
+            (Event::Disabling, world.user.is_some() && !is_active, Enable),
+            (Event::Deletion, world.user.is_some(), DeleteUser),
+            (Event::PasswordChange, world.change.is_none() && may_bump && is_active, ReadForChange),
+            (Event::PasswordChange, world.change.is_some(), ChangePassword),
+            (Event::Time, world.tick < BEGINNING + self.ticks, Tick),
+            (Event::Pause, world.tick < BEGINNING + self.ticks && is_settled, Tick),
+            (Event::Restore, world.backup.is_none(), BackUp),
+            (Event::Restore, world.backup.is_some() && world.backup != world.row, Restore),
+        ];
+        actions
+            .extend(events.into_iter().filter(|(event, can, _)| *can && self.may(*event)).map(|(.., action)| action));
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        match action {
+            Action::Send(from) => self.send(&mut next, from),
+            Action::Double(at) => next.flights.push(world.flights[at]),
+            Action::Write(at) | Action::WriteUnheard(at) | Action::ReadUser(at) => self.proceed(&mut next, at, action),
+            Action::WriteAgain(at) => self.write_again(&mut next, at),
+            Action::Lose(at) => _ = next.flights.remove(at),
+            Action::Deliver(at) => self.deliver(&mut next, at),
+            Action::Steal => self.steal(&mut next),
+            Action::Logout => {
+                next.row = world.row.filter(|row| row.is_revoked);
+                next.is_over = true;
+            }
+            Action::EndAll => {
+                next.bump_epoch();
+                next.is_over = true;
+            }
+            Action::Disable => {
+                next.bump_epoch();
+                next.user = next.user.map(|user| User { is_active: false, ..user });
+                next.is_over = true;
+            }
+            Action::Enable => {
+                next.user = next.user.map(|user| User { is_active: true, ..user });
+                next.note(Note::Enabling);
+            }
+            Action::DeleteUser => (next.user, next.is_over) = (None, true),
+            Action::ReadForChange => next.change = world.user.map(|user| user.epoch),
+            Action::ChangePassword => self.change_password(&mut next),
+            Action::Tick => next.tick += 1,
+            Action::BackUp => next.backup = world.row,
+            Action::Restore => next.row = world.backup,
+        }
+        next.flights.sort_unstable();
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        self.promises.iter().map(|promise| promise()).collect()
+    }
+
+    fn within_boundary(&self, world: &World) -> bool {
+        world.next_key <= 2 + self.attempts
+    }
+}

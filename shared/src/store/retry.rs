@@ -1,0 +1,46 @@
+//! What the SDK does not retry, and should.
+
+use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
+use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
+use aws_sdk_dynamodb::error::ProvideErrorMetadata;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+
+/// A write that met a transaction on the same item: nothing was wrong with it,
+/// and in a moment it will do. The SDK knows no retry for it.
+/// (Amazon DynamoDB Developer Guide, "Transaction conflict handling".)
+#[derive(Debug)]
+pub struct Conflicts;
+
+impl ClassifyRetry for Conflicts {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let error = context.output_or_error().and_then(|result| result.err());
+        let error = error.and_then(|error| error.as_operation_error());
+        let is_conflict = error.is_some_and(|error| {
+            error.downcast_ref::<UpdateItemError>().is_some_and(is_conflict)
+                || error.downcast_ref::<PutItemError>().is_some_and(is_conflict)
+                || error.downcast_ref::<DeleteItemError>().is_some_and(is_conflict)
+                || error.downcast_ref::<TransactWriteItemsError>().is_some_and(is_cancelled_by_conflict)
+        });
+        if is_conflict { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
+    }
+
+    fn name(&self) -> &'static str {
+        "transaction conflicts"
+    }
+}
+
+fn is_conflict(error: &impl ProvideErrorMetadata) -> bool {
+    error.code() == Some("TransactionConflictException")
+}
+
+/// Where a condition failed as well, a retry would only fail again.
+fn is_cancelled_by_conflict(error: &TransactWriteItemsError) -> bool {
+    let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
+        return false;
+    };
+    let has = |code| cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some(code));
+    has("TransactionConflict") && !has("ConditionalCheckFailed")
+}

@@ -1,0 +1,117 @@
+//! The JWS compact form, read as strictly as RFC 8725 asks.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Rejection, SigningFailed};
+use crate::clock::Timestamp;
+use crate::json;
+
+/// The most bytes a token may have.
+const MAX_TOKEN: usize = 4096;
+/// The most bytes its header may have, decoded.
+const MAX_HEADER: usize = 1024;
+/// How deep its claims may nest.
+const MAX_DEPTH: usize = 4;
+/// The last second of the year 9999: no later time is meant.
+const MAX_SECONDS: i64 = 253_402_300_799;
+
+/// Signs `claims`.
+pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &EncodingKey) -> Result<String, SigningFailed> {
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some(typ.into());
+    header.kid = Some(kid.into());
+    jsonwebtoken::encode(&header, claims, key).map_err(|_| SigningFailed)
+}
+
+/// Checks all of `token` but its claims, and returns those. The header must
+/// hold exactly `alg`, `typ` and `kid`: whatever else could be in it (`jwk`,
+/// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the
+/// key, and with the key comes the algorithm.
+pub fn verify<'k>(
+    token: &str,
+    typ: &str,
+    key_of: impl FnOnce(&str) -> Option<&'k DecodingKey>,
+) -> Result<Claims, Rejection> {
+    if token.len() > MAX_TOKEN {
+        return Err(Rejection::TooLarge);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(Rejection::Malformed)?;
+    let (header, claims) = message.split_once('.').ok_or(Rejection::Malformed)?;
+    let header = decode(header)?;
+    if header.len() > MAX_HEADER {
+        return Err(Rejection::TooLarge);
+    }
+    let header = json::object(&header, 1).map_err(|_| Rejection::Header)?;
+    let member = |name| header.get(name).and_then(Value::as_str).ok_or(Rejection::Header);
+    let is_typ = is_media_type(member("typ")?, typ);
+    if header.len() != 3 || member("alg")? != "HS256" || !is_typ {
+        return Err(Rejection::Header);
+    }
+    let key = key_of(member("kid")?).ok_or(Rejection::UnknownKey)?;
+    decode(signature)?;
+    let is_authentic = crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
+    if !is_authentic.unwrap_or(false) {
+        return Err(Rejection::Signature);
+    }
+    json::object(&decode(claims)?, MAX_DEPTH).map(Claims).map_err(|_| Rejection::Malformed)
+}
+
+/// `typ` names a media type, and may leave out `application/` (RFC 7515, section 4.1.9).
+fn is_media_type(presented: &str, typ: &str) -> bool {
+    presented.strip_prefix("application/").unwrap_or(presented) == typ
+}
+
+/// Base64url without padding and without stray bits: one encoding per value.
+fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)
+}
+
+/// The claims of an authentic token. Every one that is asked for must be there
+/// and of its type.
+pub struct Claims(Map<String, Value>);
+
+impl Claims {
+    /// A string that is not empty.
+    pub fn text(&self, name: &'static str) -> Result<&str, Rejection> {
+        let text = self.0.get(name).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty()).ok_or(Rejection::Claim(name))
+    }
+
+    /// A list of strings.
+    pub fn texts(&self, name: &'static str) -> Result<Vec<String>, Rejection> {
+        let texts = self.0.get(name).and_then(Value::as_array).ok_or(Rejection::Claim(name))?;
+        let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
+        texts.collect::<Option<_>>().ok_or(Rejection::Claim(name))
+    }
+
+    /// A whole number that is not negative.
+    pub fn number(&self, name: &'static str) -> Result<u64, Rejection> {
+        self.0.get(name).and_then(Value::as_u64).ok_or(Rejection::Claim(name))
+    }
+
+    /// A NumericDate (RFC 7519, section 2), whole seconds only.
+    pub fn time(&self, name: &'static str) -> Result<Timestamp, Rejection> {
+        let seconds = i64::try_from(self.number(name)?).map_err(|_| Rejection::Claim(name))?;
+        let is_sane = (0..=MAX_SECONDS).contains(&seconds);
+        is_sane.then_some(Timestamp::from_seconds(seconds)).ok_or(Rejection::Claim(name))
+    }
+
+    /// A string that must be `expected`.
+    pub fn expect(&self, name: &'static str, expected: &str) -> Result<(), Rejection> {
+        (self.text(name)? == expected).then_some(()).ok_or(Rejection::Claim(name))
+    }
+
+    /// `aud`: a string, or a list of them (RFC 7519, section 4.1.3), that holds `expected`.
+    pub fn expect_audience(&self, expected: &str) -> Result<(), Rejection> {
+        match self.0.get("aud") {
+            Some(Value::Array(_)) => self.texts("aud")?.iter().any(|audience| audience == expected),
+            _ => self.text("aud")? == expected,
+        }
+        .then_some(())
+        .ok_or(Rejection::Claim("aud"))
+    }
+}

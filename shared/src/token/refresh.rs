@@ -1,0 +1,142 @@
+//! Refresh tokens: `typ: rt+jwt`, for this system alone.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::SecretString;
+use serde::Serialize;
+
+use super::{Keys, Rejection, SigningFailed, jwt};
+use crate::clock::Timestamp;
+use crate::id::{SessionId, UserId};
+use crate::session::{Secret, Session};
+
+const TYP: &str = "rt+jwt";
+/// `aud`: the system that issued it, whatever the audience of access tokens.
+pub const AUDIENCE: &str = "urn:freshkey:refresh";
+
+/// What refresh tokens say beside their session.
+#[derive(Clone, Debug)]
+pub struct RefreshTokens {
+    /// `iss`: who issues them.
+    pub issuer: String,
+}
+
+/// What an authentic refresh token says.
+#[derive(Clone, Debug)]
+pub struct RefreshToken {
+    /// `sub`.
+    pub user_id: UserId,
+    /// `sid`.
+    pub session_id: SessionId,
+    /// `gen`: from 1, one more with each rotation.
+    pub generation: u64,
+    /// `sec`: what proves that its holder belongs to the session.
+    pub secret: Secret,
+    /// `auth_time`: the login.
+    pub login: Timestamp,
+    /// `abs`: when the session ends at the latest.
+    pub absolute_end: Timestamp,
+    /// `iat`.
+    pub issued_at: Timestamp,
+    /// `exp`.
+    pub expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: String,
+    sid: String,
+    r#gen: u64,
+    sec: String,
+    auth_time: i64,
+    abs: i64,
+    iat: i64,
+    exp: i64,
+}
+
+impl RefreshToken {
+    /// The first token of a session.
+    pub fn first(session: &Session, secret: Secret, absolute_end: Timestamp) -> Self {
+        Self {
+            user_id: session.user_id,
+            session_id: session.id,
+            generation: session.generation,
+            secret,
+            login: session.created_at,
+            absolute_end,
+            issued_at: session.rotated_at.truncated(),
+            expires_at: session.expires_at,
+        }
+    }
+
+    /// The token that `session` says is in force: the same but for what a
+    /// rotation changes. Nothing random goes into it, so to issue it again is
+    /// to sign the same claims again.
+    pub fn successor(&self, session: &Session) -> Self {
+        Self {
+            generation: session.generation,
+            issued_at: session.rotated_at.truncated(),
+            expires_at: session.expires_at,
+            ..self.clone()
+        }
+    }
+}
+
+impl RefreshTokens {
+    /// Signs a refresh token.
+    ///
+    /// # Errors
+    ///
+    /// [`SigningFailed`] when the key does not work.
+    pub fn sign(&self, keys: &Keys, token: &RefreshToken) -> Result<SecretString, SigningFailed> {
+        let (kid, key) = keys.refresh_signer().ok_or(SigningFailed)?;
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: AUDIENCE,
+            sub: token.user_id.to_string(),
+            sid: token.session_id.to_string(),
+            r#gen: token.generation,
+            sec: URL_SAFE_NO_PAD.encode(token.secret.expose()),
+            auth_time: token.login.seconds(),
+            abs: token.absolute_end.seconds(),
+            iat: token.issued_at.seconds(),
+            exp: token.expires_at.seconds(),
+        };
+        jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
+    }
+
+    /// Verifies a refresh token: authentic, ours, and neither it nor its
+    /// session over by its own word. There is no leeway: the table has none.
+    ///
+    /// # Errors
+    ///
+    /// The first reason not to accept it.
+    pub fn verify(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<RefreshToken, Rejection> {
+        let claims = jwt::verify(token, TYP, |kid| keys.refresh_verifier(kid))?;
+        claims.expect("iss", &self.issuer)?;
+        claims.expect_audience(AUDIENCE)?;
+        let generation = claims.number("gen")?;
+        // The successor of the last generation must still be a JSON number.
+        if !(1..1 << 53).contains(&generation) {
+            return Err(Rejection::Claim("gen"));
+        }
+        let token = RefreshToken {
+            user_id: UserId::parse(claims.text("sub")?).ok_or(Rejection::Claim("sub"))?,
+            session_id: SessionId::parse(claims.text("sid")?).ok_or(Rejection::Claim("sid"))?,
+            generation,
+            secret: secret(claims.text("sec")?).ok_or(Rejection::Claim("sec"))?,
+            login: claims.time("auth_time")?,
+            absolute_end: claims.time("abs")?,
+            issued_at: claims.time("iat")?,
+            expires_at: claims.time("exp")?,
+        };
+        if token.expires_at.min(token.absolute_end) > now { Ok(token) } else { Err(Rejection::Expired) }
+    }
+}
+
+fn secret(text: &str) -> Option<Secret> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    bytes.try_into().ok().map(Secret::from_bytes)
+}
