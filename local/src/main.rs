@@ -1,7 +1,7 @@
 //! `make dev`: the whole system on this machine.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,9 +9,13 @@ use std::sync::Arc;
 
 use clap::Parser;
 use freshkey::SystemClock;
-use local::{Options, System, TEMPLATE};
+use local::{Options, System, TEMPLATE, demo};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::ctrl_c;
+use tracing::Level;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Freshkey on this machine: the functions, the table and the API of
 /// template.yaml.
@@ -28,6 +32,10 @@ struct Arguments {
     /// if it is missing.
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     table_endpoint: Option<String>,
+    /// Start with a user, a session and a secret that are always the same, and
+    /// known to everyone.
+    #[arg(long, conflicts_with = "data")]
+    demo: bool,
     /// Let the browser app at URL call, as AllowedOrigins does when deployed.
     /// Can be given several times.
     #[arg(long, value_name = "URL")]
@@ -55,31 +63,58 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 
     let mut allow_origins = vec![url.clone(), format!("http://localhost:{port}")];
     allow_origins.extend(arguments.allow_origin);
+    let mut variables = variables()?;
+    if arguments.demo {
+        variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
+    }
     let options = Options {
         template: TEMPLATE.into(),
         data: arguments.data,
         table_endpoint: arguments.table_endpoint,
         allow_origins,
-        variables: variables()?,
+        variables,
         clock: Arc::new(SystemClock),
         http_client: None,
     };
     let stop = stop_signal().map_err(|error| error.to_string())?;
     let system = Arc::new(System::start(options).await.map_err(|error| error.to_string())?);
-    freshkey::telemetry::init(system.log_level());
+    log_to_terminal(system.log_level());
 
+    let (route, email, password) = if arguments.demo {
+        ("login", demo::EMAIL, demo::PASSWORD)
+    } else {
+        ("register", "ada@example.com", "correct horse battery")
+    };
     #[expect(clippy::print_stdout, reason = "the user is at the terminal")]
     {
         println!(
             r#"Freshkey listens on {url}. Stop it with Ctrl-C. Begin with:
 
-  curl {url}/api/v1/auth/register -H 'content-type: application/json' -d '{{"email":"ada@example.com","password":"correct horse battery"}}'
+  curl {url}/api/v1/auth/{route} -H 'content-type: application/json' -d '{{"email":"{email}","password":"{password}"}}'
 "#
         );
+        if arguments.demo {
+            let app = system.function("login").ok_or("the template has no login")?.app();
+            let token = demo::set_up(app).await.map_err(|error| error.to_string())?;
+            println!("The demo's refresh token:\n\n  {}\n", token.expose_secret());
+            println!("The demo's table, for TABLE_ENDPOINT: {}\n", system.table_endpoint());
+        }
     }
     let served = Arc::clone(&system).serve(listener, stop).await;
     system.stop().await;
     served.map_err(|error| error.to_string())
+}
+
+/// What happens, for a person to read. The embedded database calls a condition
+/// that fails a warning; here it is all in a day's work.
+fn log_to_terminal(level: Level) {
+    let targets = freshkey::telemetry::targets(level).with_target("local", level).with_target("dynoxide", Level::ERROR);
+    let lines = tracing_subscriber::fmt::layer()
+        .compact()
+        .without_time()
+        .with_target(false)
+        .with_ansi(io::stdout().is_terminal());
+    tracing_subscriber::registry().with(targets).with(lines).init();
 }
 
 async fn listen(port: u16) -> Result<TcpListener, String> {

@@ -87,9 +87,8 @@ impl System {
         let Options { data, allow_origins, clock, http_client, .. } = options;
         let mut variables = options.variables;
         variables.retain(|_, value| !value.is_empty());
-        let mut origins = allow_origins;
-        origins.splice(0..0, variables.remove("ALLOWED_ORIGINS"));
-        let origins = origins.join(",");
+        let origins = variables.remove("ALLOWED_ORIGINS").into_iter().chain(allow_origins);
+        let origins = origins.collect::<Vec<_>>().join(",");
         let mut template = Template::read(&options.template, &[("AllowedOrigins", &origins)])?;
 
         let elsewhere = options.table_endpoint.or_else(|| variables.remove("TABLE_ENDPOINT"));
@@ -231,10 +230,12 @@ async fn answer(
     request: Request<Body>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
+    let (method, path) = (head.method.clone(), head.uri.path().to_owned());
     let response = match to_bytes(body, gateway::MAX_BODY).await {
         Ok(body) => system.call(peer.ip(), Request::from_parts(head, body)).await,
         Err(_) => gateway::too_large(),
     };
+    tracing::info!("{method} {path} {}", response.status().as_u16());
     response.map(Body::from)
 }
 

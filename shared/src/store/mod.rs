@@ -180,12 +180,31 @@ impl Store {
         }
     }
 
+    /// Writes a user as given over whatever is there: for demos and tests.
+    pub async fn seed_user(
+        &self,
+        user: &User,
+        credential: &Credential,
+        sessions: &[&Session],
+    ) -> Result<(), StoreError> {
+        let items = [item::from_credential(&user.email, credential), item::from_user(user)];
+        let items = items.into_iter().chain(sessions.iter().map(|session| item::from_session(session)));
+        for item in items {
+            self.put_item(item).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_item(&self, item: Item) -> Result<(), StoreError> {
+        let call = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        call.send().await.map(drop).map_err(unavailable("PutItem"))
+    }
+
     /// Writes a new session, in place of `evicted`.
     pub async fn open_session(&self, session: &Session, evicted: Option<SessionId>) -> Result<(), StoreError> {
         let item = item::from_session(session);
         let Some(evicted) = evicted else {
-            let call = self.client.put_item().table_name(&self.table).set_item(Some(item));
-            return call.send().await.map(drop).map_err(unavailable("PutItem"));
+            return self.put_item(item).await;
         };
         let delete = self.delete(item::session_key(session.user_id, evicted));
         match self.transact(vec![put(self.put(item)), delete_member(delete)]).await? {

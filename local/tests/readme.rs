@@ -1,0 +1,77 @@
+//! The README's walk, run as it stands: every `sh` block under "Try it", and
+//! what it prints held to the block that follows (`…` stands for anything).
+
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+const README: &str = include_str!("../../README.md");
+const MARK: &str = "=== next block ===";
+
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The fenced blocks of a section, each with its language.
+fn blocks(section: &str) -> Vec<(&str, &str)> {
+    let fenced = section.split("```").skip(1).step_by(2);
+    fenced.map(|block| block.split_once('\n').unwrap()).collect()
+}
+
+/// Whether `text` is `pattern`, with anything in the place of each `…`.
+fn matches(mut text: &str, pattern: &str) -> bool {
+    let mut pieces = pattern.split('…');
+    let Some(rest) = text.strip_prefix(pieces.next().unwrap()) else { return false };
+    text = rest;
+    for piece in pieces {
+        let found = if piece.is_empty() { Some(text.len()) } else { text.find(piece) };
+        let Some(at) = found else { return false };
+        text = &text[at + piece.len()..];
+    }
+    text.is_empty()
+}
+
+#[test]
+fn the_readme_shows_what_one_sees() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    command.args(["--port", "0"]).current_dir(directory.path()).stdout(Stdio::piped());
+    let mut program = Program(command.spawn().unwrap());
+    let mut lines = BufReader::new(program.0.stdout.take().unwrap()).lines();
+    let greeting = lines.next().unwrap().unwrap();
+    let url = greeting.split_whitespace().find(|word| word.starts_with("http://")).unwrap().trim_end_matches('.');
+    let url = url.to_owned();
+    std::thread::spawn(move || lines.for_each(drop));
+
+    let section = README.split("\n## ").find(|section| section.starts_with("Try it")).unwrap();
+    let (mut script, mut expected) = (String::new(), Vec::new());
+    for (language, block) in blocks(section) {
+        if language == "sh" {
+            script += &format!("echo '{MARK}'\n{}", block.replace("http://127.0.0.1:3000", &url));
+            expected.push("");
+        } else {
+            *expected.last_mut().unwrap() = block;
+        }
+    }
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let printed: Vec<_> = output.split(MARK).skip(1).map(str::trim).collect();
+    assert_eq!(printed.len(), expected.len(), "{output}");
+    assert!(expected.iter().filter(|block| !block.is_empty()).count() >= 6);
+    for (printed, expected) in printed.iter().zip(expected) {
+        assert!(matches(printed, expected.trim()), "the README shows\n{expected}\nand one sees\n{printed}");
+    }
+}
+
+#[test]
+fn a_pattern_matches_only_what_it_shows() {
+    assert!(matches(r#"{"a":"eyJx","b":1}"#, r#"{"a":"eyJ…","b":1}"#));
+    assert!(!matches(r#"{"a":"eyJx","b":2}"#, r#"{"a":"eyJ…","b":1}"#));
+    assert!(!matches(r#"{"a":"eyJx","b":1} and more"#, r#"{"a":"eyJ…","b":1}"#));
+}
