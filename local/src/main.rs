@@ -12,7 +12,6 @@ use freshkey::SystemClock;
 use local::{Options, System, TEMPLATE, demo};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
-use tokio::signal::ctrl_c;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -76,8 +75,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         clock: Arc::new(SystemClock),
         http_client: None,
     };
-    let stop = stop_signal().map_err(|error| error.to_string())?;
     let system = Arc::new(System::start(options).await.map_err(|error| error.to_string())?);
+    let stop = stop_signal().map_err(|error| error.to_string())?;
     log_to_terminal(system.log_level());
 
     let (route, email, password) = if arguments.demo {
@@ -148,10 +147,11 @@ fn variables() -> Result<BTreeMap<String, String>, String> {
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {
         tokio::select! {
-            _ = ctrl_c() => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
     })
@@ -160,5 +160,5 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
 /// Ends when the user asks for the end.
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    Ok(async { drop(ctrl_c().await) })
+    Ok(async { drop(tokio::signal::ctrl_c().await) })
 }

@@ -38,6 +38,9 @@ pub struct Config {
     pub password_min_length: usize,
     /// DEFAULT_ROLES: what register gives, separated by commas.
     pub default_roles: Vec<String>,
+    /// CHECK_SESSION_ON_EVERY_CALL: whether every access token costs a look at
+    /// session and user, so that what ends a session ends it at once.
+    pub check_session_on_every_call: bool,
     /// TABLE_NAME.
     pub table_name: String,
     /// TABLE_ENDPOINT: another DynamoDB than the region's.
@@ -133,6 +136,7 @@ impl Config {
             password_work,
             password_min_length: reader.number("PASSWORD_MIN_LENGTH", 8, 8..=64) as usize,
             default_roles: reader.list("DEFAULT_ROLES", "ROLE_USER"),
+            check_session_on_every_call: reader.flag("CHECK_SESSION_ON_EVERY_CALL"),
             table_name: reader.required("TABLE_NAME", "the name of the DynamoDB table"),
             table_endpoint: reader.url("TABLE_ENDPOINT"),
             log_level: reader.log_level(),
@@ -195,6 +199,17 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             }
         };
         Duration::from_secs(seconds.round() as u64)
+    }
+
+    fn flag(&mut self, name: &str) -> bool {
+        match self.get(name).as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.fault(name, "must be true or false");
+                false
+            }
+        }
     }
 
     fn list(&mut self, name: &str, default: &str) -> Vec<String> {
@@ -298,6 +313,7 @@ mod tests {
             ("REFRESH_BURST", "0"),
             ("REFRESH_PER_LIFETIME", "1.5"),
             ("REFRESH_TOKEN_TRANSPORT", "cookies"),
+            ("CHECK_SESSION_ON_EVERY_CALL", "yes"),
             ("MAX_SESSIONS", "0"),
             ("ARGON2_MEMORY_KIB", "8"),
             ("ARGON2_ITERATIONS", "1"),

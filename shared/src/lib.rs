@@ -11,6 +11,7 @@
 //! - [`store`]: the table in DynamoDB
 //! - [`auth`]: register, login, refresh, logout and what a user does with an account
 //! - [`http`]: requests in, answers out, in either dialect
+//! - [`layer`]: the middleware for functions of your own
 //! - [`function`]: a handler as a Lambda function
 
 pub mod auth;
@@ -22,6 +23,7 @@ pub mod entropy;
 pub mod function;
 pub mod http;
 pub mod id;
+pub mod layer;
 pub mod password;
 pub mod session;
 pub mod store;

@@ -4,55 +4,70 @@
 use std::sync::Arc;
 
 use freshkey::auth::Identity;
-use freshkey::http::{self, Answer, Members};
+use freshkey::http::{self, Answer, Dialect, Members};
 use freshkey::id::SessionId;
+use freshkey::layer::Authenticate;
 use freshkey::session::Session;
 use freshkey::user::Profile;
 use freshkey::{App, Error};
 use lambda_http::http::{Method, StatusCode};
-use lambda_http::{Request, RequestExt};
+use lambda_http::tower::{Layer, ServiceExt};
+use lambda_http::{Request, RequestExt, service_fn};
 use serde_json::{Value, json};
 
-/// Answers a request of a signed-in user.
+/// Answers a request of a signed-in user. An error is rendered behind the
+/// layer, so that tokens that it renewed are delivered all the same.
 ///
 /// # Errors
 ///
-/// Rendered by the function: see the contract.
+/// None.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let (method, path) = http::route(&request);
+    let layer = Authenticate::new(Arc::clone(&app));
+    let account = layer.layer(service_fn(move |request: Request| {
+        let app = Arc::clone(&app);
+        async move {
+            let answer = serve(&app, &request).await;
+            Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
+        }
+    }));
+    account.oneshot(request).await
+}
+
+async fn serve(app: &App, request: &Request) -> Answer {
+    let caller = request.extensions().get::<Identity>().ok_or(Error::InvalidToken { was_sent: false })?;
+    let (method, path) = http::route(request);
     let ["api", "v1", resource @ ..] = path.as_slice() else {
         return Err(Error::NotFound);
     };
-    let caller = app.authenticate(http::bearer(&request)).await?;
     match (method, resource) {
-        (Method::GET, ["users", "me"]) => Ok((&app.user(&caller).await?).into()),
+        (Method::GET, ["users", "me"]) => Ok((&app.user(caller).await?).into()),
         (Method::PATCH, ["users", "me"]) => {
-            let changes = changes(&http::members(&request)?)?;
-            Ok((&app.update_profile(&caller, &changes).await?).into())
+            let changes = changes(&http::members(request)?)?;
+            Ok((&app.update_profile(caller, &changes).await?).into())
         }
         (Method::PUT, ["users", "me", "password"]) => {
             const EXPECTED: &str = "Send current_password and new_password, as strings.";
-            let body = http::members(&request)?;
+            let body = http::members(request)?;
             let (current, new) = (body.text("current_password", EXPECTED)?, body.text("new_password", EXPECTED)?);
-            app.change_password(&caller, current, new).await?;
+            app.change_password(caller, current, new).await?;
             Ok(http::no_content())
         }
         (Method::POST, ["users", "me", "delete"]) => {
-            let body = http::members(&request)?;
-            app.delete_user(&caller, body.text("password", "Send password, as a string.")?).await?;
+            let body = http::members(request)?;
+            app.delete_user(caller, body.text("password", "Send password, as a string.")?).await?;
             Ok(http::no_content())
         }
         (Method::GET, ["auth", "sessions"]) => {
-            let sessions = app.sessions(&caller).await?;
-            let sessions: Vec<_> = sessions.iter().map(|session| render(session, &caller)).collect();
+            let sessions = app.sessions(caller).await?;
+            let sessions: Vec<_> = sessions.iter().map(|session| render(session, caller)).collect();
             Ok(http::json(StatusCode::OK, &json!({ "sessions": sessions })))
         }
         (Method::DELETE, ["auth", "sessions"]) => {
-            app.end_sessions(&caller, keeps_current(&request)?).await?;
+            app.end_sessions(caller, keeps_current(request)?).await?;
             Ok(http::no_content())
         }
         (Method::DELETE, ["auth", "sessions", id]) => {
-            app.end_session(&caller, SessionId::parse(id).ok_or(Error::NotFound)?).await?;
+            app.end_session(caller, SessionId::parse(id).ok_or(Error::NotFound)?).await?;
             Ok(http::no_content())
         }
         _ => Err(Error::NotFound),

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod cost;
+mod middleware;
 mod rotation;
 mod wire;
 mod world;

@@ -100,6 +100,11 @@ impl Wire {
         });
     }
 
+    /// How many calls are on their way, those that wait in the hook among them.
+    pub fn in_flight(&self) -> usize {
+        self.0.log.lock().unwrap().in_flight
+    }
+
     /// What went over the wire since the last time this was asked.
     pub fn take(&self) -> Log {
         std::mem::take(&mut *self.0.log.lock().unwrap())

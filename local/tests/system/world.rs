@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use freshkey::{App, ManualClock, Timestamp};
+use freshkey::{App, Clock, ManualClock, Timestamp};
 use http::{HeaderMap, Method, Request, StatusCode};
 use local::{Options, System, TEMPLATE};
 use serde_json::{Value, json};
@@ -51,13 +51,18 @@ pub async fn world() -> World {
 
 /// A system with these variables over the template's.
 pub async fn world_with(variables: &[(&str, &str)]) -> World {
-    let clock = Arc::new(ManualClock::at(Timestamp::from_seconds(1_800_000_000)));
+    let start = Timestamp::from_seconds(1_800_000_000);
+    start_system(variables, std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok(), start).await
+}
+
+async fn start_system(variables: &[(&str, &str)], table_endpoint: Option<String>, now: Timestamp) -> World {
+    let clock = Arc::new(ManualClock::at(now));
     let wire = Wire::new();
     let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let options = Options {
         template: TEMPLATE.into(),
         data: None,
-        table_endpoint: std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok(),
+        table_endpoint,
         allow_origins: vec!["https://app.example.com".into()],
         variables: variables.collect::<BTreeMap<_, _>>(),
         clock: clock.clone(),
@@ -81,6 +86,12 @@ pub async fn signed_up_with(variables: &[(&str, &str)]) -> (World, User) {
 }
 
 impl World {
+    /// Another system on the same table, with a clock and a wire of its own and
+    /// these variables over the template's.
+    pub async fn beside(&self, variables: &[(&str, &str)]) -> World {
+        start_system(variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
+    }
+
     /// Moves the clock ahead.
     pub fn pass(&self, seconds: u64) {
         self.clock.advance(Duration::from_secs(seconds));
@@ -200,6 +211,15 @@ impl Reply {
     #[track_caller]
     pub fn error(&self) -> String {
         self.text("error")
+    }
+
+    /// The `errors` of a problem document, each as `field: code`.
+    #[track_caller]
+    pub fn faults(&self) -> Vec<String> {
+        let problem = self.json();
+        let faults = problem["errors"].as_array().unwrap_or_else(|| panic!("no errors in {}", self.text));
+        let text = |fault: &Value, name: &str| fault[name].as_str().unwrap_or_default().to_owned();
+        faults.iter().map(|fault| format!("{}: {}", text(fault, "field"), text(fault, "code"))).collect()
     }
 
     /// The user and the tokens of a register or a login.

@@ -31,6 +31,9 @@ pub enum Error {
         /// Whether the request brought one.
         was_sent: bool,
     },
+    /// The caller has not the role that this takes.
+    #[error("forbidden")]
+    Forbidden,
     /// The address has a user already.
     #[error("e-mail address taken")]
     EmailTaken,

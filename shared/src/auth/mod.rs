@@ -1,6 +1,7 @@
 //! What a user can do: the flows, from parsed input to typed outcome.
 
 mod account;
+mod caller;
 mod error;
 mod login;
 mod logout;
@@ -18,7 +19,6 @@ use tokio::sync::OnceCell;
 use crate::aws;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, ConfigError, KeySource};
-use crate::id::{SessionId, UserId};
 use crate::password::Hasher;
 use crate::session::{Secret, Session};
 use crate::store::Store;
@@ -26,6 +26,7 @@ use crate::token::access::Issued;
 use crate::token::{Keys, RefreshToken};
 use crate::user::User;
 
+pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
 
 /// What every handler is given: settings, clock, table, keys.
@@ -36,17 +37,6 @@ pub struct App {
     hasher: Hasher,
     sdk: SdkConfig,
     keys: OnceCell<Keys>,
-}
-
-/// The caller of a function, by an access token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Who it is.
-    pub user_id: UserId,
-    /// By which session.
-    pub session_id: SessionId,
-    /// What the user could do when the token was issued.
-    pub roles: Vec<String>,
 }
 
 /// An access token and a refresh token, just issued.
@@ -60,12 +50,12 @@ pub struct Tokens {
     pub refresh_expires_in: i64,
 }
 
-/// A user with a new session.
+/// A user with the tokens of a session.
 #[derive(Debug)]
 pub struct SignedIn {
     /// Who signed in.
     pub user: User,
-    /// The session's first tokens.
+    /// The session's tokens.
     pub tokens: Tokens,
 }
 
@@ -122,21 +112,6 @@ impl App {
     /// Whatever hashes passwords.
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
-    }
-
-    /// Who calls, by the access token of the request.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidToken`] when there is none, or it is not to be accepted.
-    pub async fn authenticate(&self, token: Option<&str>) -> Result<Identity, Error> {
-        let token = token.ok_or(Error::InvalidToken { was_sent: false })?;
-        let verified = self.config.access_tokens.verify(self.keys().await?, token, self.now());
-        let token = verified.map_err(|rejection| {
-            tracing::debug!(%rejection, "access token refused");
-            Error::InvalidToken { was_sent: true }
-        })?;
-        Ok(Identity { user_id: token.user_id, session_id: token.session_id, roles: token.roles })
     }
 
     fn now(&self) -> Timestamp {

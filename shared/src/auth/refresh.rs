@@ -1,10 +1,10 @@
 //! One refresh: see `docs/rotation.md` for the protocol.
 
-use super::{App, Error, Tokens};
+use super::{App, Error, SignedIn, Tokens};
 use crate::clock::Timestamp;
 use crate::session::{Attempt, Client, Decision, Hash, Issue, Refusal, Session, decide};
 use crate::store::{Discarded, Outcome};
-use crate::token::RefreshToken;
+use crate::token::{Keys, RefreshToken};
 use crate::user::User;
 
 impl App {
@@ -19,13 +19,29 @@ impl App {
     /// call to the database. [`Error::RateLimited`] for a session that has
     /// rotated more often than a client that follows the rules can.
     pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
-        let keys = self.keys().await?;
         let now = self.now();
-        let presented = self.config.refresh_tokens.verify(keys, token, now).map_err(|rejection| {
+        let presented = self.presented(self.keys().await?, token, now)?;
+        self.rotate(&presented, key, client, now).await.map(|refreshed| refreshed.tokens)
+    }
+
+    /// What an authentic refresh token says.
+    pub(super) fn presented(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<RefreshToken, Error> {
+        self.config.refresh_tokens.verify(keys, token, now).map_err(|rejection| {
             tracing::debug!(%rejection, "refresh token refused");
             Error::InvalidRefreshToken { was_sent: true }
-        })?;
-        self.check_rotation_budget(&presented, now)?;
+        })
+    }
+
+    /// Carries out an attempt with an authentic token.
+    pub(super) async fn rotate(
+        &self,
+        presented: &RefreshToken,
+        key: Hash,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<SignedIn, Error> {
+        let keys = self.keys().await?;
+        self.check_rotation_budget(presented, now)?;
         let attempt = Attempt {
             generation: presented.generation,
             secret_hash: presented.secret.hash(),
@@ -41,14 +57,14 @@ impl App {
         let (write, user) = (write?, user?);
         let session = match decide(&attempt, write, user.as_ref().map(User::standing)) {
             Decision::Issue { session, how } => {
-                log(&presented, how);
+                log(presented, how);
                 session
             }
-            Decision::Refuse(refusal) => return Err(refused(&presented, refusal)),
-            Decision::Revoke(session) => return Err(self.revoke(&presented, &session, now).await?),
+            Decision::Refuse(refusal) => return Err(refused(presented, refusal)),
+            Decision::Revoke(session) => return Err(self.revoke(presented, &session, now).await?),
             Decision::Discard { session, user } => match self.store.discard_session(&session, user).await? {
                 Discarded::Lifted => session,
-                Discarded::Gone => return Err(refused(&presented, Refusal::UserLocked)),
+                Discarded::Gone => return Err(refused(presented, Refusal::UserLocked)),
             },
             Decision::Impossible => {
                 let RefreshToken { session_id, generation, .. } = presented;
@@ -57,7 +73,8 @@ impl App {
             }
         };
         let user = user.ok_or_else(Error::unavailable)?;
-        self.tokens(keys, &user, &session, &presented.successor(&session), now)
+        let tokens = self.tokens(keys, &user, &session, &presented.successor(&session), now)?;
+        Ok(SignedIn { user, tokens })
     }
 
     /// A session may rotate `burst` times, and `per_lifetime` times more for

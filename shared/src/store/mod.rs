@@ -121,6 +121,11 @@ impl Store {
         self.get(item::user_key(id)).await?.as_ref().map(item::to_user).transpose()
     }
 
+    /// The session, dead or alive, read consistently.
+    pub async fn session(&self, user: UserId, session: SessionId) -> Result<Option<Session>, StoreError> {
+        self.get(item::session_key(user, session)).await?.as_ref().map(item::to_session).transpose()
+    }
+
     /// The credential of an address, read consistently.
     pub async fn credential(&self, email: &Email) -> Result<Option<Credential>, StoreError> {
         self.get(item::credential_key(email)).await?.as_ref().map(item::to_credential).transpose()

@@ -1,0 +1,577 @@
+//! Two requests at the same time, in every order of their reads and writes.
+//!
+//! Each call to DynamoDB waits at a gate. A scheduler waits until neither
+//! request can go on by itself, lets one call through until it is answered, and
+//! so on; then the story is told anew, until every sequence of such choices has
+//! been made. Nothing is left out: the deletions that follow a transaction, at
+//! best effort, are ordered like everything else.
+//!
+//! What must come out is worked out from the order of two kinds of events
+//! ([`Outcome::told`]): a login counts as made when it reads the credential, and
+//! an end when its write is carried out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use freshkey::auth::{Error, Identity, SignedIn};
+use freshkey::id::{SessionId, UserId};
+use freshkey::password::WorkFactor;
+use freshkey::session::{Client, Hash};
+use freshkey::user::Profile;
+use freshkey::{App, Config};
+use secrecy::ExposeSecret;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, yield_now};
+
+use crate::wire::{Call, Fate, Wire};
+use crate::world::{PASSWORD, World, world};
+
+const NEW_PASSWORD: &str = "a loud brook over eight stones";
+/// For how many turns of the runtime nothing must happen before the scheduler
+/// believes that nothing will.
+const CALM: usize = 16;
+
+tokio::task_local! {
+    /// Which of the two requests is running.
+    static REQUEST: usize;
+}
+
+/// Where a session is. Alice is logged in on both at first; a login under test
+/// is on her tablet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Device {
+    Phone,
+    Laptop,
+    Tablet,
+}
+
+use Device::{Laptop, Phone, Tablet};
+
+/// A request under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Login,
+    Refresh(Device),
+    Logout(Device),
+    ChangePassword(Device),
+    EndAll(Device),
+    EndOthers(Device),
+    Disable,
+    Delete(Device),
+}
+
+use Act::{ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Refresh};
+
+impl Act {
+    /// What it does to Alice's sessions, once the write is carried out.
+    fn end(self) -> Option<End> {
+        match self {
+            Login | Refresh(_) => None,
+            Logout(device) => Some(End::One(device)),
+            ChangePassword(device) | EndOthers(device) => Some(End::AllBut(device)),
+            EndAll(_) => Some(End::All),
+            Disable | Delete(_) => Some(End::User),
+        }
+    }
+}
+
+enum End {
+    One(Device),
+    AllBut(Device),
+    All,
+    User,
+}
+
+/// A session, as its client holds it.
+#[derive(Clone)]
+struct Held {
+    caller: Identity,
+    refresh_token: String,
+}
+
+/// A user with a session on each of two devices.
+#[derive(Clone)]
+struct Alice {
+    email: String,
+    id: UserId,
+    phone: Held,
+    laptop: Held,
+}
+
+impl Alice {
+    fn on(&self, device: Device) -> &Held {
+        match device {
+            Phone => &self.phone,
+            Laptop => &self.laptop,
+            Tablet => panic!("nobody is logged in there"),
+        }
+    }
+}
+
+/// What a request gives its client.
+type Answer = Result<Option<Held>, Error>;
+
+/// An app whose every call to DynamoDB stops at the gate when a request under
+/// test makes it.
+struct Stage {
+    /// It has the table.
+    _world: World,
+    app: Arc<App>,
+    wire: Wire,
+    gate: Gate,
+    users: AtomicUsize,
+}
+
+#[derive(Clone, Default)]
+struct Gate(Arc<Mutex<Vec<Waiting>>>);
+
+struct Waiting {
+    request: usize,
+    call: Call,
+    pass: oneshot::Sender<()>,
+}
+
+impl Gate {
+    async fn wait(self, call: Call) -> Fate {
+        if let Ok(request) = REQUEST.try_with(|request| *request) {
+            let (pass, passed) = oneshot::channel();
+            self.0.lock().unwrap().push(Waiting { request, call, pass });
+            passed.await.unwrap();
+        }
+        Fate::Pass
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    fn holds(&self, request: usize) -> bool {
+        self.0.lock().unwrap().iter().any(|waiting| waiting.request == request)
+    }
+}
+
+/// A call that was let through: by which request, what, and to which session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Step {
+    request: usize,
+    operation: String,
+    device: Option<Device>,
+}
+
+impl Step {
+    fn of(waiting: &Waiting, alice: &Alice) -> Self {
+        let key = waiting.call.body["Key"].to_string();
+        let is_at = |device: &Device| key.contains(&alice.on(*device).caller.session_id.to_string());
+        let device = [Phone, Laptop].into_iter().find(is_at);
+        Self { request: waiting.request, operation: waiting.call.operation.clone(), device }
+    }
+}
+
+/// The choices of one telling, and how to come to the next.
+#[derive(Default)]
+struct Choices {
+    made: Vec<Choice>,
+    next: usize,
+}
+
+struct Choice {
+    taken: usize,
+    steps: Vec<Step>,
+}
+
+impl Choices {
+    /// Which of these steps is next.
+    fn choose(&mut self, steps: Vec<Step>) -> usize {
+        match self.made.get(self.next) {
+            Some(made) => assert_eq!(made.steps, steps, "the same choices lead to the same place"),
+            None => self.made.push(Choice { taken: 0, steps }),
+        }
+        self.next += 1;
+        self.made[self.next - 1].taken
+    }
+
+    /// Moves on to choices not yet made, if there are any.
+    fn advance(&mut self) -> bool {
+        self.next = 0;
+        while let Some(last) = self.made.last_mut() {
+            last.taken += 1;
+            if last.taken < last.steps.len() {
+                return true;
+            }
+            self.made.pop();
+        }
+        false
+    }
+}
+
+/// How one telling went.
+struct Outcome {
+    acts: [Act; 2],
+    answers: [Answer; 2],
+    steps: Vec<Step>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (act, answer) in self.acts.iter().zip(&self.answers) {
+            write!(f, "\n  {act:?}: {:?}", answer.as_ref().map(drop))?;
+        }
+        for step in &self.steps {
+            write!(f, "\n    {:?}: {} {:?}", self.acts[step.request], step.operation, step.device)?;
+        }
+        Ok(())
+    }
+}
+
+/// What must be true afterwards.
+struct Told {
+    /// The sessions that live.
+    alive: BTreeSet<Device>,
+    /// Whether the user is gone or disabled.
+    is_locked: bool,
+}
+
+impl Stage {
+    /// With hashes that cost next to nothing.
+    async fn set() -> Self {
+        let world = world().await;
+        let wire = Wire::new();
+        let lookup = |name: &str| match name {
+            "JWT_SECRET_KEY" => Some("0nly-for-this-test-Zq8vT2mXw7Lr4KcJ".to_owned()),
+            "JWT_ISSUER" | "JWT_AUDIENCE" => Some("https://auth.example.com".to_owned()),
+            "TABLE_NAME" => Some(world.system.table_name().to_owned()),
+            "TABLE_ENDPOINT" => Some(world.system.table_endpoint().to_owned()),
+            _ => None,
+        };
+        let mut config = Config::parse(lookup).unwrap();
+        config.password_work = WorkFactor { memory_kib: 8, iterations: 1 };
+        let app = App::connect(config, world.clock.clone(), Some(wire.client())).await;
+        let gate = Gate::default();
+        wire.on_call({
+            let gate = gate.clone();
+            move |call| gate.clone().wait(call)
+        });
+        Self { _world: world, app, wire, gate, users: AtomicUsize::new(0) }
+    }
+
+    async fn held(&self, signed_in: &SignedIn) -> Held {
+        let tokens = &signed_in.tokens;
+        let caller = self.app.authenticate(Some(tokens.access.token.expose_secret())).await.unwrap();
+        Held { caller, refresh_token: tokens.refresh_token.expose_secret().to_owned() }
+    }
+
+    async fn alice(&self) -> Alice {
+        let email = format!("alice{}@example.com", self.users.fetch_add(1, Ordering::Relaxed));
+        let phone = self.app.register(&email, PASSWORD, Profile::default(), Client::default()).await.unwrap();
+        let laptop = self.app.login(&email, PASSWORD, Client::default()).await.unwrap();
+        let (phone, laptop) = (self.held(&phone).await, self.held(&laptop).await);
+        Alice { email, id: phone.caller.user_id, phone, laptop }
+    }
+
+    async fn refresh(&self, held: &Held) -> Answer {
+        let key = Hash::of(&[held.refresh_token.as_bytes()]);
+        let tokens = self.app.refresh(&held.refresh_token, key, Client::default()).await?;
+        let refresh_token = tokens.refresh_token.expose_secret().to_owned();
+        Ok(Some(Held { refresh_token, ..held.clone() }))
+    }
+
+    async fn play(&self, act: Act, alice: &Alice) -> Answer {
+        let caller = |device| &alice.on(device).caller;
+        match act {
+            Login => {
+                let signed_in = self.app.login(&alice.email, PASSWORD, Client::default()).await?;
+                return Ok(Some(self.held(&signed_in).await));
+            }
+            Refresh(device) => return self.refresh(alice.on(device)).await,
+            Logout(device) => self.app.logout(&alice.on(device).refresh_token).await?,
+            ChangePassword(device) => self.app.change_password(caller(device), PASSWORD, NEW_PASSWORD).await?,
+            EndAll(device) => self.app.end_sessions(caller(device), false).await?,
+            EndOthers(device) => self.app.end_sessions(caller(device), true).await?,
+            Disable => self.app.disable_user(alice.id).await?,
+            Delete(device) => self.app.delete_user(caller(device), PASSWORD).await?,
+        }
+        Ok(None)
+    }
+
+    /// Tells the story of `acts` at the same time, in the order of `choices`.
+    async fn tell(self: &Arc<Self>, acts: [Act; 2], alice: &Alice, choices: &mut Choices) -> Outcome {
+        // A call that waits at the gate must not run into its timeout: time
+        // stands still, as long as the runtime never idles.
+        tokio::time::pause();
+        let requests = [0, 1].map(|request| {
+            let (stage, alice) = (Arc::clone(self), alice.clone());
+            let play = async move { stage.play(acts[request], &alice).await };
+            tokio::spawn(REQUEST.scope(request, play))
+        });
+        let mut steps = Vec::new();
+        loop {
+            self.settle(&requests).await;
+            let Some(waiting) = self.next(alice, choices) else { break };
+            steps.push(Step::of(&waiting, alice));
+            waiting.pass.send(()).unwrap();
+        }
+        tokio::time::resume();
+        let [first, second] = requests;
+        Outcome { acts, answers: [first.await.unwrap(), second.await.unwrap()], steps }
+    }
+
+    /// Waits until every request has been answered or stands at the gate, and
+    /// nothing is on its way.
+    async fn settle(&self, requests: &[JoinHandle<Answer>; 2]) {
+        let mut calm = 0;
+        while calm < CALM {
+            yield_now().await;
+            let is_at_rest = |(request, task): (usize, &JoinHandle<_>)| task.is_finished() || self.gate.holds(request);
+            let is_calm =
+                self.wire.in_flight() == self.gate.len() && requests.iter().enumerate().all(is_at_rest);
+            calm = if is_calm { calm + 1 } else { 0 };
+        }
+    }
+
+    fn next(&self, alice: &Alice, choices: &mut Choices) -> Option<Waiting> {
+        let mut waiting = self.gate.0.lock().unwrap();
+        waiting.sort_by_key(|waiting| Step::of(waiting, alice));
+        let steps: Vec<_> = waiting.iter().map(|waiting| Step::of(waiting, alice)).collect();
+        (!steps.is_empty()).then(|| waiting.remove(choices.choose(steps)))
+    }
+
+    /// Asks, as a client would, what has become of Alice's sessions.
+    async fn check(&self, alice: &Alice, outcome: &Outcome) {
+        let told = outcome.told();
+        let mut last_held = vec![(Phone, alice.phone.clone()), (Laptop, alice.laptop.clone())];
+        for (act, answer) in outcome.acts.iter().zip(&outcome.answers) {
+            match (act, answer) {
+                (Login, Ok(Some(tablet))) => last_held.push((Tablet, tablet.clone())),
+                (Refresh(device), Ok(Some(successor))) => {
+                    last_held.iter_mut().filter(|(held, _)| held == device).for_each(|(_, held)| *held = successor.clone());
+                }
+                _ => {}
+            }
+        }
+        let ids = |devices: &BTreeSet<Device>| -> BTreeSet<SessionId> {
+            let held = last_held.iter().filter(|(device, _)| devices.contains(device));
+            held.map(|(_, held)| held.caller.session_id).collect()
+        };
+
+        let listed = self.app.sessions(&alice.phone.caller).await;
+        match listed {
+            Ok(listed) => {
+                assert!(!told.is_locked, "{outcome}");
+                let listed: BTreeSet<_> = listed.iter().map(|session| session.id).collect();
+                assert_eq!(listed, ids(&told.alive), "the list shows what lives{outcome}");
+            }
+            Err(error) => assert!(told.is_locked && error == Error::InvalidToken { was_sent: true }, "{outcome}"),
+        }
+
+        let (_, rows) = self.app.store().user_and_sessions(alice.id).await.unwrap();
+        let rows: BTreeSet<_> = rows.iter().map(|row| row.id).collect();
+        let mut ghosts = &rows - &ids(&told.alive);
+        // The row of a login that lost the race may be written after the sweep.
+        for late in ids(&BTreeSet::from([Tablet])) {
+            ghosts.remove(&late);
+        }
+        assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows are those of what lives{outcome}");
+
+        for (device, held) in &last_held {
+            let is_alive = self.refresh(held).await.is_ok();
+            assert_eq!(is_alive, told.alive.contains(device), "{device:?} {outcome}");
+        }
+        self.check_passwords(alice, outcome).await;
+        if told.is_locked {
+            // Whoever is enabled again finds every session of before dead.
+            let is_there = self.app.enable_user(alice.id).await.is_ok();
+            assert!(!is_there || outcome.acts.contains(&Disable), "{outcome}");
+            for (device, held) in &last_held {
+                assert!(self.refresh(held).await.is_err(), "{device:?} revived{outcome}");
+            }
+        }
+    }
+
+    async fn check_passwords(&self, alice: &Alice, outcome: &Outcome) {
+        let is_changed = outcome.has_done(|act| matches!(act, ChangePassword(_)));
+        let is_locked = outcome.told().is_locked;
+        for (password, is_right) in [(PASSWORD, !is_changed), (NEW_PASSWORD, is_changed)] {
+            let login = self.app.login(&alice.email, password, Client::default()).await;
+            assert_eq!(login.is_ok(), is_right && !is_locked, "{password}{outcome}");
+        }
+    }
+}
+
+impl Outcome {
+    /// Where the step that makes this act count stands, if it counts at all.
+    fn moment(&self, request: usize) -> Option<usize> {
+        self.answers[request].as_ref().ok()?;
+        let operation = match self.acts[request] {
+            Login => "GetItem",
+            Logout(_) => "DeleteItem",
+            Refresh(_) => return None,
+            _ => "TransactWriteItems",
+        };
+        self.steps.iter().rposition(|step| step.request == request && step.operation == operation)
+    }
+
+    fn has_done(&self, is_one: impl Fn(Act) -> bool) -> bool {
+        self.acts.iter().zip(&self.answers).any(|(act, answer)| is_one(*act) && answer.is_ok())
+    }
+
+    /// What must be true, by what was answered and in which order it happened.
+    fn told(&self) -> Told {
+        let mut told = Told { alive: BTreeSet::from([Phone, Laptop]), is_locked: false };
+        let mut moments: Vec<_> =
+            [0, 1].into_iter().filter_map(|request| Some((self.moment(request)?, self.acts[request]))).collect();
+        moments.sort_by_key(|(moment, _)| *moment);
+        let mut is_old_password_right = true;
+        for (_, act) in moments {
+            match act.end() {
+                None => {
+                    assert!(!told.is_locked && is_old_password_right, "a login that should have failed{self}");
+                    told.alive.insert(Tablet);
+                }
+                Some(End::One(device)) => drop(told.alive.remove(&device)),
+                Some(End::All) => {
+                    assert!(!told.is_locked, "{self}");
+                    told.alive.clear();
+                }
+                Some(End::AllBut(device)) => {
+                    assert!(told.alive.contains(&device), "a session that was ended lifted itself{self}");
+                    told.alive.retain(|session| *session == device);
+                    is_old_password_right &= !matches!(act, ChangePassword(_));
+                }
+                Some(End::User) => {
+                    told.alive.clear();
+                    told.is_locked = true;
+                }
+            }
+        }
+        told
+    }
+
+    /// Whether the answers are what clients may be given.
+    fn check_answers(&self) {
+        for (request, answer) in self.answers.iter().enumerate() {
+            let (act, other) = (self.acts[request], 1 - request);
+            match answer {
+                Err(Error::Unavailable { .. } | Error::Internal(_)) => panic!("not for the client{self}"),
+                // Only what the other one did can be the reason.
+                Err(_) => assert!(self.answers[other].is_ok(), "for no reason{self}"),
+                Ok(_) => {}
+            }
+            if let Refresh(device) = act {
+                self.check_refresh(request, device);
+            }
+        }
+    }
+
+    /// A session that lives on is refreshed in any order. One that was ended is
+    /// refused, unless the refresh had begun before: it read the user before
+    /// the end was written.
+    fn check_refresh(&self, request: usize, device: Device) {
+        let first = |request, operation: &str| {
+            self.steps.iter().position(|step| step.request == request && step.operation == operation)
+        };
+        let is_answered = self.answers[request].is_ok();
+        if self.told().alive.contains(&device) {
+            assert!(is_answered, "the session lives{self}");
+        }
+        let Some(end) = self.moment(1 - request) else { return };
+        let last = self.steps.iter().rposition(|step| step.request == request);
+        if last < Some(end) {
+            assert!(is_answered, "it was over before the end was written{self}");
+        }
+        if !self.told().alive.contains(&device) && first(request, "GetItem") > Some(end) && first(request, "UpdateItem") > Some(end) {
+            assert!(!is_answered, "it began after the end was written{self}");
+        }
+    }
+}
+
+/// Tells the story of the two in every order, and how many there were.
+async fn in_every_order(stage: &Arc<Stage>, acts: [Act; 2]) -> usize {
+    let mut choices = Choices::default();
+    let mut orders = 0;
+    loop {
+        let alice = stage.alice().await;
+        let outcome = stage.tell(acts, &alice, &mut choices).await;
+        outcome.check_answers();
+        stage.check(&alice, &outcome).await;
+        orders += 1;
+        if !choices.advance() {
+            return orders;
+        }
+    }
+}
+
+async fn each(pairs: &[[Act; 2]]) {
+    let stage = Arc::new(Stage::set().await);
+    for acts in pairs {
+        let began = std::time::Instant::now();
+        let orders = in_every_order(&stage, *acts).await;
+        eprintln!("{acts:?}: {orders} orders {:?}", began.elapsed());
+        assert!(orders > 1, "{acts:?}");
+    }
+}
+
+#[tokio::test]
+async fn every_order_of_one_call_and_three_is_told() {
+    let stage = Arc::new(Stage::set().await);
+    assert_eq!(in_every_order(&stage, [Logout(Laptop), Login]).await, 4);
+}
+
+#[tokio::test]
+async fn rf7_a_password_change_against_logins_and_refreshes() {
+    each(&[Login, Refresh(Phone), Refresh(Laptop)].map(|other| [ChangePassword(Phone), other])).await;
+}
+
+#[tokio::test]
+async fn rf7_logging_out_everywhere_against_logins_and_refreshes() {
+    each(&[Login, Refresh(Phone), Refresh(Laptop)].map(|other| [EndAll(Phone), other])).await;
+    each(&[Login, Refresh(Phone), Refresh(Laptop)].map(|other| [EndOthers(Phone), other])).await;
+}
+
+#[tokio::test]
+async fn rf10_disabling_and_deleting_a_user_against_logins_and_refreshes() {
+    each(&[Login, Refresh(Phone), Refresh(Laptop)].map(|other| [Disable, other])).await;
+    each(&[Login, Refresh(Phone), Refresh(Laptop)].map(|other| [Delete(Phone), other])).await;
+}
+
+#[tokio::test]
+async fn rf7_ends_that_keep_the_same_session_against_one_another() {
+    each(&[
+        [ChangePassword(Phone), EndOthers(Phone)],
+        [ChangePassword(Phone), EndAll(Phone)],
+        [EndOthers(Phone), EndAll(Phone)],
+        [EndOthers(Phone), EndOthers(Phone)],
+        [EndAll(Phone), EndAll(Laptop)],
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn rf7_a_session_that_was_just_ended_does_not_lift_itself() {
+    each(&[
+        [EndOthers(Phone), EndOthers(Laptop)],
+        [EndAll(Phone), EndOthers(Laptop)],
+        [ChangePassword(Phone), EndOthers(Laptop)],
+        [EndOthers(Phone), ChangePassword(Laptop)],
+        [ChangePassword(Phone), ChangePassword(Laptop)],
+        [Logout(Laptop), EndOthers(Laptop)],
+        [Logout(Laptop), ChangePassword(Laptop)],
+        [Logout(Laptop), Refresh(Laptop)],
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn rf10_disabling_and_deleting_a_user_against_other_ends() {
+    each(&[
+        [Disable, ChangePassword(Phone)],
+        [Disable, EndAll(Phone)],
+        [Disable, EndOthers(Phone)],
+        [Disable, Delete(Phone)],
+        [Delete(Phone), ChangePassword(Phone)],
+        [Delete(Phone), EndAll(Phone)],
+        [Delete(Phone), EndOthers(Phone)],
+    ])
+    .await;
+}

@@ -1,0 +1,149 @@
+//! The middleware: a tower layer that lets in who has an access token, and
+//! renews tokens that are about to expire.
+//!
+//! Mount it in a function of your own:
+//!
+//! ```no_run
+//! use freshkey::auth::{App, Identity};
+//! use freshkey::layer::Authenticate;
+//! use lambda_http::tower::ServiceBuilder;
+//! use lambda_http::{Error, Request, RequestExt, run, service_fn};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let layer = Authenticate::new(App::from_env().await?);
+//!     run(ServiceBuilder::new().layer(layer).service(service_fn(greet))).await
+//! }
+//!
+//! async fn greet(request: Request) -> Result<String, Error> {
+//!     let caller = request.extensions().get::<Identity>().ok_or("the layer is not mounted")?;
+//!     Ok(format!("Hello, {}", caller.user_id))
+//! }
+//! ```
+//!
+//! A client that sends `x-refresh-token` along gets `x-new-access-token`,
+//! `x-new-refresh-token` and `x-new-expires-in` in the answer when its access
+//! token was within five minutes of its expiry, or past it.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use lambda_http::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use lambda_http::tower::{Layer, ServiceExt};
+use lambda_http::{Body, BoxFuture, IntoResponse, Request, Response, Service};
+use secrecy::ExposeSecret;
+
+use crate::auth::{App, Error, Identity, Tokens};
+use crate::http::{self, Dialect};
+
+const NEW_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-new-access-token");
+const NEW_REFRESH_TOKEN: HeaderName = HeaderName::from_static("x-new-refresh-token");
+const NEW_EXPIRES_IN: HeaderName = HeaderName::from_static("x-new-expires-in");
+
+/// Puts [`Authenticated`] in front of a service.
+#[derive(Clone, Debug)]
+pub struct Authenticate {
+    app: Arc<App>,
+    dialect: Dialect,
+    role: Option<&'static str>,
+}
+
+impl Authenticate {
+    /// A layer that lets in every caller with an access token.
+    pub fn new(app: Arc<App>) -> Self {
+        Self { app, dialect: Dialect::V1, role: None }
+    }
+
+    /// Errors in this dialect, whatever the path.
+    #[must_use]
+    pub fn dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// Only callers with this role; others get 403.
+    #[must_use]
+    pub fn require_role(self, role: &'static str) -> Self {
+        Self { role: Some(role), ..self }
+    }
+}
+
+impl<S> Layer<S> for Authenticate {
+    type Service = Authenticated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticated { layer: self.clone(), inner }
+    }
+}
+
+/// A service that only callers with an access token reach. It finds the caller's
+/// [`Identity`] in the extensions of the request.
+#[derive(Clone, Debug)]
+pub struct Authenticated<S> {
+    layer: Authenticate,
+    inner: S,
+}
+
+impl<S> Service<Request> for Authenticated<S>
+where
+    S: Service<Request> + Clone + Send + 'static,
+    S::Response: IntoResponse + Send,
+    S::Error: Send,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    /// Whether the inner service is ready is asked when it is called.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let Self { layer, inner } = self.clone();
+        Box::pin(async move {
+            let (identity, renewed) = match layer.admit(&request).await {
+                Ok(admitted) => admitted,
+                Err(error) => {
+                    let mut refusal = http::render(Err(error), layer.dialect, http::request_id(&request));
+                    http::secure(refusal.headers_mut());
+                    return Ok(refusal);
+                }
+            };
+            request.extensions_mut().insert(identity);
+            let mut response = inner.oneshot(request).await?.into_response().await;
+            if let Some(renewed) = renewed {
+                response.headers_mut().extend(renewed);
+            }
+            Ok(response)
+        })
+    }
+}
+
+impl Authenticate {
+    async fn admit(&self, request: &Request) -> Result<(Identity, Option<HeaderMap>), Error> {
+        let access = http::bearer(request);
+        let refresh = http::refresh_token_header(request)?;
+        let admitted = self.app.admit(access, refresh, http::client(request)).await?;
+        if self.role.is_some_and(|role| !admitted.identity.has_role(role)) {
+            return Err(Error::Forbidden);
+        }
+        Ok((admitted.identity, admitted.renewed.as_ref().map(headers).transpose()?))
+    }
+}
+
+/// The new tokens as headers, which no cache may keep.
+fn headers(tokens: &Tokens) -> Result<HeaderMap, Error> {
+    let secret = |token: &str| {
+        let mut value =
+            HeaderValue::from_str(token).map_err(|_| Error::Internal("a token is no header value".into()))?;
+        value.set_sensitive(true);
+        Ok::<_, Error>(value)
+    };
+    Ok(HeaderMap::from_iter([
+        (NEW_ACCESS_TOKEN, secret(tokens.access.token.expose_secret())?),
+        (NEW_REFRESH_TOKEN, secret(tokens.refresh_token.expose_secret())?),
+        (NEW_EXPIRES_IN, tokens.access.expires_in.into()),
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    ]))
+}
