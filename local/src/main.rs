@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use freshkey::SystemClock;
+use local::engine::Engine;
 use local::{Options, System, TEMPLATE, demo};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -31,8 +32,12 @@ struct Arguments {
     /// if it is missing.
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     table_endpoint: Option<String>,
-    /// Start with a user, a session and a secret that are always the same, and
-    /// known to everyone.
+    /// The port of the table on 127.0.0.1, for programs beside this one: any
+    /// that is free, or 8000 with --demo, where events/env.json expects it.
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["data", "table_endpoint"])]
+    table_port: Option<u16>,
+    /// Start with users, sessions and a secret that are always the same, and
+    /// known to everyone: those of events/.
     #[arg(long, conflicts_with = "data")]
     demo: bool,
     /// Let the browser app at URL call, as AllowedOrigins does when deployed.
@@ -56,7 +61,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<(), String> {
-    let listener = listen(arguments.port).await?;
+    let listener = listen(arguments.port, "--port").await?;
     let port = listener.local_addr().map_err(|error| error.to_string())?.port();
     let url = format!("http://127.0.0.1:{port}");
 
@@ -66,13 +71,24 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     if arguments.demo {
         variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
     }
+    let variable = variables.remove("TABLE_ENDPOINT").filter(|url| !url.is_empty());
+    let elsewhere = arguments.table_endpoint.or(variable);
+    let demo_port = (arguments.demo && elsewhere.is_none()).then_some(demo::TABLE_PORT);
+    let clock = Arc::new(SystemClock);
+    let engine = match arguments.table_port.or(demo_port) {
+        Some(port) => {
+            let started = Engine::start_on(listen(port, "--table-port").await?, None, clock.clone()).await;
+            Some(started.map_err(|error| error.to_string())?)
+        }
+        None => None,
+    };
     let options = Options {
         template: TEMPLATE.into(),
         data: arguments.data,
-        table_endpoint: arguments.table_endpoint,
+        table_endpoint: engine.as_ref().map(|engine| engine.endpoint().to_owned()).or(elsewhere),
         allow_origins,
         variables,
-        clock: Arc::new(SystemClock),
+        clock,
         http_client: None,
     };
     let system = Arc::new(System::start(options).await.map_err(|error| error.to_string())?);
@@ -101,6 +117,9 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     }
     let served = Arc::clone(&system).serve(listener, stop).await;
     system.stop().await;
+    if let Some(engine) = engine {
+        engine.stop().await;
+    }
     served.map_err(|error| error.to_string())
 }
 
@@ -116,10 +135,10 @@ fn log_to_terminal(level: Level) {
     tracing_subscriber::registry().with(targets).with(lines).init();
 }
 
-async fn listen(port: u16) -> Result<TcpListener, String> {
+async fn listen(port: u16, option: &str) -> Result<TcpListener, String> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => format!("port {port} is taken; choose another with --port"),
+        io::ErrorKind::AddrInUse => format!("port {port} is taken; choose another with {option}"),
         _ => format!("port {port}: {error}"),
     })
 }

@@ -1,14 +1,14 @@
 //! Many refreshes of one token at once, over HTTP; and what the reuse interval
 //! forgives. The chain never forks, whoever comes first.
 
-use std::iter::successors;
+use std::iter::{repeat, successors};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freshkey::id::{SessionId, UserId};
 use freshkey::session::Session;
-use futures_util::future::{join, join_all, pending};
+use futures_util::future::{join_all, pending};
 use http::StatusCode;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -49,13 +49,13 @@ impl Server {
         Reply { status, headers, text: response.text().await.unwrap() }
     }
 
-    /// Refreshes with one token, sent after these delays.
-    async fn crowd(&self, token: &str, key: Option<&str>, delays: impl Iterator<Item = Duration>) -> Vec<Reply> {
-        let refresh = |delay| async move {
+    /// Refreshes with these tokens in turn, sent after these delays.
+    async fn crowd(&self, tokens: &[&str], key: Option<&str>, delays: impl Iterator<Item = Duration>) -> Vec<Reply> {
+        let refresh = |(token, delay)| async move {
             sleep(delay).await;
             self.refresh(token, key).await
         };
-        join_all(delays.take(CROWD).map(refresh)).await
+        join_all(tokens.iter().copied().cycle().zip(delays).take(CROWD).map(refresh)).await
     }
 
     /// Refreshes with one token, all of whose writes reach the table together.
@@ -72,16 +72,16 @@ impl Server {
                 Fate::Pass
             }
         });
-        self.crowd(token, key, std::iter::repeat(Duration::ZERO)).await
+        self.crowd(&[token], key, repeat(Duration::ZERO)).await
     }
 
     /// Keeps every call on its way for up to 50 ms.
     fn slow_down(&self, seed: u64) {
-        let delays = std::sync::Mutex::new(delays(seed));
+        let delays = Mutex::new(delays(seed));
         self.world.wire.on_call(move |_| {
-            let delay = delays.lock().unwrap().next().unwrap();
+            let delay = delays.lock().unwrap().next();
             async move {
-                sleep(delay).await;
+                sleep(delay.unwrap()).await;
                 Fate::Pass
             }
         });
@@ -91,7 +91,8 @@ impl Server {
 /// Delays of up to 50 ms, the same for the same seed (a congruential generator,
 /// with Knuth's constants).
 fn delays(seed: u64) -> impl Iterator<Item = Duration> {
-    let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+    let next =
+        |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
     successors(next(&seed), next).map(|state| Duration::from_millis((state >> 33) % 51))
 }
 
@@ -176,15 +177,12 @@ async fn rf1_rf3_neither_delays_nor_stragglers_fork_the_chain_under_an_interval(
     for round in 1..=3 {
         server.world.pass(11);
         server.slow_down(round);
-        let successor = the_one_successor(server.crowd(&token, None, delays(100 + round)).await);
+        let successor = the_one_successor(server.crowd(&[&token], None, delays(100 + round)).await);
         assert_eq!(session(&server.world, &successor).await.generation, round + 1);
 
         server.world.pass(10);
-        let stragglers = server.crowd(&token, None, delays(200 + round));
-        let others = server.crowd(&successor, None, delays(300 + round));
-        let (stragglers, others) = join(stragglers, others).await;
-        assert_eq!(the_one_successor(stragglers), successor);
-        assert_eq!(the_one_successor(others), successor);
+        let stragglers_and_others = server.crowd(&[&token, &successor], None, delays(200 + round)).await;
+        assert_eq!(the_one_successor(stragglers_and_others), successor);
         assert_eq!(session(&server.world, &successor).await.generation, round + 1);
         token = successor;
     }

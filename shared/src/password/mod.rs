@@ -103,7 +103,7 @@ fn fold(text: &str) -> String {
 fn is_common(folded: &str) -> bool {
     let mut ends = folded.char_indices().skip(1).map(|(end, _)| end);
     let unit = ends
-        .find(|&end| folded.len() % end == 0 && folded.as_bytes().starts_with(&folded.as_bytes()[end..]))
+        .find(|&end| folded.len().is_multiple_of(end) && folded.as_bytes().starts_with(&folded.as_bytes()[end..]))
         .map(|end| &folded[..end]);
     COMMON.contains(folded) || unit.is_some_and(|unit| unit.chars().nth(1).is_none() || COMMON.contains(unit))
 }
