@@ -101,7 +101,8 @@ impl Function {
     }
 
     async fn handle(&self, request: Request) -> Answer {
-        let handled = AssertUnwindSafe((self.handler)(Arc::clone(&self.app), request)).catch_unwind();
+        let handled = async { (self.handler)(Arc::clone(&self.app), request).await };
+        let handled = AssertUnwindSafe(handled).catch_unwind();
         match tokio::time::timeout(DEADLINE, handled).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_panic)) => Err(Error::Internal("the handler panicked".into())),
@@ -328,6 +329,33 @@ mod tests {
             let answer = invoke(&function, &with("/rawQueryString", query).to_string()).await;
             assert_eq!(status(&answer), 400, "{query:.20}");
         }
+    }
+
+    #[tokio::test]
+    async fn er2_a_handler_that_panics_before_its_first_await_is_a_500_too() {
+        let function = function(|_, request: Request| {
+            assert!(request.body().is_empty(), "the handler panics");
+            pending()
+        });
+        assert_eq!(status(&invoke(&function.await, &event().to_string()).await), 500);
+    }
+
+    #[tokio::test]
+    async fn in8_a_url_of_any_length_is_answered() {
+        let function = function(ask).await;
+        for (path, query, expected) in [
+            (format!("/a{}", "\u{e9}".repeat(5119)), String::new(), 200),
+            (format!("/{}", "\u{e9}".repeat(5120)), String::new(), 400),
+            (format!("/{}", "a".repeat(5119)), "a".repeat(5120), 200),
+            (format!("/{}", "a".repeat(5120)), "a".repeat(5120), 400),
+            (format!("/{}", "a".repeat(70_000)), String::new(), 400),
+        ] {
+            let mut event = with("/rawPath", path);
+            event["rawQueryString"] = query.into();
+            assert_eq!(status(&invoke(&function, &event.to_string()).await), expected);
+        }
+        let event = with("/requestContext/stage", "a".repeat(70_000));
+        assert_eq!(status(&invoke(&function, &event.to_string()).await), 200);
     }
 
     #[tokio::test]

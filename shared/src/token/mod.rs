@@ -8,6 +8,8 @@ pub mod access;
 mod jwt;
 pub mod keys;
 pub mod refresh;
+#[cfg(test)]
+mod tests;
 
 pub use access::{AccessToken, AccessTokens};
 pub use keys::{InvalidKeys, Keys};
