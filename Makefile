@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all lint deny bench build deploy
+.PHONY: help dev test test-all test-runtime lint deny bench build deploy
 
 TOOLS := .venv/.installed
 export SAM_CLI_TELEMETRY := 0
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
 	cargo run -p local -- $(ARGS)
@@ -16,7 +16,10 @@ test: ## format, clippy, all tests, docs: needs Rust alone
 	cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-test-all: test lint ## test, then lint
+test-all: test lint test-runtime ## all of them
+
+test-runtime: $(TOOLS) ## every event of events/ through the Lambda Runtime API
+	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
 
 lint: $(TOOLS) ## the template
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate

@@ -67,9 +67,13 @@ impl Engine {
     /// Starts one over `file`, or in memory. In memory, items expire by `clock`;
     /// in a file, by the machine's.
     pub async fn start(file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
-        let database = open(file.map(Path::to_owned), clock).await?;
-        let started = |error: std::io::Error| Error::Start(error.to_string());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(started)?;
+        Self::start_on(listener, file, clock).await
+    }
+
+    /// The same, behind a listener of the caller's.
+    pub async fn start_on(listener: TcpListener, file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let database = open(file.map(Path::to_owned), clock).await?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(started)?);
 
         let (stop, stopping) = watch::channel(false);
@@ -97,6 +101,10 @@ impl Engine {
             tasks.shutdown().await;
         }
     }
+}
+
+fn started(error: std::io::Error) -> Error {
+    Error::Start(error.to_string())
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {

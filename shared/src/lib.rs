@@ -33,7 +33,7 @@ pub mod user;
 
 mod json;
 
-pub use auth::{App, Error, StartError};
+pub use auth::{App, Error};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use config::{Config, ConfigError};
 pub use function::Function;

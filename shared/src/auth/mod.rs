@@ -59,21 +59,13 @@ pub struct SignedIn {
     pub tokens: Tokens,
 }
 
-/// The function cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The environment is not as it must be.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-}
-
 impl App {
     /// The app of this process's environment.
     ///
     /// # Errors
     ///
     /// Every fault of the configuration.
-    pub async fn from_env() -> Result<Arc<Self>, StartError> {
+    pub async fn from_env() -> Result<Arc<Self>, ConfigError> {
         let config = Config::parse(|name| std::env::var(name).ok())?;
         crate::telemetry::init(config.log_level);
         Ok(Self::connect(config, Arc::new(SystemClock), None).await)
@@ -137,7 +129,7 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Makes a session for `user` and its first tokens; nothing is written yet.
+    /// Signs an access token and this refresh token.
     fn tokens(
         &self,
         keys: &Keys,

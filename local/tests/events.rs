@@ -1,0 +1,453 @@
+//! `events/`: each event is what the gateway makes of the request below, and
+//! comes to what `events/outcomes.json` says. `UPDATE_EVENTS=1` writes the files
+//! anew; the outcomes are written by hand.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use freshkey::token::{Keys, RefreshToken};
+use freshkey::{ManualClock, Timestamp};
+use http::{Method, Request};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use lambda_runtime::Context;
+use local::demo::{self, Caller};
+use local::gateway::{Call, Gateway, Step};
+use local::template::Template;
+use local::{Options, System, TEMPLATE};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+const EVENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events");
+/// What is in `events/` besides the events.
+const NO_EVENTS: [&str; 2] = ["env.json", "outcomes.json"];
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const ANOTHER_SECRET: &str = "a secret that the demo does not know, 0123456789";
+const WRONG_PASSWORD: &str = "four friendly cats";
+const NEW_PASSWORD: &str = "five friendly foxes";
+
+fn template() -> Template {
+    Template::read(Path::new(TEMPLATE), &[]).unwrap()
+}
+
+fn path(file: &str) -> PathBuf {
+    Path::new(EVENTS).join(file)
+}
+
+fn read(file: &str) -> Value {
+    let text = fs::read_to_string(path(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+/// Holds a file to `content`, or writes it.
+fn check(file: &str, content: &Value) {
+    let text = format!("{content:#}\n");
+    if std::env::var_os("UPDATE_EVENTS").is_some() {
+        fs::write(path(file), &text).unwrap();
+    }
+    let there = fs::read_to_string(path(file)).unwrap_or_default();
+    assert!(there == text, "{file} is not what it should be: UPDATE_EVENTS=1 writes it anew");
+}
+
+/// The tokens of the demo's users. Nothing in them is random.
+struct Wallet {
+    system: System,
+    callers: BTreeMap<&'static str, Caller>,
+}
+
+impl Wallet {
+    fn caller(&self, name: &str) -> &Caller {
+        self.callers.get(name).unwrap_or_else(|| panic!("the demo has no user {name}"))
+    }
+
+    fn sign(&self, secret: &str, token: &RefreshToken) -> String {
+        let config = self.system.function("refresh").unwrap().app().config();
+        let signed = config.refresh_tokens.sign(&Keys::single(&secret.into()).unwrap(), token);
+        signed.unwrap().expose_secret().into()
+    }
+
+    /// The first refresh token of this user.
+    fn refresh(&self, name: &str) -> String {
+        self.sign(demo::SECRET, &self.caller(name).refresh_token)
+    }
+
+    fn expired_refresh(&self, name: &str) -> String {
+        let token = self.caller(name).refresh_token.clone();
+        self.sign(demo::SECRET, &RefreshToken { expires_at: demo::LOGIN + 30 * DAY, ..token })
+    }
+
+    fn forged_refresh(&self, name: &str) -> String {
+        self.sign(ANOTHER_SECRET, &self.caller(name).refresh_token)
+    }
+
+    fn access_until(&self, secret: &str, name: &str, end: Timestamp) -> String {
+        let Caller { user, here, .. } = self.caller(name);
+        let tokens = &self.system.function("account").unwrap().app().config().access_tokens;
+        let claims = json!({
+            "iss": tokens.issuer,
+            "aud": tokens.audience,
+            "sub": user.id.to_string(),
+            "sid": here.id.to_string(),
+            "iat": demo::LOGIN.seconds(),
+            "nbf": demo::LOGIN.seconds(),
+            "exp": end.seconds(),
+            "jti": format!("the token of {name}"),
+            "roles": user.roles,
+        });
+        let mut header = Header::new(Algorithm::HS256);
+        header.typ = Some("at+jwt".into());
+        header.kid = Some("k1".into());
+        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    }
+
+    /// An access token of this user, for as long as there is a demo.
+    fn access(&self, name: &str) -> String {
+        self.access_until(demo::SECRET, name, demo::END)
+    }
+
+    fn expired_access(&self, name: &str) -> String {
+        self.access_until(demo::SECRET, name, demo::LOGIN + DAY / 24)
+    }
+
+    fn forged_access(&self, name: &str) -> String {
+        self.access_until(ANOTHER_SECRET, name, demo::END)
+    }
+}
+
+/// A request for an event, to be completed.
+struct Sample {
+    name: &'static str,
+    request: Request<Bytes>,
+}
+
+fn sample(name: &'static str, method: Method, target: &str) -> Sample {
+    let mut request = Request::new(Bytes::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().unwrap();
+    Sample { name, request }.header("host", "api.example.com").header("user-agent", "curl/8.5.0")
+}
+
+fn get(name: &'static str, target: &str) -> Sample {
+    sample(name, Method::GET, target)
+}
+
+fn post(name: &'static str, target: &str) -> Sample {
+    sample(name, Method::POST, target)
+}
+
+fn delete(name: &'static str, target: &str) -> Sample {
+    sample(name, Method::DELETE, target)
+}
+
+impl Sample {
+    fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.request.headers_mut().insert(name, value.parse().unwrap());
+        self
+    }
+
+    fn bearer(self, token: &str) -> Self {
+        self.header("authorization", &format!("Bearer {token}"))
+    }
+
+    fn body(mut self, content_type: &str, body: String) -> Self {
+        *self.request.body_mut() = body.into();
+        self.header("content-type", content_type)
+    }
+
+    fn json(self, body: &Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+
+    fn form(self, body: String) -> Self {
+        self.body("application/x-www-form-urlencoded", body)
+    }
+
+    fn sign_in(self, email: &str, password: &str) -> Self {
+        self.json(&json!({ "email": email, "password": password }))
+    }
+
+    fn token(self, token: &str) -> Self {
+        self.json(&json!({ "refresh_token": token }))
+    }
+
+    fn idempotent(self) -> Self {
+        self.header("idempotency-key", demo::IDEMPOTENCY_KEY)
+    }
+
+    /// The file and the event in it.
+    fn event(&self, gateway: &Gateway) -> (String, Value) {
+        let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        match gateway.accept(&self.request, Call { id: self.name, now_ms: demo::LOGIN.millis(), source }) {
+            Step::Invoke { event, .. } => (format!("{}.json", self.name), event),
+            Step::Answer(answer) => panic!("{}: the gateway answers {}", self.name, answer.status()),
+        }
+    }
+}
+
+/// The events. One that changes something has a user of its own in the demo.
+fn samples(of: &Wallet) -> Vec<Sample> {
+    const REGISTER: &str = "/api/v1/auth/register";
+    const LOGIN: &str = "/api/v1/auth/login";
+    const REFRESH: &str = "/api/v1/auth/refresh";
+    const LOGOUT: &str = "/api/v1/auth/logout";
+    const SESSIONS: &str = "/api/v1/auth/sessions";
+    const ME: &str = "/api/v1/users/me";
+    const PASSWORD: &str = "/api/v1/users/me/password";
+    const DELETE: &str = "/api/v1/users/me/delete";
+    const LEXIK_LOGIN: &str = "/api/auth";
+    const LEXIK_REFRESH: &str = "/api/token/refresh";
+
+    let elsewhere = of.caller("sessions-end").elsewhere.id;
+    let newcomer =
+        json!({ "email": demo::NEWCOMER, "password": demo::PASSWORD, "first_name": "New", "last_name": "Comer" });
+    let change = |old: &str, new: &str| json!({ "current_password": old, "new_password": new });
+
+    vec![
+        post("register", REGISTER).json(&newcomer),
+        post("register-email-taken", REGISTER).sign_in(demo::EMAIL, NEW_PASSWORD),
+        post("register-weak-password", REGISTER).sign_in("weak@example.com", "password"),
+        post("login", LOGIN).sign_in(demo::EMAIL, demo::PASSWORD),
+        post("login-wrong-password", LOGIN).sign_in(demo::EMAIL, WRONG_PASSWORD),
+        post("login-not-json", LOGIN).body("application/json", "email=demo@example.com".into()),
+        post("login-lexik", LEXIK_LOGIN).sign_in(demo::EMAIL, demo::PASSWORD),
+        post("login-lexik-wrong-password", LEXIK_LOGIN).sign_in(demo::EMAIL, WRONG_PASSWORD),
+        post("refresh", REFRESH).token(&of.refresh("refresh")).idempotent(),
+        post("refresh-form", REFRESH)
+            .form(format!("grant_type=refresh_token&refresh_token={}", of.refresh("refresh-form"))),
+        post("refresh-retried", REFRESH).token(&of.refresh("refresh-retried")).idempotent(),
+        post("refresh-reused", REFRESH).token(&of.refresh("refresh-reused")),
+        post("refresh-expired", REFRESH).token(&of.expired_refresh("demo")),
+        post("refresh-forged", REFRESH).token(&of.forged_refresh("demo")),
+        post("refresh-no-token", REFRESH).json(&json!({})),
+        post("refresh-lexik", LEXIK_REFRESH).token(&of.refresh("refresh-lexik")),
+        post("refresh-lexik-form", LEXIK_REFRESH).form(format!("refresh_token={}", of.refresh("refresh-lexik-form"))),
+        post("refresh-lexik-reused", LEXIK_REFRESH).token(&of.refresh("refresh-lexik-reused")),
+        post("refresh-lexik-no-token", LEXIK_REFRESH).json(&json!({})),
+        post("logout", LOGOUT).token(&of.refresh("logout")),
+        post("logout-header", LOGOUT).header("x-refresh-token", &of.refresh("logout-header")),
+        post("logout-forged", LOGOUT).token(&of.forged_refresh("demo")),
+        post("logout-no-token", LOGOUT),
+        get("me", ME).bearer(&of.access("demo")),
+        get("me-no-token", ME),
+        get("me-forged", ME).bearer(&of.forged_access("demo")),
+        get("me-expired", ME).bearer(&of.expired_access("demo")),
+        get("me-renewed", ME)
+            .bearer(&of.expired_access("me-renewed"))
+            .header("x-refresh-token", &of.refresh("me-renewed")),
+        sample("me-change", Method::PATCH, ME)
+            .bearer(&of.access("me-change"))
+            .json(&json!({ "first_name": "Ada", "phone": null })),
+        sample("me-change-too-long", Method::PATCH, ME)
+            .bearer(&of.access("demo"))
+            .json(&json!({ "first_name": "x".repeat(257) })),
+        sample("password", Method::PUT, PASSWORD)
+            .bearer(&of.access("password"))
+            .json(&change(demo::PASSWORD, NEW_PASSWORD)),
+        sample("password-wrong", Method::PUT, PASSWORD)
+            .bearer(&of.access("demo"))
+            .json(&change(WRONG_PASSWORD, NEW_PASSWORD)),
+        sample("password-weak", Method::PUT, PASSWORD)
+            .bearer(&of.access("demo"))
+            .json(&change(demo::PASSWORD, "password")),
+        post("me-delete", DELETE).bearer(&of.access("me-delete")).json(&json!({ "password": demo::PASSWORD })),
+        post("me-delete-wrong-password", DELETE)
+            .bearer(&of.access("demo"))
+            .json(&json!({ "password": WRONG_PASSWORD })),
+        get("sessions", SESSIONS).bearer(&of.access("demo")),
+        delete("sessions-end", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("sessions-end")),
+        delete("sessions-end-unknown", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("demo")),
+        delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
+        delete("sessions-end-all", SESSIONS).bearer(&of.access("sessions-end-all")),
+    ]
+}
+
+/// A demo, as it is at `now`.
+async fn demo_at(now: Timestamp) -> System {
+    let options = Options {
+        template: TEMPLATE.into(),
+        data: None,
+        table_endpoint: None,
+        allow_origins: Vec::new(),
+        variables: [("JWT_SECRET_KEY".to_owned(), demo::SECRET.to_owned())].into(),
+        clock: Arc::new(ManualClock::at(now)),
+        http_client: None,
+    };
+    let system = System::start(options).await.unwrap();
+    demo::set_up(system.function("login").unwrap().app()).await.unwrap();
+    system
+}
+
+/// Files with an event in each, by the names that they have in `events/`.
+async fn events() -> Vec<(String, Value)> {
+    let wallet = Wallet { system: demo_at(demo::LOGIN).await, callers: demo::callers().unwrap().into_iter().collect() };
+    let gateway = Gateway::new(&template());
+    samples(&wallet).iter().map(|sample| sample.event(&gateway)).collect()
+}
+
+fn outcomes() -> BTreeMap<String, Value> {
+    serde_json::from_value(read("outcomes.json")).unwrap()
+}
+
+/// What an answer comes to, in the words of `events/outcomes.json`.
+fn outcome(function: &str, answer: &Value) -> Value {
+    let body: Value = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
+    let mut outcome = json!({ "function": function, "status": answer["statusCode"] });
+    for name in ["error", "message"] {
+        if let Some(value) = body.get(name) {
+            outcome[name] = value.clone();
+        }
+    }
+    if answer["headers"].get("x-new-refresh-token").is_some() {
+        outcome["renewed"] = true.into();
+    }
+    outcome
+}
+
+/// The events with what they must come to.
+async fn expectations() -> Vec<(String, Value, Value)> {
+    let outcomes = outcomes();
+    let events = events().await.into_iter();
+    events.map(|(file, event)| (file.clone(), event, outcomes.get(&file).cloned().unwrap_or_default())).collect()
+}
+
+async fn expect(system: &System, (file, event, expected): &(String, Value, Value)) {
+    let function = expected["function"].as_str().unwrap_or_else(|| panic!("{file} has no outcome"));
+    let mut context = Context::default();
+    context.request_id = format!("the request of {file}");
+    let answer = system.function(function).unwrap().invoke(&event.to_string(), context).await;
+    assert_eq!(outcome(function, &answer), *expected, "{file}: {answer}");
+}
+
+#[tokio::test]
+async fn every_event_is_what_the_gateway_makes_of_its_request() {
+    let events = events().await;
+    for (file, event) in &events {
+        check(file, event);
+    }
+    let named: BTreeSet<_> = events.into_iter().map(|(file, _)| file).collect();
+    let there = fs::read_dir(EVENTS).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    let there: BTreeSet<_> = there.filter(|file| !NO_EVENTS.contains(&file.as_str())).collect();
+    assert_eq!(there, named);
+    assert_eq!(outcomes().into_keys().collect::<BTreeSet<_>>(), named);
+}
+
+#[tokio::test]
+async fn events_come_to_their_outcomes_in_any_order_for_as_long_as_there_is_a_demo() {
+    let expectations = expectations().await;
+    let young = demo_at(demo::LOGIN + 31 * DAY).await;
+    for expectation in &expectations {
+        expect(&young, expectation).await;
+    }
+    let old = demo_at(demo::END - DAY).await;
+    for expectation in expectations.iter().rev() {
+        expect(&old, expectation).await;
+    }
+}
+
+#[tokio::test]
+async fn a_demo_that_starts_anew_on_the_same_table_is_as_new() {
+    let expectations = expectations().await;
+    let system = demo_at(demo::LOGIN + 31 * DAY).await;
+    for _ in 0..2 {
+        for expectation in &expectations {
+            expect(&system, expectation).await;
+        }
+        demo::set_up(system.function("login").unwrap().app()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_user_of_the_demo_has_an_event() {
+    let files: BTreeSet<_> = events().await.into_iter().map(|(file, _)| file).collect();
+    for (name, _) in demo::callers().unwrap() {
+        assert!(name == "demo" || files.contains(&format!("{name}.json")), "{name}");
+    }
+}
+
+#[test]
+fn every_function_has_an_event_that_goes_well_and_one_that_does_not() {
+    let outcomes = outcomes();
+    for function in template().functions {
+        let statuses = outcomes.values().filter(|outcome| outcome["function"] == function.name.as_str());
+        let (well, badly): (Vec<_>, Vec<_>) =
+            statuses.map(|outcome| outcome["status"].as_u64().unwrap()).partition(|status| *status < 400);
+        assert!(!well.is_empty() && !badly.is_empty(), "{}: {well:?} {badly:?}", function.name);
+    }
+}
+
+/// The functions' names by their logical ids, which `sam local` goes by.
+fn logical_ids() -> BTreeMap<String, String> {
+    let template: serde_norway::Value = serde_norway::from_str(&fs::read_to_string(TEMPLATE).unwrap()).unwrap();
+    let resources = template["Resources"].as_mapping().unwrap().iter();
+    let functions = resources.filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function");
+    let ids = functions.map(|(id, function)| {
+        let code = function["Properties"]["CodeUri"].as_str().unwrap();
+        (id.as_str().unwrap().to_owned(), code.rsplit('/').next().unwrap().to_owned())
+    });
+    ids.collect()
+}
+
+#[test]
+fn env_json_gives_each_function_the_demos_settings_by_variables_that_it_declares() {
+    let template = template();
+    let variables = |name: &str| {
+        let function = template.functions.iter().find(|function| function.name == name).unwrap();
+        for variable in ["JWT_SECRET_KEY", "TABLE_ENDPOINT"] {
+            assert!(function.variables.contains_key(variable), "{name} does not declare {variable}");
+        }
+        json!({
+            "TABLE_NAME": function.variables["TABLE_NAME"],
+            "TABLE_ENDPOINT": format!("http://127.0.0.1:{}", demo::TABLE_PORT),
+            "JWT_SECRET_KEY": demo::SECRET,
+            "JWT_ISSUER": function.variables["JWT_ISSUER"],
+            "JWT_AUDIENCE": function.variables["JWT_AUDIENCE"],
+        })
+    };
+    let env: BTreeMap<_, _> = logical_ids().into_iter().map(|(id, name)| (id, variables(&name))).collect();
+    check("env.json", &json!(env));
+}
+
+#[test]
+fn cargo_lambda_watch_routes_as_the_template_does() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let routes: BTreeMap<String, Vec<BTreeMap<String, String>>> =
+        serde_json::from_value(metadata["metadata"]["lambda"]["watch"]["router"].clone()).unwrap();
+    let routes: BTreeSet<_> = routes
+        .iter()
+        .flat_map(|(path, routes)| {
+            routes.iter().map(move |route| (route["method"].clone(), path.clone(), route["function"].clone()))
+        })
+        .collect();
+    let functions = template().functions;
+    let expected: BTreeSet<_> = functions
+        .iter()
+        .flat_map(|function| {
+            let name = &function.name;
+            function.routes.iter().map(move |route| (route.method.to_string(), route.path.clone(), name.clone()))
+        })
+        .collect();
+    assert_eq!(routes, expected);
+}
+
+#[test]
+fn a_table_port_that_is_taken_is_an_error_that_says_what_to_do() {
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    let output = command.args(["--port", "0", "--demo", "--table-port", &port]).env_clear().output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let expected = format!("port {port} is taken; choose another with --table-port\n");
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), expected);
+}
