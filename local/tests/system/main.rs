@@ -3,8 +3,13 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod bad_input;
 mod cost;
+mod headers;
 mod middleware;
+mod races;
 mod rotation;
+mod template;
+mod users;
 mod wire;
 mod world;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::wire::Fate;
-use crate::world::{Reply, User, World, claims, signed_up, signed_up_with, world_with};
+use crate::world::{Reply, User, World, claims, signed_up, signed_up_with};
 
 /// How many refreshes come at once.
 const CROWD: usize = 64;
@@ -204,7 +204,7 @@ async fn rf2_a_then_b_then_a_again_is_a_replay_and_b_is_dead_too() {
 async fn rf3_at_zero_neither_the_predecessor_nor_the_current_token_is_given_again_whatever_the_clocks_say() {
     const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a");
     let (ahead, alice) = signed_up_with(&[SECRET]).await;
-    let behind = world_with(&[SECRET, ("TABLE_ENDPOINT", ahead.system.table_endpoint())]).await;
+    let behind = ahead.beside(&[SECRET]).await;
     ahead.pass(5);
     let second = refreshed(&ahead, &alice.refresh_token).await;
     let third = refreshed(&behind, &second).await;

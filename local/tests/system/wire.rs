@@ -2,6 +2,7 @@
 //! gets in their way: below the SDK, with its retries above.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_smithy_http_client::Builder;
@@ -34,8 +35,12 @@ pub enum Fate {
     Lost,
     /// It is carried out, and the answer never arrives.
     AnswerLost,
+    /// It never arrives, and nobody says so.
+    Silence,
     /// DynamoDB answers with this error, and does nothing.
     Refused(u16, &'static str),
+    /// DynamoDB cancels the transaction, because it met another one.
+    Cancelled,
 }
 
 type Hook = Arc<dyn Fn(Call) -> BoxFuture<'static, Fate> + Send + Sync>;
@@ -90,14 +95,23 @@ impl Wire {
 
     /// `fate` for the next `times` calls of `operation`, and no others.
     pub fn fault(&self, operation: &'static str, times: usize, fate: Fate) {
-        let left = Mutex::new(times);
+        self.fault_after(0, operation, times, fate);
+    }
+
+    /// The same, once `spared` calls of `operation` have passed.
+    pub fn fault_after(&self, spared: usize, operation: &'static str, times: usize, fate: Fate) {
+        let seen = AtomicUsize::new(0);
+        let hit = spared..spared.saturating_add(times);
         self.on_call(move |call| {
-            let mut left = left.lock().unwrap();
-            let is_hit = call.operation == operation && *left > 0;
-            *left -= usize::from(is_hit);
+            let is_hit = call.operation == operation && hit.contains(&seen.fetch_add(1, Ordering::Relaxed));
             let fate = if is_hit { fate.clone() } else { Fate::Pass };
             async move { fate }
         });
+    }
+
+    /// Everything passes again.
+    pub fn heal(&self) {
+        self.on_call(|_| async { Fate::Pass });
     }
 
     /// How many calls are on their way, those that wait in the hook among them.
@@ -166,13 +180,18 @@ impl HttpConnector for Tap {
                 Fate::Pass => inner.call(request).await,
                 Fate::Lost => Err(broken()),
                 Fate::AnswerLost => inner.call(request).await.and(Err(broken())),
+                Fate::Silence => std::future::pending().await,
                 Fate::Refused(status, code) => Ok(refusal(status, code)),
+                Fate::Cancelled => Ok(refusal(400, "TransactionCanceledException")),
             }
         })
     }
 }
 
 fn refusal(status: u16, code: &str) -> HttpResponse {
-    let body = json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "injected" });
+    let mut body = json!({ "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"), "message": "injected" });
+    if code == "TransactionCanceledException" {
+        body["CancellationReasons"] = json!([{ "Code": "None" }, { "Code": "TransactionConflict" }]);
+    }
     HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()))
 }

@@ -49,10 +49,14 @@ pub async fn world() -> World {
     world_with(&[]).await
 }
 
-/// A system with these variables over the template's.
+/// A system with these variables over the template's. Its table is its own, in
+/// the embedded DynamoDB or in the one that FRESHKEY_TEST_TABLE_ENDPOINT names.
 pub async fn world_with(variables: &[(&str, &str)]) -> World {
     let start = Timestamp::from_seconds(1_800_000_000);
-    start_system(variables, std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok(), start).await
+    let elsewhere = std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok();
+    let table = uuid::Builder::from_random_bytes(freshkey::entropy::bytes()).into_uuid().to_string();
+    let variables = [variables, &[("TABLE_NAME", &table)]].concat();
+    start_system(&variables, elsewhere, start).await
 }
 
 async fn start_system(variables: &[(&str, &str)], table_endpoint: Option<String>, now: Timestamp) -> World {
@@ -89,7 +93,8 @@ impl World {
     /// Another system on the same table, with a clock and a wire of its own and
     /// these variables over the template's.
     pub async fn beside(&self, variables: &[(&str, &str)]) -> World {
-        start_system(variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
+        let variables = [variables, &[("TABLE_NAME", self.system.table_name())]].concat();
+        start_system(&variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
     }
 
     /// Moves the clock ahead.

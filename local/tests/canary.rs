@@ -1,0 +1,249 @@
+//! What the log tells at TRACE, and what it never tells. A test program of its
+//! own, because a process has one log.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "system/wire.rs"]
+mod wire;
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "system/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use freshkey::email::Email;
+use freshkey::id::UserId;
+use freshkey::telemetry;
+use http::{Method, StatusCode};
+use lambda_runtime::Context;
+use serde_json::{Value, json};
+use tracing::Level;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use wire::Fate;
+use world::{EMAIL, World, claims, world_with};
+
+const SECRET_KEY: &str = "canary-key-Vq7xTz2LkW9mRb4HsJd8Gf3Np";
+const PASSWORD: &str = "canary password of the first year";
+const NEW_PASSWORD: &str = "canary password of the second year";
+const WRONG_PASSWORD: &str = "canary guess that is wrong";
+const KEY: &str = "canary-idempotency-key-0c9f";
+
+/// The log, kept.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// Starts logging as a function does at LOG_LEVEL=TRACE, but into memory.
+    fn start() -> Self {
+        let log = Self::default();
+        let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true);
+        tracing_subscriber::registry()
+            .with(telemetry::targets(Level::TRACE))
+            .with(lines.with_span_list(false).with_writer(log.clone()))
+            .init();
+        log
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Everything that must not be found in the log.
+#[derive(Default)]
+struct Secrets(BTreeSet<Vec<u8>>);
+
+impl Secrets {
+    fn add(&mut self, secret: impl AsRef<[u8]>) {
+        assert!(secret.as_ref().len() >= 12, "what is shorter may be found by chance");
+        self.0.insert(secret.as_ref().to_vec());
+    }
+
+    /// A token, and each of its parts that gives something away.
+    fn add_token(&mut self, token: &str) {
+        self.add(token);
+        let [_, claims_part, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
+        for part in [claims_part, signature] {
+            self.add(part);
+            self.add(URL_SAFE_NO_PAD.decode(part).unwrap());
+        }
+        if let Some(secret) = claims(token)["sec"].as_str() {
+            self.add(secret);
+            self.add(URL_SAFE_NO_PAD.decode(secret).unwrap());
+        }
+    }
+
+    fn add_tokens(&mut self, answer: &Value) {
+        for name in ["access_token", "refresh_token", "token"] {
+            if let Some(token) = answer[name].as_str() {
+                self.add_token(token);
+            }
+        }
+    }
+
+    /// Every form in which one of them stands in `log`.
+    fn found_in(&self, log: &str) -> Vec<String> {
+        let forms = self.0.iter().flat_map(|secret| forms(secret));
+        forms.filter(|form| log.contains(form.as_str())).collect()
+    }
+}
+
+/// A secret as it is, in hexadecimal, as Rust prints bytes, and in base64,
+/// wherever in a longer text it may have stood.
+fn forms(secret: &[u8]) -> Vec<String> {
+    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let list = secret.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut forms = vec![hex.to_uppercase(), hex, list];
+    forms.extend(std::str::from_utf8(secret).map(str::to_owned));
+    for before in 0..3 {
+        let shifted = [&vec![0; before], secret].concat();
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let encoded = engine.encode(&shifted);
+            // What is around it shows in the first and the last letters alone.
+            forms.push(encoded[(before * 8).div_ceil(6)..encoded.len() - 1].to_owned());
+        }
+    }
+    forms
+}
+
+/// Everything that a client, an attacker or an outage can do to each function.
+async fn walk(world: &World) -> Secrets {
+    let mut secrets = Secrets::default();
+    for secret in [SECRET_KEY, PASSWORD, NEW_PASSWORD, WRONG_PASSWORD, KEY] {
+        secrets.add(secret);
+    }
+    let credentials = json!({ "email": EMAIL, "password": PASSWORD, "phone": "1" });
+    let registered = world.post("/api/v1/auth/register", credentials.clone()).await.expect(StatusCode::CREATED);
+    secrets.add_tokens(&registered.json());
+    let alice = registered.user();
+    for path in ["/api/v1/auth/register", "/api/v1/auth/login", "/api/auth"] {
+        secrets.add_tokens(&world.post(path, credentials.clone()).await.json());
+        world.post(path, json!({ "email": EMAIL, "password": WRONG_PASSWORD })).await;
+        world.post(path, json!({ "email": "nobody@example.com", "password": WRONG_PASSWORD, "phone": "\0" })).await;
+        world.request(Method::POST, path).body("application/json", format!("{{\"password\": \"{PASSWORD}\"")).await;
+        world.request(Method::POST, path).body("text/plain", PASSWORD).await;
+    }
+    remember_hashes(world, &alice.id, &mut secrets).await;
+
+    let thief = world.login(PASSWORD).await.expect(StatusCode::OK).user();
+    secrets.add_token(&thief.access_token);
+    secrets.add_token(&thief.refresh_token);
+    for token in [&thief.refresh_token, &thief.refresh_token, &alice.access_token] {
+        let path = "/api/token/refresh";
+        secrets.add_tokens(&world.post(path, json!({ "refresh_token": token })).await.json());
+    }
+    let forged = format!("{}canary", alice.refresh_token);
+    secrets.add(&forged);
+    for token in [&alice.refresh_token, &alice.refresh_token, &forged] {
+        secrets.add_tokens(&world.refresh_with_key(token, KEY).await.json());
+    }
+    let in_url = format!("/api/v1/auth/refresh?refresh_token={}", alice.refresh_token);
+    world.post(&in_url, json!({})).await.expect(StatusCode::BAD_REQUEST);
+    remember_hashes(world, &alice.id, &mut secrets).await;
+
+    for token in [&alice.access_token, &alice.refresh_token, &forged] {
+        let request = world.get("/api/v1/users/me").bearer(token).header("x-refresh-token", &alice.refresh_token);
+        request.header("cookie", &format!("__Host-refresh_token={token}")).await;
+        world.get("/api/v1/auth/sessions").bearer(token).await;
+    }
+    for current in [WRONG_PASSWORD, PASSWORD] {
+        let body = json!({ "current_password": current, "new_password": NEW_PASSWORD });
+        world.request(Method::PUT, "/api/v1/users/me/password").bearer(&alice.access_token).json(body).await;
+    }
+    remember_hashes(world, &alice.id, &mut secrets).await;
+
+    world.wire.on_call(|_| async { Fate::Refused(500, "InternalServerError") });
+    world.login(NEW_PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    world.refresh_with_key(&alice.refresh_token, KEY).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    world.get("/api/v1/users/me").bearer(&alice.access_token).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    world.wire.on_call(|_| async { Fate::Lost });
+    world.post("/api/v1/auth/logout", json!({ "refresh_token": alice.refresh_token })).await;
+    world.wire.on_call(|_| async { Fate::Pass });
+
+    for function in ["register", "login", "refresh", "logout", "account"] {
+        let event = json!({ "version": "1.0", "body": PASSWORD, "headers": { "authorization": alice.access_token } });
+        world.system.function(function).unwrap().invoke(&event.to_string(), Context::default()).await;
+        world.system.function(function).unwrap().invoke(PASSWORD, Context::default()).await;
+    }
+    let last = world.login(NEW_PASSWORD).await.expect(StatusCode::OK).user();
+    secrets.add_token(&last.access_token);
+    secrets.add_token(&last.refresh_token);
+    world.pass(3600);
+    let request = world.get("/api/v1/users/me").bearer(&last.access_token);
+    let renewed = request.header("x-refresh-token", &last.refresh_token).await.expect(StatusCode::OK);
+    let [access_token, refresh_token] = ["x-new-access-token", "x-new-refresh-token"].map(|name| {
+        let token = renewed.headers[name].to_str().unwrap();
+        secrets.add_token(token);
+        token
+    });
+    for password in [WRONG_PASSWORD, NEW_PASSWORD] {
+        world.post("/api/v1/users/me/delete", json!({ "password": password })).bearer(access_token).await;
+    }
+    world.request(Method::POST, "/api/v1/auth/logout").header("x-refresh-token", refresh_token).await;
+    secrets
+}
+
+/// The hashes that the table holds now.
+async fn remember_hashes(world: &World, user: &str, secrets: &mut Secrets) {
+    let store = world.app("account").store();
+    let credential = store.credential(&Email::parse(EMAIL).unwrap()).await.unwrap().unwrap();
+    secrets.add(credential.password_hash.as_str());
+    secrets.add(credential.password_hash.as_str().rsplit('$').next().unwrap());
+    for session in store.user_and_sessions(UserId::parse(user).unwrap()).await.unwrap().1 {
+        for hash in [Some(session.secret_hash), session.attempt].into_iter().flatten() {
+            secrets.add(hash.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn er4_au2_se5_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret() {
+    let log = Log::start();
+    let world = world_with(&[("JWT_SECRET_KEY", SECRET_KEY), ("LOG_LEVEL", "TRACE")]).await;
+    let secrets = walk(&world).await;
+    let printed = format!("{:?} {:?}", world.system, world.app("login"));
+
+    let text = log.text();
+    assert_eq!(secrets.found_in(&text), Vec::<String>::new());
+    assert_eq!(secrets.found_in(&printed), Vec::<String>::new());
+
+    // The log is there, and so would be what it told.
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let follows = |line: &&Value| line["user.id"].is_string() && line["session.id"].is_string();
+    assert!(lines.iter().filter(|line| line["level"] == "DEBUG").any(|line| follows(&line)), "{text}");
+    for message in ["registered", "logged in", "refreshed", "refresh token reuse: session revoked", "unavailable"] {
+        assert!(lines.iter().any(|line| line["message"] == message), "{message} is not in {text}");
+    }
+    for before in ["", "x", "xy"] {
+        let told = format!("{before}{PASSWORD}z");
+        for form in [told.clone(), STANDARD.encode(&told), format!("{:?}", told.as_bytes()), format!("{told:?}")] {
+            assert!(!secrets.found_in(&format!("{text}{form}")).is_empty(), "{form}");
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! `template.yaml`, held to the code: what AWS is told about the functions is
+//! what they do.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use freshkey::config::Config;
+use freshkey::function::DEADLINE;
+use freshkey::id::UserId;
+use http::{Method, StatusCode};
+use lambda_runtime::Context;
+use local::TEMPLATE;
+use local::template::{Function, Template};
+use serde_json::json;
+use serde_norway::Value;
+
+use crate::wire::{Call, Fate};
+use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up_with, world};
+
+const HOUR: u64 = 3600;
+const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a");
+const ME: &str = "/api/v1/users/me";
+const SESSIONS: &str = "/api/v1/auth/sessions";
+/// What a function does that mounts the layer, and nothing else to the table.
+const LAYER: &str = "examples/protected";
+
+type Actions = BTreeMap<String, BTreeSet<String>>;
+
+fn yaml(text: &str) -> Value {
+    serde_norway::from_str(text).unwrap()
+}
+
+/// The template as it is written.
+fn template() -> Value {
+    read(TEMPLATE)
+}
+
+fn read(path: &str) -> Value {
+    yaml(&std::fs::read_to_string(path).unwrap())
+}
+
+/// The functions as they are deployed with `parameters`.
+fn functions(parameters: &[(&str, &str)]) -> Vec<Function> {
+    Template::read(Path::new(TEMPLATE), parameters).unwrap().functions
+}
+
+/// The resources of a type, by name.
+fn resources(template: &Value, kind: &str) -> Vec<(String, Value)> {
+    let resources = template["Resources"].as_mapping().unwrap().iter();
+    let of_kind = resources.filter(|(_, resource)| resource["Type"].as_str() == Some(kind));
+    of_kind.map(|(name, resource)| (name.as_str().unwrap().to_owned(), resource.clone())).collect()
+}
+
+fn only(template: &Value, kind: &str) -> Value {
+    let [(_, resource)] = resources(template, kind).try_into().unwrap();
+    resource
+}
+
+/// One text or a list of them.
+fn texts(value: &Value) -> Vec<&str> {
+    let list = value.as_sequence().map_or(std::slice::from_ref(value), Vec::as_slice);
+    list.iter().map(|text| text.as_str().unwrap()).collect()
+}
+
+/// Each function with its properties.
+fn lambdas(template: &Value) -> Vec<(String, Value)> {
+    let functions = resources(template, "AWS::Serverless::Function").into_iter();
+    let name = |properties: &Value| properties["CodeUri"].as_str().unwrap().replace("functions/", "");
+    functions.map(|(_, function)| (name(&function["Properties"]), function["Properties"].clone())).collect()
+}
+
+/// What a function may do with the table: the first of its statements.
+fn may(properties: &Value) -> BTreeSet<String> {
+    texts(&properties["Policies"][0]["Statement"][0]["Action"]).into_iter().map(str::to_owned).collect()
+}
+
+/// The actions that a call asks IAM for. A transaction has none of its own:
+/// each member counts as the call that it stands for.
+fn needed(call: &Call) -> Vec<String> {
+    let kind = |member: &serde_json::Value| member.as_object().unwrap().keys().next().unwrap().clone();
+    match call.body["TransactItems"].as_array() {
+        Some(members) => members.iter().map(|member| format!("dynamodb:{}Item", kind(member))).collect(),
+        None => vec![format!("dynamodb:{}", call.operation)],
+    }
+}
+
+/// Notes what `function` did for `reply`.
+async fn watch(seen: &mut Actions, function: &str, world: &World, reply: impl IntoFuture<Output = Reply>) -> Reply {
+    world.wire.take();
+    let reply = reply.await;
+    let needed = world.wire.take().calls.iter().flat_map(needed).collect::<Vec<_>>();
+    seen.entry(function.to_owned()).or_default().extend(needed);
+    reply
+}
+
+/// A session whose user was disabled while its row could not be swept away.
+async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
+    let user = world.register(email).await;
+    world.wire.fault("Query", 1, Fate::Refused(400, "AccessDeniedException"));
+    world.app("account").disable_user(UserId::parse(&user.id).unwrap()).await.unwrap();
+    user
+}
+
+/// A walk through everything that the functions do to the table.
+async fn walk() -> Actions {
+    let mut seen = Actions::new();
+    let check = ("CHECK_SESSION_ON_EVERY_CALL", "true");
+    let (world, alice) = signed_up_with(&[SECRET, check, ("MAX_SESSIONS", "2")]).await;
+
+    for email in ["bob@example.com", EMAIL] {
+        let body = json!({ "email": email, "password": PASSWORD });
+        watch(&mut seen, "register", &world, world.post("/api/v1/auth/register", body)).await;
+    }
+
+    watch(&mut seen, "login", &world, world.login("not her password")).await.expect(StatusCode::UNAUTHORIZED);
+    for _ in 0..2 {
+        world.pass(1);
+        watch(&mut seen, "login", &world, world.login(PASSWORD)).await.expect(StatusCode::OK);
+    }
+    let stronger = world.beside(&[SECRET, ("ARGON2_ITERATIONS", "3")]).await;
+    watch(&mut seen, "login", &stronger, stronger.login(PASSWORD)).await.expect(StatusCode::OK);
+    watch(&mut seen, "refresh", &world, world.refresh(&alice.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);
+
+    let carol = world.register("carol@example.com").await;
+    for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
+        watch(&mut seen, "refresh", &world, world.refresh(&carol.refresh_token)).await.expect(status);
+    }
+    let disabled = session_of_a_disabled_user(&world, "dave@example.com").await;
+    watch(&mut seen, "refresh", &world, world.refresh(&disabled.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);
+
+    for _ in 0..2 {
+        let body = json!({ "refresh_token": carol.refresh_token });
+        watch(&mut seen, "logout", &world, world.post("/api/v1/auth/logout", body)).await;
+    }
+
+    let erin = world.register("erin@example.com").await;
+    let disabled = session_of_a_disabled_user(&world, "frank@example.com").await;
+    world.pass(HOUR);
+    // A session that cannot be named: what is seen is the layer's work alone.
+    let nothing = format!("{SESSIONS}/none");
+    let mut tokens = erin.clone();
+    for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED)] {
+        let request = world.request(Method::DELETE, &nothing).bearer(&user.access_token);
+        let request = request.header("x-refresh-token", &user.refresh_token);
+        let reply = watch(&mut seen, LAYER, &world, request).await.expect(status);
+        if let Some(access_token) = reply.headers.get("x-new-access-token") {
+            tokens.access_token = access_token.to_str().unwrap().to_owned();
+        }
+    }
+    const NEW: &str = "another river under nine bridges";
+    let other = world.post("/api/v1/auth/login", json!({ "email": "erin@example.com", "password": PASSWORD }));
+    let other = claims(&other.await.expect(StatusCode::OK).user().refresh_token)["sid"].as_str().unwrap().to_owned();
+    for (method, path, body) in [
+        (Method::GET, ME.to_owned(), json!({})),
+        (Method::PATCH, ME.to_owned(), json!({ "first_name": "Erin", "phone": null })),
+        (Method::GET, SESSIONS.to_owned(), json!({})),
+        (Method::DELETE, format!("{SESSIONS}/{other}"), json!({})),
+        (Method::DELETE, format!("{SESSIONS}?except=current"), json!({})),
+        (Method::PUT, format!("{ME}/password"), json!({ "current_password": PASSWORD, "new_password": NEW })),
+        (Method::POST, format!("{ME}/delete"), json!({ "password": NEW })),
+    ] {
+        let request = world.request(method, &path).json(body).bearer(&tokens.access_token);
+        let reply = watch(&mut seen, "account", &world, request).await;
+        assert!(reply.status.is_success(), "{path}: {}", reply.text);
+    }
+    let layer = seen[LAYER].clone();
+    seen.entry("account".into()).or_default().extend(layer);
+    seen
+}
+
+#[tokio::test]
+async fn re14_each_function_may_do_to_the_table_what_it_does_and_no_more() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protected/template.yaml");
+    let [(_, example)] = lambdas(&read(example)).try_into().unwrap();
+    let mut allowed = BTreeMap::from([(LAYER.to_owned(), may(&example))]);
+    allowed.extend(lambdas(&template()).into_iter().map(|(name, properties)| (name, may(&properties))));
+    let seen = walk().await;
+    assert!(seen.keys().eq(allowed.keys()), "{seen:?}");
+    for (name, allowed) in &allowed {
+        let lacks: Vec<_> = seen[name].difference(allowed).collect();
+        assert!(lacks.is_empty(), "{name} makes calls that its template does not allow: {lacks:?}");
+        let needless: Vec<_> = allowed.difference(&seen[name]).collect();
+        assert!(needless.is_empty(), "the template of {name} allows calls that it never makes: {needless:?}");
+    }
+}
+
+#[test]
+fn re14_nothing_is_allowed_but_calls_to_this_table_and_this_secret() {
+    for (name, properties) in lambdas(&template()) {
+        let [table, secret] = properties["Policies"].as_sequence().unwrap().as_slice() else { panic!("{name}") };
+        let [statement] = table["Statement"].as_sequence().unwrap().as_slice() else { panic!("{name}") };
+        assert_eq!(statement["Effect"].as_str(), Some("Allow"), "{name}");
+        assert_eq!(statement["Resource"], yaml("!GetAtt Table.Arn"), "{name}");
+        for action in texts(&statement["Action"]) {
+            assert!(action.starts_with("dynamodb:") && !action.contains('*'), "{name}: {action}");
+        }
+        assert_eq!(*secret, yaml("AWSSecretsManagerGetSecretValuePolicy: { SecretArn: !Ref Secret }"), "{name}");
+    }
+}
+
+/// The status that `function` itself gives, without the API in front of it.
+async fn status(world: &World, function: &str, method: &Method, path: &str, user: &User) -> u64 {
+    let event = json!({
+        "version": "2.0",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": { "authorization": format!("Bearer {}", user.access_token) },
+        "requestContext": {
+            "http": { "method": method.as_str(), "path": path, "sourceIp": "192.0.2.1", "protocol": "HTTP/1.1" },
+            "timeEpoch": 0,
+        },
+        "isBase64Encoded": false,
+    });
+    let function = world.system.function(function).unwrap();
+    function.invoke(&event.to_string(), Context::default()).await["statusCode"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_for_every_other() {
+    let world = world().await;
+    let functions = functions(&[]);
+    let routes = || functions.iter().flat_map(|function| &function.routes);
+    for (number, route) in routes().enumerate() {
+        let user = world.register(&format!("user-{number}@example.com")).await;
+        let session = claims(&user.access_token)["sid"].as_str().unwrap().to_owned();
+        let path = route.path.replace("{session_id}", &session);
+        assert!(!path.contains('{'), "{path}");
+        // Its own function last: it may end the session.
+        let (own, others): (Vec<_>, Vec<_>) = functions.iter().partition(|function| function.routes.contains(route));
+        for function in others.iter().chain(&own) {
+            let status = status(&world, &function.name, &route.method, &path, &user).await;
+            let is_own = function.routes.contains(route);
+            assert_ne!(status == 404, is_own, "{} {path} at {}: {status}", route.method, function.name);
+            assert_ne!(status, 500, "{} {path} at {}", route.method, function.name);
+        }
+    }
+    let user = world.register(EMAIL).await;
+    for function in &functions {
+        for path in ["/", "/nowhere", "/api", "/api/v1", "/api/v1/auth", "/api/v1/users/me/nothing"] {
+            assert_eq!(status(&world, &function.name, &Method::POST, path, &user).await, 404, "{path}");
+        }
+    }
+}
+
+#[test]
+fn every_variable_that_the_code_reads_is_declared_for_each_function_and_no_other() {
+    for function in functions(&[]) {
+        let read = RefCell::new(BTreeSet::new());
+        Config::parse(|name| {
+            read.borrow_mut().insert(name.to_owned());
+            function.variables.get(name).cloned()
+        })
+        .unwrap();
+        let declared: BTreeSet<_> = function.variables.into_keys().collect();
+        let differ: Vec<_> = declared.symmetric_difference(&read.into_inner()).cloned().collect();
+        assert!(differ.is_empty(), "{}: {differ:?} are only declared or only read", function.name);
+    }
+}
+
+#[test]
+fn what_the_template_sets_by_default_is_what_the_code_takes_by_default() {
+    let required = ["JWT_ISSUER", "JWT_AUDIENCE", "TABLE_NAME"];
+    for function in functions(&[]) {
+        let secret = |name: &str| (name == SECRET.0).then(|| SECRET.1.to_owned());
+        let set = |name: &str| secret(name).or_else(|| function.variables.get(name).cloned());
+        let with_template = Config::parse(set).unwrap();
+        let without = Config::parse(|name| set(name).filter(|_| required.contains(&name) || name == SECRET.0)).unwrap();
+        assert_eq!(format!("{with_template:?}"), format!("{without:?}"), "{}", function.name);
+    }
+}
+
+#[test]
+fn every_parameter_that_the_template_allows_is_one_that_the_functions_start_with() {
+    let template = template();
+    let shown = |value: &Value| serde_norway::to_string(value).unwrap().trim().trim_matches('\'').to_owned();
+    for (name, parameter) in template["Parameters"].as_mapping().unwrap() {
+        let listed = parameter.get("AllowedValues").and_then(Value::as_sequence).into_iter().flatten();
+        let bounds = ["MinValue", "MaxValue"].into_iter().filter_map(|bound| parameter.get(bound));
+        for value in listed.chain(bounds).map(shown) {
+            for function in functions(&[(name.as_str().unwrap(), &value)]) {
+                let config = Config::parse(|name| function.variables.get(name).cloned());
+                assert!(config.is_ok(), "{name:?} = {value}: {}", config.unwrap_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn re4_mw8_a_handler_gives_up_before_lambda_does_and_lambda_before_api_gateway() {
+    let template = template();
+    let timeout = template["Globals"]["Function"]["Timeout"].as_u64().unwrap();
+    assert!(DEADLINE.as_secs() < timeout && timeout < 30, "{timeout}");
+    for (name, properties) in lambdas(&template) {
+        assert_eq!(properties.get("Timeout"), None, "{name}");
+    }
+}
+
+#[test]
+fn rl6_the_routes_are_throttled_and_functions_that_hash_can_be_kept_from_taking_every_slot() {
+    let template = template();
+    let api = only(&template, "AWS::Serverless::HttpApi");
+    let settings = &api["Properties"]["DefaultRouteSettings"];
+    for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
+        assert!(settings[limit].as_u64().is_some_and(|limit| limit > 0), "{limit}");
+    }
+    assert_eq!(template["Parameters"]["HashingConcurrency"]["Default"].as_u64(), Some(0));
+    let reserved = yaml("!If [ReserveHashing, !Ref HashingConcurrency, !Ref AWS::NoValue]");
+    for (name, properties) in lambdas(&template) {
+        let hashes = properties.get("MemorySize").is_some();
+        assert_eq!(hashes, ["register", "login", "account"].contains(&name.as_str()), "{name}");
+        let expected = hashes.then_some(&reserved);
+        assert_eq!(properties.get("ReservedConcurrentExecutions"), expected, "{name}");
+    }
+}
+
+#[test]
+fn re14_the_table_and_the_secret_outlive_the_stack_and_the_table_is_kept_well() {
+    let template = template();
+    let table = only(&template, "AWS::DynamoDB::Table");
+    for resource in [&table, &only(&template, "AWS::SecretsManager::Secret")] {
+        for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            assert_eq!(resource[policy].as_str(), Some("Retain"), "{policy}");
+        }
+    }
+    let table = &table["Properties"];
+    assert_eq!(table["TimeToLiveSpecification"], yaml("{ AttributeName: expires_at, Enabled: true }"));
+    assert_eq!(table["PointInTimeRecoverySpecification"], yaml("PointInTimeRecoveryEnabled: true"));
+    assert_eq!(table["SSESpecification"], yaml("SSEEnabled: true"));
+    assert_eq!(table["DeletionProtectionEnabled"], yaml("true"));
+}
+
+#[test]
+fn re14_every_function_and_the_api_log_to_a_group_that_forgets() {
+    let template = template();
+    let groups = resources(&template, "AWS::Logs::LogGroup");
+    let functions = lambdas(&template);
+    let logs = functions.iter().map(|(_, properties)| referred(&properties["LoggingConfig"]["LogGroup"]));
+    let used: BTreeSet<_> = logs.chain(["ApiLogs".to_owned()]).collect();
+    assert_eq!(used.len(), functions.len() + 1);
+    assert_eq!(used, groups.iter().map(|(name, _)| name.clone()).collect());
+    for (name, group) in groups {
+        assert_eq!(group["Properties"]["RetentionInDays"], yaml("!Ref LogRetentionDays"), "{name}");
+    }
+}
+
+/// The name in a `!Ref`.
+fn referred(value: &Value) -> String {
+    let Value::Tagged(tagged) = value else { panic!("{value:?}") };
+    assert!(tagged.tag == "Ref", "{value:?}");
+    tagged.value.as_str().unwrap().to_owned()
+}
