@@ -1,0 +1,45 @@
+"""The shell blocks of the docs, run as they stand, and what they print held to
+the block that follows (… stands for anything)."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+MARK = "=== next block ==="
+START = 'JWT_ACCESS_TOKEN_EXPIRE_MINUTES=0.1 make dev ARGS="--allow-origin https://app.example.com"\n'
+
+
+def matches(text, pattern):
+    """Whether the text is the pattern, with anything in the place of each …"""
+    return re.fullmatch(".*?".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
+
+
+def test_a_pattern_matches_only_what_it_shows():
+    assert matches('{"a":"eyJx","b":1}', '{"a":"eyJ…","b":1}')
+    assert not matches('{"a":"eyJx","b":2}', '{"a":"eyJ…","b":1}')
+    assert not matches('{"a":"eyJx"} and more', '{"a":"eyJ…"}')
+
+
+@pytest.mark.parametrize("page", ["clients.md", "troubleshooting.md"])
+def test_a_page_shows_what_one_sees(page):
+    fenced = (DOCS / page).read_text().split("```")[1::2]
+    blocks = [block.split("\n", 1) for block in fenced]
+    blocks = [(language, block) for language, block in blocks if language not in ("js", "log") and block != START]
+    script, expected = "", []
+    for language, block in blocks:
+        if language == "sh":
+            script += f"echo '{MARK}'\n" + block.replace("http://127.0.0.1:3000", os.environ["DOCS_URL"])
+            expected.append("")
+        else:
+            expected[-1] = block.strip()
+    assert "make dev" not in script, "the server is started with other options than the page says"
+    run = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    printed = [part.strip() for part in run.stdout.replace("\r", "").split(MARK)[1:]]
+    assert len(printed) == len(expected), run.stderr
+    assert sum(map(bool, expected)) >= 3
+    for seen, shown in zip(printed, expected):
+        assert matches(seen, shown), f"the page shows\n{shown}\nand one sees\n{seen}"
