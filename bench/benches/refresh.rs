@@ -1,0 +1,389 @@
+//! How fast it is: one refresh without and with its table, a password hash
+//! beside the C reference, and the start of a function.
+//!
+//! `make bench` runs it. Criterion's report comes first, a table of medians
+//! last. What is compared takes turns, call by call, so that whatever else the
+//! machine does slows both.
+
+#![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark reports and may fail")]
+
+use std::collections::BTreeMap;
+use std::env;
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, SamplingMode};
+use freshkey::config::KeySource;
+use freshkey::email::Email;
+use freshkey::password::{Password, PasswordHash};
+use freshkey::session::{Attempt, Client, Decision, Hash, Session, Write, decide};
+use freshkey::token::RefreshToken;
+use freshkey::user::{Credential, Profile, User};
+use freshkey::{App, Clock, Config, Function, SystemClock, telemetry};
+use lambda_runtime::Context;
+use local::{Options, System};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+const PASSWORD: &str = "a quiet river";
+const SETTINGS: [(&str, &str); 6] = [
+    ("JWT_SECRET_KEY", "0nly-for-this-bench-Zq8vT2mXw7Lr4KcJ"),
+    ("JWT_ISSUER", "https://auth.example.com"),
+    ("JWT_AUDIENCE", "https://api.example.com"),
+    ("TABLE_NAME", "freshkey"),
+    ("TABLE_ENDPOINT", "http://127.0.0.1:8000"),
+    // One session rotates as often as the clock allows.
+    ("REFRESH_BURST", "1000000000"),
+];
+
+fn main() {
+    let runtime = Runtime::new().unwrap();
+    let start = Start::measure(&runtime);
+    let (hash, mut reference) = Reference::start();
+    let system = runtime.block_on(system());
+    let refresh = system.function("refresh").unwrap();
+    let app = refresh.app();
+    let (alice, bob) = (Member::new("alice@example.com", app), Member::new("bob@example.com", app));
+    for member in [&alice, &bob] {
+        runtime.block_on(member.write(app));
+    }
+    // What a function logs with, so that what it leaves out is paid for too.
+    telemetry::init(app.config().log_level);
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let [pure] = in_turns(&mut criterion, "refresh", [("pure part", &mut pure(app.config(), &alice))]);
+    let [handler, calls] = in_turns(
+        &mut criterion,
+        "refresh",
+        [
+            ("event to answer", &mut handler(&runtime, refresh, &alice)),
+            ("its two DynamoDB calls", &mut calls(&runtime, app, &bob)),
+        ],
+    );
+    let [ours, theirs] = in_turns(
+        &mut criterion,
+        "argon2id",
+        [("ours", &mut ours(&runtime, app, &hash)), ("C reference", &mut || reference.call())],
+    );
+    criterion.final_summary();
+
+    println!("\n{:<40}{:>12}", "", "median");
+    row("refresh: verify, decide, sign", pure, "target: 30 µs or less");
+    let added = handler.saturating_sub(calls);
+    row("refresh: event to answer", handler, &format!("{added:.1?} more than its calls"));
+    row("  its two DynamoDB calls, local engine", calls, "");
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
+    row("argon2id, 19 MiB, t=2, p=1", ours, &format!("{ratio:.2} of the C reference; target: 0.80 or less"));
+    row("  argon2-cffi, the C reference", theirs, "");
+    row("start: settings and keys", start.settings, "once, not a median");
+    row("start: the AWS SDK", start.connect, "once, not a median");
+    runtime.block_on(system.stop());
+}
+
+/// Prints a row, unless it was not asked for.
+fn row(name: &str, median: Duration, remark: &str) {
+    if !median.is_zero() {
+        let median = format!("{median:.1?}");
+        println!("{}", format_args!("{name:<40}{median:>12}   {remark}").to_string().trim_end());
+    }
+}
+
+/// Measures `sides`, each a name and what times one call of it, and returns the
+/// median of each. For every call of one that criterion asks for, all have a turn.
+fn in_turns<const N: usize>(
+    criterion: &mut Criterion,
+    group: &str,
+    mut sides: [(&str, &mut dyn FnMut() -> Duration); N],
+) -> [Duration; N] {
+    let mut group = criterion.benchmark_group(group);
+    group.sampling_mode(SamplingMode::Flat).sample_size(50);
+    let mut taken = [const { Vec::new() }; N];
+    for asked in 0..N {
+        group.bench_function(sides[asked].0, |bencher| {
+            bencher.iter_custom(|calls| {
+                let before = taken[asked].len();
+                for _ in 0..calls {
+                    for ((_, call), taken) in sides.iter_mut().zip(&mut taken) {
+                        taken.push(call());
+                    }
+                }
+                taken[asked][before..].iter().sum()
+            });
+        });
+    }
+    group.finish();
+    taken.map(median)
+}
+
+/// Zero when nothing was measured, because another benchmark was asked for.
+fn median(mut taken: Vec<Duration>) -> Duration {
+    taken.sort_unstable();
+    taken.get(taken.len() / 2).copied().unwrap_or_default()
+}
+
+/// What a function does before its first request, the first time in this
+/// process. Loading the program, and TLS to AWS, come on top.
+struct Start {
+    settings: Duration,
+    connect: Duration,
+}
+
+impl Start {
+    fn measure(runtime: &Runtime) -> Self {
+        let settings = BTreeMap::from(SETTINGS);
+        let start = Instant::now();
+        let config = Config::parse(|name| settings.get(name).map(ToString::to_string)).unwrap();
+        let settings = start.elapsed();
+        let start = Instant::now();
+        black_box(runtime.block_on(App::connect(config, Arc::new(SystemClock), None)));
+        Self { settings, connect: start.elapsed() }
+    }
+}
+
+async fn system() -> System {
+    let mut variables: BTreeMap<_, _> =
+        SETTINGS.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    variables.remove("TABLE_ENDPOINT");
+    let options = Options {
+        template: local::TEMPLATE.into(),
+        data: None,
+        table_endpoint: None,
+        allow_origins: Vec::new(),
+        variables,
+        clock: Arc::new(SystemClock),
+        http_client: None,
+    };
+    System::start(options).await.unwrap()
+}
+
+/// A user with a session and its first refresh token.
+struct Member {
+    user: User,
+    session: Session,
+    token: SecretString,
+}
+
+impl Member {
+    fn new(email: &str, app: &App) -> Self {
+        let (config, now) = (app.config(), SystemClock.now());
+        let user = User {
+            id: freshkey::id::UserId::random(),
+            email: Email::parse(email).unwrap(),
+            roles: config.default_roles.clone(),
+            is_active: true,
+            epoch: 0,
+            profile: Profile::default(),
+            created_at: now,
+        };
+        let (session, secret) = Session::open(user.id, user.epoch, client(), now, config.session_lifetime);
+        let first = RefreshToken::first(&session, secret, config.session_lifetime.absolute_end(now));
+        let token = config.refresh_tokens.sign(keys(config), &first).unwrap();
+        Self { user, session, token }
+    }
+
+    async fn write(&self, app: &App) {
+        let credential = Credential {
+            user_id: self.user.id,
+            password_hash: PasswordHash::stored("none".into()),
+            epoch: self.user.epoch,
+        };
+        app.store().seed_user(&self.user, &credential, &[&self.session]).await.unwrap();
+    }
+}
+
+fn client() -> Client {
+    Client { ip: "198.51.100.7".into(), user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0".into() }
+}
+
+fn keys(config: &Config) -> &freshkey::token::Keys {
+    match &config.keys {
+        KeySource::Given(keys) => keys,
+        KeySource::Secret(_) => unreachable!("the settings hold a key"),
+    }
+}
+
+/// One refresh without the table: `App::refresh` between and around its calls.
+fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
+    let keys = keys(config);
+    move || {
+        let start = Instant::now();
+        let now = SystemClock.now();
+        let presented = config.refresh_tokens.verify(keys, member.token.expose_secret(), now).unwrap();
+        let attempt = Attempt {
+            generation: presented.generation,
+            secret_hash: presented.secret.hash(),
+            key: Hash::of(&[b"idempotency-key:", b"one"]),
+            now,
+            reuse_interval: config.reuse_interval,
+        };
+        let expires_at = config.session_lifetime.end(now, presented.absolute_end);
+        let written = attempt.rotate(&member.session, expires_at, Client::default());
+        let decision = decide(&attempt, Write::Done(written), Some(member.user.standing()));
+        let Decision::Issue { session, .. } = decision else { unreachable!("it was written") };
+        let refresh = config.refresh_tokens.sign(keys, &presented.successor(&session)).unwrap();
+        let access = config.access_tokens.issue(keys, member.user.id, session.id, &member.user.roles, now).unwrap();
+        let took = start.elapsed();
+        black_box((refresh, access));
+        took
+    }
+}
+
+/// The function `refresh`, each time with the newest token.
+fn handler(runtime: &Runtime, refresh: &Function, member: &Member) -> impl FnMut() -> Duration {
+    let mut token = member.token.expose_secret().to_owned();
+    move || {
+        let event = event(&token);
+        let mut context = Context::default();
+        context.request_id = "8d3f6a02-31c1-4c8f-9a65-1f0f6a0b7c11".into();
+        let start = Instant::now();
+        let answer = runtime.block_on(refresh.invoke(&event, context)).to_string();
+        let took = start.elapsed();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let body: Value = serde_json::from_str(answer["body"].as_str().unwrap()).unwrap();
+        token = body["refresh_token"].as_str().expect("the session rotates").to_owned();
+        took
+    }
+}
+
+/// What API Gateway sends for a browser's request.
+fn event(token: &str) -> String {
+    let Client { ip, user_agent } = client();
+    json!({
+        "version": "2.0",
+        "routeKey": "POST /api/v1/auth/refresh",
+        "rawPath": "/api/v1/auth/refresh",
+        "rawQueryString": "",
+        "headers": {
+            "accept": "application/json",
+            "accept-encoding": "gzip, deflate, br",
+            "content-length": "720",
+            "content-type": "application/json",
+            "host": "auth.example.com",
+            "idempotency-key": "one",
+            "origin": "https://app.example.com",
+            "user-agent": user_agent,
+            "x-amzn-trace-id": "Root=1-68a1b2c3-0123456789abcdef01234567",
+            "x-forwarded-for": ip,
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        "requestContext": {
+            "accountId": "123456789012",
+            "apiId": "a1b2c3d4e5",
+            "domainName": "auth.example.com",
+            "domainPrefix": "auth",
+            "http": {
+                "method": "POST",
+                "path": "/api/v1/auth/refresh",
+                "protocol": "HTTP/1.1",
+                "sourceIp": ip,
+                "userAgent": user_agent,
+            },
+            "requestId": "PzX1Yg3oDoEEJ5w=",
+            "routeKey": "POST /api/v1/auth/refresh",
+            "stage": "$default",
+            "time": "17/Aug/2026:09:30:00 +0000",
+            "timeEpoch": 1_786_959_000_000_u64,
+        },
+        "body": json!({ "refresh_token": token }).to_string(),
+        "isBase64Encoded": false,
+    })
+    .to_string()
+}
+
+/// What a refresh asks of DynamoDB, and nothing around it: the conditional
+/// write and, at the same time, the read of the user.
+fn calls(runtime: &Runtime, app: &App, member: &Member) -> impl FnMut() -> Duration {
+    let Member { user, session, .. } = member;
+    let mut generation = session.generation;
+    move || {
+        let attempt = Attempt {
+            generation,
+            secret_hash: session.secret_hash,
+            key: Hash::of(&[b"idempotency-key:", b"one"]),
+            now: SystemClock.now(),
+            reuse_interval: Duration::ZERO,
+        };
+        let client = client();
+        let start = Instant::now();
+        let (written, user) = runtime.block_on(async {
+            let write = app.store().rotate(user.id, session.id, &attempt, session.expires_at, &client);
+            tokio::join!(write, app.store().user(user.id))
+        });
+        let took = start.elapsed();
+        assert!(matches!(written.unwrap(), Write::Done(_)) && user.unwrap().is_some());
+        generation += 1;
+        took
+    }
+}
+
+/// The check of a password at login.
+fn ours(runtime: &Runtime, app: &App, hash: &PasswordHash) -> impl FnMut() -> Duration {
+    let password = Password::presented(PASSWORD).unwrap();
+    move || {
+        let start = Instant::now();
+        let is_right = runtime.block_on(app.hasher().verify(&password, Some(hash)));
+        let took = start.elapsed();
+        assert!(is_right.unwrap());
+        took
+    }
+}
+
+/// The C reference of argon2, in a Python that stands by.
+struct Reference {
+    process: Child,
+    calls: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Prints the hash that is to be verified; then, for each line, the
+/// nanoseconds that it takes to compute it again.
+const REFERENCE: &str = "
+import sys, time
+from argon2.low_level import Type, hash_secret, hash_secret_raw
+
+arguments = (sys.argv[1].encode(), b'sixteen bytes of', 2, 19456, 1, 32, Type.ID)
+print(hash_secret(*arguments).decode(), flush=True)
+for _ in sys.stdin:
+    start = time.perf_counter_ns()
+    hash_secret_raw(*arguments)
+    print(time.perf_counter_ns() - start, flush=True)
+";
+
+impl Reference {
+    /// Starts it, and tells the hash that it computes.
+    fn start() -> (PasswordHash, Self) {
+        let python = env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench` sets it");
+        let mut command = Command::new(&python);
+        command.args(["-c", REFERENCE, PASSWORD]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = command.spawn().expect("PYTHON must name a program that can be run");
+        let (calls, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
+        let mut reference = Self { process, calls, answers: BufReader::new(answers) };
+        let hash = line(&mut reference.answers);
+        assert!(hash.starts_with("$argon2id$"), "{python} lacks argon2-cffi: `make bench` installs it");
+        (PasswordHash::stored(hash), reference)
+    }
+
+    fn call(&mut self) -> Duration {
+        writeln!(self.calls).unwrap();
+        Duration::from_nanos(line(&mut self.answers).parse().unwrap())
+    }
+}
+
+impl Drop for Reference {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn line(from: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    from.read_line(&mut line).unwrap();
+    line.truncate(line.trim_end().len());
+    line
+}
