@@ -13,7 +13,8 @@ const CONNECT: Duration = Duration::from_millis(1000);
 /// How long one attempt at a call may take.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 /// How long a call may take with all its attempts. Three calls in sequence, the
-/// most that any request makes, stay below [`crate::function::DEADLINE`].
+/// most that any request makes until its outcome is written, stay below
+/// [`crate::function::DEADLINE`].
 pub(crate) const OPERATION: Duration = Duration::from_millis(2800);
 /// How often a call is attempted.
 const ATTEMPTS: u32 = 3;
@@ -73,5 +74,18 @@ where
         SdkError::DispatchFailure(_) => "not sent",
         SdkError::ResponseError(_) => "unreadable answer",
         _ => "not built",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::function::DEADLINE;
+
+    #[test]
+    fn re4_attempts_fit_into_an_operation_and_three_operations_into_a_request() {
+        assert!(CONNECT <= ATTEMPT && 2 * ATTEMPT < OPERATION);
+        assert!(3 * OPERATION < DEADLINE);
+        assert_eq!(ATTEMPTS, 3);
     }
 }

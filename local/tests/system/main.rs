@@ -5,8 +5,10 @@
 
 mod bad_input;
 mod cost;
+mod faults;
 mod headers;
 mod middleware;
+mod orders;
 mod races;
 mod rotation;
 mod template;

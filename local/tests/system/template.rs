@@ -19,11 +19,13 @@ use crate::wire::{Call, Fate};
 use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up_with, world};
 
 const HOUR: u64 = 3600;
+const HTTP_API: &str = "AWS::Serverless::HttpApi";
 const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a");
 const ME: &str = "/api/v1/users/me";
 const SESSIONS: &str = "/api/v1/auth/sessions";
 /// What a function does that mounts the layer, and nothing else to the table.
 const LAYER: &str = "examples/protected";
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protected/template.yaml");
 
 type Actions = BTreeMap<String, BTreeSet<String>>;
 
@@ -171,8 +173,7 @@ async fn walk() -> Actions {
 
 #[tokio::test]
 async fn re14_each_function_may_do_to_the_table_what_it_does_and_no_more() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protected/template.yaml");
-    let [(_, example)] = lambdas(&read(example)).try_into().unwrap();
+    let [(_, example)] = lambdas(&read(EXAMPLE)).try_into().unwrap();
     let mut allowed = BTreeMap::from([(LAYER.to_owned(), may(&example))]);
     allowed.extend(lambdas(&template()).into_iter().map(|(name, properties)| (name, may(&properties))));
     let seen = walk().await;
@@ -287,6 +288,26 @@ fn every_parameter_that_the_template_allows_is_one_that_the_functions_start_with
 }
 
 #[test]
+fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same_headers() {
+    let (template, example) = (template(), read(EXAMPLE));
+    let parameters = example["Parameters"].as_mapping().unwrap().iter();
+    for (name, _) in parameters.filter(|(_, parameter)| parameter.get("Default").is_none()) {
+        assert!(template["Outputs"].get(name).is_some(), "{name:?}");
+    }
+    let [(_, properties)] = lambdas(&example).try_into().unwrap();
+    let variables = &properties["Environment"]["Variables"];
+    let config = Config::parse(|name| variables.get(name).map(|_| "something".to_owned()));
+    assert!(config.is_ok(), "{}", config.unwrap_err());
+    let exposed = |template: &Value| {
+        let cors = only(template, HTTP_API)["Properties"]["CorsConfiguration"].clone();
+        let texts = |name: &str| texts(&cors[1][name]).into_iter().map(str::to_owned).collect::<Vec<_>>();
+        assert!(texts("AllowHeaders").contains(&"x-refresh-token".to_owned()));
+        texts("ExposeHeaders")
+    };
+    assert_eq!(exposed(&example), exposed(&template));
+}
+
+#[test]
 fn re4_mw8_a_handler_gives_up_before_lambda_does_and_lambda_before_api_gateway() {
     let template = template();
     let timeout = template["Globals"]["Function"]["Timeout"].as_u64().unwrap();
@@ -297,9 +318,18 @@ fn re4_mw8_a_handler_gives_up_before_lambda_does_and_lambda_before_api_gateway()
 }
 
 #[test]
+fn er2_a_panic_unwinds_in_what_is_deployed() {
+    for manifest in ["Cargo.toml", "examples/protected/Cargo.toml"] {
+        let text = std::fs::read_to_string(format!("{}/../{manifest}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let release = text.split("[profile.release]").nth(1).unwrap().split("\n[").next().unwrap();
+        assert!(release.contains("panic = \"unwind\""), "{manifest}: cargo-lambda would abort");
+    }
+}
+
+#[test]
 fn rl6_the_routes_are_throttled_and_functions_that_hash_can_be_kept_from_taking_every_slot() {
     let template = template();
-    let api = only(&template, "AWS::Serverless::HttpApi");
+    let api = only(&template, HTTP_API);
     let settings = &api["Properties"]["DefaultRouteSettings"];
     for limit in ["ThrottlingRateLimit", "ThrottlingBurstLimit"] {
         assert!(settings[limit].as_u64().is_some_and(|limit| limit > 0), "{limit}");

@@ -99,7 +99,7 @@ async fn register_keeps_the_profile_and_grants_nothing() {
     let expected = json!({
         "id": alice.id, "email": "Alice@Example.com", "first_name": "Alice", "last_name": "Liddell",
         "phone": "+44 20 7946 0000", "roles": ["ROLE_USER"], "user_type": "customer", "is_active": true,
-        "avatar": "https://example.com/alice.png", "created_at": "2027-01-15T08:00:00Z",
+        "avatar": "https://example.com/alice.png", "created_at": "2100-01-15T08:00:00Z",
     });
     assert_eq!(me(&world, &alice).await.expect(StatusCode::OK).json(), expected);
     assert_eq!(claims(&alice.access_token)["roles"], json!(["ROLE_USER"]));
@@ -557,12 +557,12 @@ async fn sessions_are_listed_the_latest_login_first_and_the_calling_one_marked()
     world.register("bob@example.com").await;
     let expected = [
         json!({
-            "id": session_id(&phone), "created_at": "2027-01-15T08:01:00Z", "last_used_at": "2027-01-15T08:01:00Z",
-            "expires_at": "2027-02-14T08:01:00Z", "ip": "127.0.0.1", "user_agent": "a phone", "current": true,
+            "id": session_id(&phone), "created_at": "2100-01-15T08:01:00Z", "last_used_at": "2100-01-15T08:01:00Z",
+            "expires_at": "2100-02-14T08:01:00Z", "ip": "127.0.0.1", "user_agent": "a phone", "current": true,
         }),
         json!({
-            "id": session_id(&alice), "created_at": "2027-01-15T08:00:00Z", "last_used_at": "2027-01-15T08:02:00Z",
-            "expires_at": "2027-02-14T08:02:00Z", "ip": "127.0.0.1", "user_agent": "é".repeat(128), "current": false,
+            "id": session_id(&alice), "created_at": "2100-01-15T08:00:00Z", "last_used_at": "2100-01-15T08:02:00Z",
+            "expires_at": "2100-02-14T08:02:00Z", "ip": "127.0.0.1", "user_agent": "é".repeat(128), "current": false,
         }),
     ];
     assert_eq!(sessions(&world, &phone).await, expected);

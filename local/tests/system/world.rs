@@ -52,7 +52,8 @@ pub async fn world() -> World {
 /// A system with these variables over the template's. Its table is its own, in
 /// the embedded DynamoDB or in the one that FRESHKEY_TEST_TABLE_ENDPOINT names.
 pub async fn world_with(variables: &[(&str, &str)]) -> World {
-    let start = Timestamp::from_seconds(1_800_000_000);
+    // 2100-01-15T08:00:00Z: another DynamoDB deletes what expires by its own clock.
+    let start = Timestamp::from_seconds(4_103_683_200);
     let elsewhere = std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok();
     let table = uuid::Builder::from_random_bytes(freshkey::entropy::bytes()).into_uuid().to_string();
     let variables = [variables, &[("TABLE_NAME", &table)]].concat();
@@ -95,6 +96,11 @@ impl World {
     pub async fn beside(&self, variables: &[(&str, &str)]) -> World {
         let variables = [variables, &[("TABLE_NAME", self.system.table_name())]].concat();
         start_system(&variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
+    }
+
+    /// What the clock shows.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// Moves the clock ahead.
