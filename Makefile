@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-build lint deny bench build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-build fuzz lint deny bench build deploy
 
 TOOLS := .venv/.installed
 export SAM_CLI_TELEMETRY := 0
@@ -38,10 +38,14 @@ test-build: build ## what is deployed: for arm64, and 4 MB at most
 lint: $(TOOLS) ## the templates
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
-	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml
+	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
+	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
 
 deny: .venv/bin/cargo-deny ## advisories, licences and sources of what we depend on
 	.venv/bin/cargo-deny check
+
+fuzz: .venv/bin/cargo-fuzz ## each fuzz target for 30 seconds; needs a nightly compiler
+	PATH="$(CURDIR)/.venv/bin:$$PATH" fuzz/run
 
 bench: $(TOOLS) ## how fast it is, beside the C reference of argon2
 	PYTHON=$(CURDIR)/.venv/bin/python cargo bench -p bench
@@ -57,6 +61,9 @@ $(TOOLS): requirements-dev.txt
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
+
+.venv/bin/cargo-fuzz:
+	cargo install --locked --root .venv --version 0.13.2 cargo-fuzz
 
 .venv/bin/cargo-deny:
 	cargo install --locked --root .venv --version 0.20.2 cargo-deny

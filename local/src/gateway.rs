@@ -560,7 +560,19 @@ mod tests {
     #[test]
     fn co1_any_other_preflight_is_told_nothing() {
         let method = ("access-control-request-method", "POST");
-        let origins = ["null", "https://a.example.evil", "https://b.example", "HTTPS://a.example"];
+        let origins = [
+            "",
+            "*",
+            "null",
+            "https://a.example.evil",
+            "https://evil-a.example",
+            "https://b.example",
+            "http://a.example",
+            "https://a.example:443",
+            "https://a.example/",
+            "HTTPS://a.example",
+            "https://a.example,https://b.example",
+        ];
         for origin in origins {
             let headers_sent = [("origin", origin), method];
             let answer = answer_to(&request("OPTIONS", "/login", &headers_sent, b""));
@@ -568,6 +580,35 @@ mod tests {
         }
         let answer = answer_to(&request("OPTIONS", "/login", &[("origin", ORIGIN_A)], b""));
         assert_eq!((answer.status().as_u16(), headers(&answer)), (204, vec![]));
+    }
+
+    #[test]
+    fn co2_a_preflight_is_answered_without_a_function_whatever_it_carries() {
+        let sent = [
+            ("origin", ORIGIN_A),
+            ("access-control-request-method", "GET"),
+            ("authorization", "Bearer x"),
+            ("cookie", "x=y"),
+            ("x-refresh-token", "x"),
+        ];
+        for path in ["/login", "/users/me", "/sessions/x", "/nowhere"] {
+            assert_eq!(answer_to(&request("OPTIONS", path, &sent, b"{}")).status(), 204, "{path}");
+        }
+        assert_eq!(answer_to(&request("OPTIONS", "/login", &[], b"")).status(), 204);
+    }
+
+    #[test]
+    fn co1_credentials_are_allowed_only_where_the_template_allows_them() {
+        let mut gateway = gateway();
+        gateway.cors.as_mut().unwrap().credentials = false;
+        let sent =
+            request("OPTIONS", "/login", &[("origin", ORIGIN_A), ("access-control-request-method", "POST")], b"");
+        let Step::Answer(preflight) = gateway.accept(&sent, CALL) else { panic!("called") };
+        let response = gateway.respond(sent.headers(), &json!({"statusCode": 200}));
+        for answer in [preflight, response] {
+            assert_eq!(answer.headers()[ACCESS_CONTROL_ALLOW_ORIGIN], ORIGIN_A);
+            assert_eq!(answer.headers().get(ACCESS_CONTROL_ALLOW_CREDENTIALS), None);
+        }
     }
 
     #[test]
@@ -630,7 +671,7 @@ mod tests {
             ("vary", "origin"),
         ];
         assert_eq!(headers(&response), expected);
-        for origin in ["null", "https://evil-a.example"] {
+        for origin in ["null", "https://evil-a.example", "https://a.example.evil"] {
             let sent = request("GET", "/users/me", &[("origin", origin)], b"");
             let response = gateway().respond(sent.headers(), &answer);
             assert_eq!(headers(&response), [("vary", "accept")], "{origin}");

@@ -26,6 +26,16 @@ use crate::template::{self, Template};
 /// How long a connection may hold up the end after it was asked for.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The limits of this machine, where none are set: whoever plays around here is
+/// no attacker. (The marks of accounts are kept in one item.)
+const LIMITS: [(&str, &str); 5] = [
+    ("LIMIT_FREE_GUESSES", "1000000"),
+    ("LIMIT_GUESSES", "1000000"),
+    ("LIMIT_FAILURES_PER_ADDRESS", "1000000"),
+    ("LIMIT_ACCOUNTS_PER_ADDRESS", "1000"),
+    ("LIMIT_REGISTRATIONS_PER_ADDRESS", "1000000"),
+];
+
 /// How a system is started.
 #[derive(Debug)]
 pub struct Options {
@@ -89,7 +99,11 @@ impl System {
         variables.retain(|_, value| !value.is_empty());
         let origins = variables.remove("ALLOWED_ORIGINS").into_iter().chain(allow_origins);
         let origins = origins.collect::<Vec<_>>().join(",");
-        let mut template = Template::read(&options.template, &[("AllowedOrigins", &origins)])?;
+        // What these set, they set for the API too: they go through the template.
+        let mut parameters = vec![("AllowedOrigins", origins.as_str())];
+        let transport = variables.remove("REFRESH_TOKEN_TRANSPORT");
+        parameters.extend(transport.as_deref().map(|transport| ("RefreshTokenTransport", transport)));
+        let mut template = Template::read(&options.template, &parameters)?;
 
         let elsewhere = options.table_endpoint.or_else(|| variables.remove("TABLE_ENDPOINT"));
         if data.is_some() && elsewhere.is_some() {
@@ -112,6 +126,9 @@ impl System {
             }
         };
         variables.insert("TABLE_ENDPOINT".into(), table_endpoint.clone());
+        for (name, value) in LIMITS {
+            variables.entry(name.into()).or_insert_with(|| value.into());
+        }
 
         let configs = configs(&template, &variables)?;
         engine::ensure_table(&table_endpoint, &template.table).await?;
@@ -212,6 +229,8 @@ fn configs<'a>(template: &'a Template, variables: &BTreeMap<String, String>) -> 
 fn built_in(name: &str, app: Arc<App>) -> Option<Function> {
     Some(match name {
         "account" => Function::new(app, account::handle),
+        "authorizer" => Function::authorizer(app, authorizer::handle),
+        "keys" => Function::new(app, keys::handle),
         "login" => Function::new(app, login::handle),
         "logout" => Function::new(app, logout::handle),
         "refresh" => Function::new(app, refresh::handle),
@@ -363,6 +382,13 @@ mod tests {
         for name in ["MAX_SESSIONS", "JWT_SECRET_KEY"] {
             assert_eq!(fault.matches(name).count(), 1, "{fault}");
         }
+    }
+
+    #[tokio::test]
+    async fn ck6_cookies_for_nobodys_pages_are_a_fault() {
+        let variables = variables(&[("REFRESH_TOKEN_TRANSPORT", "cookie")]);
+        let fault = System::start(Options { variables, allow_origins: Vec::new(), ..options() }).await.unwrap_err();
+        assert!(fault.to_string().contains("ALLOWED_ORIGINS is missing"), "{fault}");
     }
 
     #[tokio::test]

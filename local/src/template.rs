@@ -880,6 +880,11 @@ Outputs:
         assert_eq!(template.table.ttl.as_deref(), Some("expires_at"));
         assert_eq!(template.cors.unwrap().origins, ["https://c.example"]);
         assert_eq!(Template::read(path, &[]).unwrap().cors, None);
+        for (transport, credentials) in [("body", false), ("cookie", true), ("both", true)] {
+            let given = [("AllowedOrigins", "https://c.example"), ("RefreshTokenTransport", transport)];
+            let cors = Template::read(path, &given).unwrap().cors.unwrap();
+            assert_eq!(cors.credentials, credentials, "{transport}");
+        }
     }
 
     #[test]

@@ -121,17 +121,18 @@ impl Wallet {
     }
 }
 
-/// A request for an event, to be completed.
+/// A request for an event, to be completed; and what is done to the event then.
 struct Sample {
     name: &'static str,
     request: Request<Bytes>,
+    change: fn(&mut Value),
 }
 
 fn sample(name: &'static str, method: Method, target: &str) -> Sample {
     let mut request = Request::new(Bytes::new());
     *request.method_mut() = method;
     *request.uri_mut() = target.parse().unwrap();
-    Sample { name, request }.header("host", "api.example.com").header("user-agent", "curl/8.5.0")
+    Sample { name, request, change: |_| {} }.header("host", "api.example.com").header("user-agent", "curl/8.5.0")
 }
 
 fn get(name: &'static str, target: &str) -> Sample {
@@ -181,11 +182,32 @@ impl Sample {
         self.header("idempotency-key", demo::IDEMPOTENCY_KEY)
     }
 
+    /// As API Gateway asks an authorizer about it (payload 2.0).
+    fn for_the_authorizer(self) -> Self {
+        let change = |event: &mut Value| {
+            let members = event.as_object_mut().unwrap();
+            members.retain(|name, _| !["body", "isBase64Encoded"].contains(&name.as_str()));
+            event["type"] = "REQUEST".into();
+            event["routeArn"] = "arn:aws:execute-api:us-east-1:123456789012:local/$default/GET/orders".into();
+            event["identitySource"] = json!([event["headers"]["authorization"]]);
+        };
+        Self { change, ..self }
+    }
+
+    /// Sent to a path that no route leads to, which only a mistake in the template can do.
+    fn astray(self) -> Self {
+        let change = |event: &mut Value| event["rawPath"] = "/.well-known/nothing".into();
+        Self { change, ..self }
+    }
+
     /// The file and the event in it.
     fn event(&self, gateway: &Gateway) -> (String, Value) {
         let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         match gateway.accept(&self.request, Call { id: self.name, now_ms: demo::LOGIN.millis(), source }) {
-            Step::Invoke { event, .. } => (format!("{}.json", self.name), event),
+            Step::Invoke { mut event, .. } => {
+                (self.change)(&mut event);
+                (format!("{}.json", self.name), event)
+            }
             Step::Answer(answer) => panic!("{}: the gateway answers {}", self.name, answer.status()),
         }
     }
@@ -201,6 +223,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
     const ME: &str = "/api/v1/users/me";
     const PASSWORD: &str = "/api/v1/users/me/password";
     const DELETE: &str = "/api/v1/users/me/delete";
+    const JWKS: &str = "/.well-known/jwks.json";
     const LEXIK_LOGIN: &str = "/api/auth";
     const LEXIK_REFRESH: &str = "/api/token/refresh";
 
@@ -265,6 +288,12 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         delete("sessions-end-unknown", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("demo")),
         delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
         delete("sessions-end-all", SESSIONS).bearer(&of.access("sessions-end-all")),
+        get("jwks", JWKS),
+        get("jwks-astray", JWKS).astray(),
+        get("openid-configuration", "/.well-known/openid-configuration"),
+        get("authorizer", ME).bearer(&of.access("demo")).for_the_authorizer(),
+        get("authorizer-expired", ME).bearer(&of.expired_access("demo")).for_the_authorizer(),
+        get("authorizer-forged", ME).bearer(&of.forged_access("demo")).for_the_authorizer(),
     ]
 }
 
@@ -298,13 +327,18 @@ fn outcomes() -> BTreeMap<String, Value> {
 /// What an answer comes to, in the words of `events/outcomes.json`.
 fn outcome(function: &str, answer: &Value) -> Value {
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
-    let mut outcome = json!({ "function": function, "status": answer["statusCode"] });
+    let mut outcome = json!({ "function": function });
+    for (name, member) in [("status", "statusCode"), ("isAuthorized", "isAuthorized")] {
+        if let Some(value) = answer.get(member) {
+            outcome[name] = value.clone();
+        }
+    }
     for name in ["error", "message"] {
         if let Some(value) = body.get(name) {
             outcome[name] = value.clone();
         }
     }
-    if answer["headers"].get("x-new-refresh-token").is_some() {
+    if answer.pointer("/headers/x-new-refresh-token").is_some() {
         outcome["renewed"] = true.into();
     }
     outcome
@@ -375,9 +409,12 @@ async fn a_user_of_the_demo_has_an_event() {
 fn every_function_has_an_event_that_goes_well_and_one_that_does_not() {
     let outcomes = outcomes();
     for function in template().functions {
-        let statuses = outcomes.values().filter(|outcome| outcome["function"] == function.name.as_str());
-        let (well, badly): (Vec<_>, Vec<_>) =
-            statuses.map(|outcome| outcome["status"].as_u64().unwrap()).partition(|status| *status < 400);
+        let outcomes = outcomes.values().filter(|outcome| outcome["function"] == function.name.as_str());
+        let went_well = |outcome: &&Value| match outcome.get("isAuthorized") {
+            Some(authorized) => authorized == true,
+            None => outcome["status"].as_u64().unwrap() < 400,
+        };
+        let (well, badly): (Vec<_>, Vec<_>) = outcomes.partition(went_well);
         assert!(!well.is_empty() && !badly.is_empty(), "{}: {well:?} {badly:?}", function.name);
     }
 }

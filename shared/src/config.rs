@@ -2,13 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use tracing::Level;
 
+use crate::limit::{Guesses, Limits};
 use crate::password::WorkFactor;
 use crate::session::Lifetime;
-use crate::token::{AccessTokens, Keys, RefreshTokens, refresh};
+use crate::token::{AccessTokens, Algorithm, DeviceTokens, Keys, RefreshTokens, device, is_pem, keys, refresh};
+use crate::transport::{Mode, SameSite, Transport, is_origin};
 
 const MINUTE: f64 = 60.0;
 const DAY: f64 = 24.0 * 60.0 * 60.0;
@@ -18,8 +22,10 @@ const LONGEST: f64 = 36_500.0 * DAY;
 /// Everything that can be set, parsed.
 #[derive(Debug)]
 pub struct Config {
-    /// JWT_SECRET_KEY or JWT_SECRET_ARN.
+    /// JWT_SECRET_KEY with JWT_PRIVATE_KEY and JWT_PASSPHRASE, or JWT_SECRET_ARN.
     pub keys: KeySource,
+    /// JWT_ALGORITHM: of access tokens, and of the key that signs them.
+    pub algorithm: Algorithm,
     /// JWT_ISSUER, JWT_AUDIENCE, JWT_ACCESS_TOKEN_EXPIRE_MINUTES and JWT_LEEWAY_SECONDS.
     pub access_tokens: AccessTokens,
     /// JWT_ISSUER.
@@ -41,6 +47,14 @@ pub struct Config {
     /// CHECK_SESSION_ON_EVERY_CALL: whether every access token costs a look at
     /// session and user, so that what ends a session ends it at once.
     pub check_session_on_every_call: bool,
+    /// REFRESH_TOKEN_TRANSPORT, COOKIE_SAME_SITE and ALLOWED_ORIGINS.
+    pub transport: Transport,
+    /// The LIMIT_ variables: how often what may be tried.
+    pub limits: Limits,
+    /// JWT_ISSUER and DEVICE_TOKEN_EXPIRE_DAYS.
+    pub device_tokens: DeviceTokens,
+    /// TRUSTED_PROXY_SECRET: what the proxy in front proves itself by.
+    pub trusted_proxy: Option<TrustedProxy>,
     /// TABLE_NAME.
     pub table_name: String,
     /// TABLE_ENDPOINT: another DynamoDB than the region's.
@@ -52,8 +66,8 @@ pub struct Config {
 /// Where the keys come from.
 #[derive(Debug)]
 pub enum KeySource {
-    /// JWT_SECRET_KEY: the one key, at hand.
-    Given(Keys),
+    /// JWT_SECRET_KEY and JWT_PRIVATE_KEY: at hand.
+    Given(Arc<Keys>),
     /// JWT_SECRET_ARN: a secret in Secrets Manager.
     Secret(String),
 }
@@ -66,6 +80,14 @@ pub struct RotationBudget {
     pub burst: u64,
     /// More for each access-token lifetime since the login.
     pub per_lifetime: u64,
+}
+
+/// A proxy in front of the API, whose word for a client's address is taken.
+/// Whatever does not know the secret comes from where it seems to come from.
+#[derive(Clone, Debug)]
+pub struct TrustedProxy {
+    /// What it sends along with each request.
+    pub secret: SecretString,
 }
 
 /// Every fault of the environment, a line each.
@@ -91,15 +113,15 @@ impl Config {
     /// none showing the value of a secret.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, faults: Vec::new() };
-        let keys = reader.keys();
+        let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, keys::ALGORITHMS);
+        let keys = reader.keys(algorithm);
         let issuer = reader.required("JWT_ISSUER", "who issues the tokens, such as https://auth.example.com");
         let audience =
             reader.required("JWT_AUDIENCE", "who the access tokens are for, such as https://api.example.com");
-        if audience == refresh::AUDIENCE {
-            reader.fault("JWT_AUDIENCE", format_args!("must not be {audience:?}, the audience of refresh tokens"));
+        if [refresh::AUDIENCE, device::AUDIENCE].contains(&audience.as_str()) {
+            reader
+                .fault("JWT_AUDIENCE", format_args!("must not be {audience:?}, the audience of another kind of token"));
         }
-        reader.only("JWT_ALGORITHM", "HS256");
-        reader.only("REFRESH_TOKEN_TRANSPORT", "body");
         let lifetime = reader.duration("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", 60.0, MINUTE);
         let session_lifetime = Lifetime {
             idle: reader.duration("JWT_REFRESH_TOKEN_EXPIRE_DAYS", 30.0, DAY),
@@ -119,13 +141,14 @@ impl Config {
         }
         let config = Self {
             keys,
+            algorithm,
             access_tokens: AccessTokens {
                 issuer: issuer.clone(),
                 audience,
                 lifetime,
                 leeway: Duration::from_secs(reader.number("JWT_LEEWAY_SECONDS", 0, 0..=60)),
             },
-            refresh_tokens: RefreshTokens { issuer },
+            refresh_tokens: RefreshTokens { issuer: issuer.clone() },
             session_lifetime,
             reuse_interval: Duration::from_secs(reader.number("REFRESH_REUSE_INTERVAL_SECONDS", 0, 0..=60)),
             rotation_budget: RotationBudget {
@@ -137,6 +160,10 @@ impl Config {
             password_min_length: reader.number("PASSWORD_MIN_LENGTH", 8, 8..=64) as usize,
             default_roles: reader.list("DEFAULT_ROLES", "ROLE_USER"),
             check_session_on_every_call: reader.flag("CHECK_SESSION_ON_EVERY_CALL"),
+            transport: reader.transport(),
+            limits: reader.limits(),
+            device_tokens: DeviceTokens { issuer, lifetime: reader.duration("DEVICE_TOKEN_EXPIRE_DAYS", 365.0, DAY) },
+            trusted_proxy: reader.trusted_proxy(),
             table_name: reader.required("TABLE_NAME", "the name of the DynamoDB table"),
             table_endpoint: reader.url("TABLE_ENDPOINT"),
             log_level: reader.log_level(),
@@ -164,12 +191,6 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.fault(name, format_args!("is missing: {expects}"));
             String::new()
         })
-    }
-
-    fn only(&mut self, name: &str, supported: &str) {
-        if let Some(value) = self.get(name).filter(|value| value != supported) {
-            self.fault(name, format_args!("must be {supported}, not {value:?}"));
-        }
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Option<Result<T, String>> {
@@ -217,6 +238,72 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         value.split(',').map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect()
     }
 
+    fn choice<T: Copy, const N: usize>(&mut self, name: &str, default: T, choices: [(&str, T); N]) -> T {
+        let Some(value) = self.get(name) else { return default };
+        if let Some((_, chosen)) = choices.iter().find(|(choice, _)| *choice == value) {
+            return *chosen;
+        }
+        let choices = choices.map(|(choice, _)| choice).join(", ");
+        self.fault(name, format_args!("must be one of {choices}, not {value:?}"));
+        default
+    }
+
+    fn transport(&mut self) -> Transport {
+        let modes = [("body", Mode::Body), ("cookie", Mode::Cookie), ("both", Mode::Both)];
+        let mode = self.choice("REFRESH_TOKEN_TRANSPORT", Mode::Body, modes);
+        let sites = [("Strict", SameSite::Strict), ("Lax", SameSite::Lax), ("None", SameSite::None)];
+        let same_site = self.choice("COOKIE_SAME_SITE", SameSite::Strict, sites);
+        let allowed_origins = self.list("ALLOWED_ORIGINS", "");
+        if let Some(other) = allowed_origins.iter().find(|origin| !is_origin(origin)) {
+            self.fault(
+                "ALLOWED_ORIGINS",
+                format_args!(
+                    "must be exact origins such as https://app.example.com, in small letters, without * and \
+                     without a slash at the end, separated by commas; {other:?} is none"
+                ),
+            );
+        }
+        if mode != Mode::Body && allowed_origins.is_empty() {
+            self.fault(
+                "ALLOWED_ORIGINS",
+                "is missing: with cookies (REFRESH_TOKEN_TRANSPORT), the origins of the pages that may use them, such \
+                 as https://app.example.com",
+            );
+        }
+        Transport { mode, same_site, allowed_origins }
+    }
+
+    fn limits(&mut self) -> Limits {
+        const MANY: u64 = 1_000_000;
+        let limits = Limits {
+            guesses: Guesses {
+                free: self.number("LIMIT_FREE_GUESSES", 5, 1..=MANY),
+                most: self.number("LIMIT_GUESSES", 100, 1..=MANY),
+                first_pause: Duration::from_secs(self.number("LIMIT_FIRST_PAUSE_SECONDS", 30, 1..=86_400)),
+                longest_pause: Duration::from_secs(self.number("LIMIT_LONGEST_PAUSE_SECONDS", 3600, 1..=86_400)),
+            },
+            failures_per_address: self.number("LIMIT_FAILURES_PER_ADDRESS", 100, 1..=MANY),
+            // Each is a few bytes in an item that every failure writes anew.
+            accounts_per_address: self.number("LIMIT_ACCOUNTS_PER_ADDRESS", 20, 1..=1000),
+            registrations_per_address: self.number("LIMIT_REGISTRATIONS_PER_ADDRESS", 20, 1..=MANY),
+        };
+        if limits.guesses.free > limits.guesses.most {
+            self.fault("LIMIT_FREE_GUESSES", "must not be more than LIMIT_GUESSES");
+        }
+        limits
+    }
+
+    fn trusted_proxy(&mut self) -> Option<TrustedProxy> {
+        let secret = SecretString::from(self.get("TRUSTED_PROXY_SECRET")?);
+        if secret.expose_secret().len() < 32 {
+            self.fault(
+                "TRUSTED_PROXY_SECRET",
+                "must have at least 32 characters, such as `openssl rand -hex 32` prints",
+            );
+        }
+        Some(TrustedProxy { secret })
+    }
+
     fn url(&mut self, name: &str) -> Option<String> {
         let url = self.get(name)?;
         if !url.starts_with("http://") && !url.starts_with("https://") {
@@ -236,11 +323,22 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    fn keys(&mut self) -> KeySource {
+    fn keys(&mut self, algorithm: Algorithm) -> KeySource {
         let arn = self.get("JWT_SECRET_ARN");
+        let passphrase = self.get("JWT_PASSPHRASE").map(SecretString::from);
+        let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
         match self.get("JWT_SECRET_KEY").map(|secret| Keys::single(&secret.into())) {
-            Some(Ok(keys)) => return KeySource::Given(keys),
+            Some(Ok(keys)) => match signing(keys, private_key, passphrase.as_ref(), algorithm) {
+                Ok(keys) => return KeySource::Given(Arc::new(keys)),
+                Err(fault) => self.fault("JWT_PRIVATE_KEY", fault),
+            },
             Some(Err(fault)) => self.fault("JWT_SECRET_KEY", fault),
+            None if private_key.is_some() && arn.is_some() => {
+                self.fault(
+                    "JWT_PRIVATE_KEY",
+                    "goes with JWT_SECRET_KEY; beside JWT_SECRET_ARN, put the key into that secret",
+                );
+            }
             None if arn.is_none() => self.fault(
                 "JWT_SECRET_KEY",
                 "is missing: a secret of at least 32 random bytes (or JWT_SECRET_ARN, the ARN of one)",
@@ -249,6 +347,31 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
         KeySource::Secret(arn.unwrap_or_default())
     }
+}
+
+/// The PEM that this is, or that is in the file of this name. It is not shown
+/// when it is neither: it might be half a key.
+fn pem(key: String) -> Result<SecretString, String> {
+    if is_pem(&key) {
+        return Ok(key.into());
+    }
+    let file = std::fs::read_to_string(key).map(SecretString::from);
+    file.map_err(|error| format!("is neither PEM nor a path to one: {error}"))
+}
+
+/// These keys with the private one, if there is one; what signs must be for `algorithm`.
+fn signing(
+    keys: Keys,
+    private_key: Option<Result<SecretString, String>>,
+    passphrase: Option<&SecretString>,
+    algorithm: Algorithm,
+) -> Result<Keys, String> {
+    let Some(pem) = private_key else {
+        let missing = |_| format!("is missing: a private key for {algorithm:?} in PEM, or a path to one");
+        return keys.for_algorithm(algorithm).map_err(missing);
+    };
+    let keys = keys.with_private_key(pem?.expose_secret(), passphrase);
+    keys.and_then(|keys| keys.for_algorithm(algorithm)).map_err(|fault| fault.to_string())
 }
 
 #[cfg(test)]
@@ -282,6 +405,13 @@ mod tests {
         assert_eq!(config.max_sessions, 50);
         assert_eq!(config.password_work, WorkFactor { memory_kib: 19_456, iterations: 2 });
         assert_eq!(config.password_min_length, 8);
+        let hour = Duration::from_secs(3600);
+        let guesses = Guesses { free: 5, most: 100, first_pause: Duration::from_secs(30), longest_pause: hour };
+        let limits =
+            Limits { guesses, failures_per_address: 100, accounts_per_address: 20, registrations_per_address: 20 };
+        assert_eq!(config.limits, limits);
+        assert_eq!(config.device_tokens.lifetime, Duration::from_secs(365 * 86_400));
+        assert!(config.trusted_proxy.is_none());
         assert_eq!(config.default_roles, ["ROLE_USER"]);
         assert_eq!(config.table_endpoint, None);
         assert_eq!(config.log_level, Level::INFO);
@@ -302,6 +432,7 @@ mod tests {
             ("JWT_SECRET_KEY", "your-super-secret-key-here"),
             ("JWT_ISSUER", ""),
             ("JWT_AUDIENCE", "urn:freshkey:refresh"),
+            ("JWT_AUDIENCE", "urn:freshkey:device"),
             ("JWT_ALGORITHM", "none"),
             ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
             ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "NaN"),
@@ -313,8 +444,21 @@ mod tests {
             ("REFRESH_BURST", "0"),
             ("REFRESH_PER_LIFETIME", "1.5"),
             ("REFRESH_TOKEN_TRANSPORT", "cookies"),
+            ("COOKIE_SAME_SITE", "strict"),
+            ("ALLOWED_ORIGINS", "*"),
+            ("ALLOWED_ORIGINS", "https://app.example.com,https://www.example.com/"),
             ("CHECK_SESSION_ON_EVERY_CALL", "yes"),
             ("MAX_SESSIONS", "0"),
+            ("LIMIT_FREE_GUESSES", "0"),
+            ("LIMIT_FREE_GUESSES", "101"),
+            ("LIMIT_GUESSES", "x"),
+            ("LIMIT_FIRST_PAUSE_SECONDS", "0"),
+            ("LIMIT_LONGEST_PAUSE_SECONDS", "86401"),
+            ("LIMIT_FAILURES_PER_ADDRESS", "0"),
+            ("LIMIT_ACCOUNTS_PER_ADDRESS", "1001"),
+            ("LIMIT_REGISTRATIONS_PER_ADDRESS", "-1"),
+            ("DEVICE_TOKEN_EXPIRE_DAYS", "0"),
+            ("TRUSTED_PROXY_SECRET", "too short"),
             ("ARGON2_MEMORY_KIB", "8"),
             ("ARGON2_ITERATIONS", "1"),
             ("PASSWORD_MIN_LENGTH", "7"),
@@ -329,6 +473,22 @@ mod tests {
     }
 
     #[test]
+    fn ck6_cookies_need_to_know_whose_pages_may_use_them() {
+        let transport = parse(&[]).unwrap().transport;
+        assert_eq!(transport, Transport { mode: Mode::Body, same_site: SameSite::Strict, allowed_origins: vec![] });
+        for mode in ["cookie", "both"] {
+            let fault = parse(&[("REFRESH_TOKEN_TRANSPORT", mode)]).unwrap_err();
+            assert!(fault.0.len() == 1 && fault.0[0].starts_with("ALLOWED_ORIGINS is missing"), "{fault}");
+        }
+        let origins = ("ALLOWED_ORIGINS", "https://app.example.com, http://localhost:5173");
+        let cookies = [("REFRESH_TOKEN_TRANSPORT", "cookie"), ("COOKIE_SAME_SITE", "Lax"), origins];
+        let transport = parse(&cookies).unwrap().transport;
+        let allowed_origins = vec!["https://app.example.com".into(), "http://localhost:5173".into()];
+        assert_eq!(transport, Transport { mode: Mode::Cookie, same_site: SameSite::Lax, allowed_origins });
+        assert_eq!(parse(&[("REFRESH_TOKEN_TRANSPORT", "both"), origins]).unwrap().transport.mode, Mode::Both);
+    }
+
+    #[test]
     fn all_faults_are_reported_together_and_show_no_secret() {
         let secret = "hunter2hunter2";
         let faults = parse(&[("JWT_SECRET_KEY", secret), ("JWT_ISSUER", ""), ("LOG_LEVEL", "LOUD")]).unwrap_err();
@@ -337,6 +497,53 @@ mod tests {
             assert!(text.contains(name), "{text}");
         }
         assert!(!text.contains(secret), "{text}");
+    }
+
+    /// A key of `token/testdata`, by its path.
+    fn key(name: &str) -> String {
+        format!("{}/src/token/testdata/{name}.pem", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    #[test]
+    fn jw1_jw13_the_private_key_is_one_for_the_algorithm() {
+        let rsa = std::fs::read_to_string(key("rsa-2048")).unwrap();
+        for (algorithm, private_key, passphrase) in [
+            ("RS256", rsa.clone(), ""),
+            ("RS256", rsa.replace('\n', "\\n"), ""),
+            ("RS256", key("rsa-2048"), "for nothing"),
+            ("RS256", key("rsa-2048-aes256-sha256"), "a-passphrase-for-tests-only"),
+            ("ES256", key("p256"), ""),
+            ("EdDSA", key("ed25519"), ""),
+        ] {
+            let variables =
+                [("JWT_ALGORITHM", algorithm), ("JWT_PRIVATE_KEY", &private_key), ("JWT_PASSPHRASE", passphrase)];
+            let config = parse(&variables).unwrap();
+            assert_eq!(format!("{:?}", config.algorithm), algorithm);
+            let KeySource::Given(keys) = config.keys else { panic!("{algorithm}") };
+            assert_eq!(keys.public().keys.len(), 1, "{algorithm}");
+        }
+        let arn = ("JWT_SECRET_ARN", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:freshkey");
+        for (algorithm, private_key, changes) in [
+            ("RS256", "", vec![]),
+            ("HS256", key("rsa-2048").as_str(), vec![]),
+            ("ES256", &key("rsa-2048"), vec![]),
+            ("RS256", &key("rsa-2048-aes256-sha256"), vec![]),
+            ("RS256", &key("rsa-2048-aes256-sha256"), vec![("JWT_PASSPHRASE", "wrong")]),
+            ("RS256", &key("rsa-1024"), vec![]),
+            ("ES256", &key("p384"), vec![]),
+            ("RS256", &key("nowhere"), vec![]),
+            ("RS256", &rsa[..100], vec![]),
+            ("RS256", &key("rsa-2048"), vec![("JWT_SECRET_KEY", ""), arn]),
+        ] {
+            let variables = [("JWT_ALGORITHM", algorithm), ("JWT_PRIVATE_KEY", private_key)];
+            let fault = parse(&[&variables[..], &changes].concat()).unwrap_err();
+            assert!(fault.0.len() == 1 && fault.0[0].starts_with("JWT_PRIVATE_KEY"), "{fault}");
+            assert!(!fault.to_string().contains("MII"), "{fault}");
+        }
+        assert_eq!(
+            parse(&[("JWT_ALGORITHM", "RS256"), ("JWT_SECRET_KEY", ""), arn]).unwrap().algorithm,
+            Algorithm::RS256
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A handler as a Lambda function behind an HTTP API (payload 2.0).
+//! A handler as a Lambda function behind an HTTP API (payload 2.0), or in front
+//! of one, as its authorizer.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,8 +13,8 @@ use futures_util::FutureExt;
 use lambda_http::http::header::HOST;
 use lambda_http::request::LambdaRequest;
 use lambda_http::{Adapter, Body, BoxFuture, Context, LambdaEvent, Request, RequestExt, Response, Service, service_fn};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::auth::{App, Error};
@@ -35,6 +36,7 @@ type Handler = dyn Fn(Arc<App>, Request) -> BoxFuture<'static, Answer> + Send + 
 pub struct Function {
     app: Arc<App>,
     handler: Arc<Handler>,
+    is_authorizer: bool,
 }
 
 /// Runs a handler as the Lambda function that this process is, with the
@@ -48,22 +50,51 @@ where
     H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let function = Function::new(App::from_env().await?, handler);
-    let invoke = |event: LambdaEvent<Box<RawValue>>| {
-        let function = function.clone();
-        async move { Ok::<_, Infallible>(function.invoke(event.payload.get(), event.context).await) }
-    };
-    lambda_runtime::run(service_fn(invoke)).await
+    Function::new(App::from_env().await?, handler).run().await
+}
+
+/// The same for the handler of a Lambda authorizer: see [`Function::authorizer`].
+///
+/// # Errors
+///
+/// As for [`run`].
+pub async fn run_authorizer<H, F>(handler: H) -> Result<(), lambda_http::Error>
+where
+    H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    Function::authorizer(App::from_env().await?, handler).run().await
 }
 
 impl Function {
+    async fn run(self) -> Result<(), lambda_http::Error> {
+        let invoke = |event: LambdaEvent<Box<RawValue>>| {
+            let function = self.clone();
+            async move { Ok::<_, Infallible>(function.invoke(event.payload.get(), event.context).await) }
+        };
+        lambda_runtime::run(service_fn(invoke)).await
+    }
+
     /// A function of `handler` and `app`.
     pub fn new<H, F>(app: Arc<App>, handler: H) -> Self
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        Self { app, handler: Arc::new(move |app, request| Box::pin(handler(app, request))) }
+        let handler = Arc::new(move |app, request| Box::pin(handler(app, request)) as BoxFuture<_>);
+        Self { app, handler, is_authorizer: false }
+    }
+
+    /// A Lambda authorizer of an HTTP API (payload 2.0, simple response). Whom
+    /// the handler answers with 200 is let in, and the answer is the context
+    /// that the functions behind get. Everybody else is kept out, whatever
+    /// happened.
+    pub fn authorizer<H, F>(app: Arc<App>, handler: H) -> Self
+    where
+        H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self { is_authorizer: true, ..Self::new(app, handler) }
     }
 
     /// The app.
@@ -75,7 +106,8 @@ impl Function {
     /// API gets 400, a handler that panics 500, one that takes too long 503.
     pub async fn invoke(&self, event: &str, context: Context) -> Value {
         let span = tracing::info_span!("request", request.id = context.request_id);
-        let (payload, fault) = match read(event) {
+        let read = if self.is_authorizer { read(&without_identity_source(event)) } else { read(event) };
+        let (payload, fault) = match read {
             Ok(event) => (event, None),
             Err(fault) => (LambdaRequest::ApiGatewayV2(Default::default()), Some(fault)),
         };
@@ -85,15 +117,17 @@ impl Function {
         };
         let Ok(answer) =
             Adapter::from(service_fn(answer)).call(LambdaEvent { payload, context }).instrument(span).await;
-        serde_json::to_value(answer).unwrap_or_default()
+        let answer = serde_json::to_value(answer).unwrap_or_default();
+        if self.is_authorizer { simple(&answer) } else { answer }
     }
 
-    async fn answer(&self, request: Request, fault: Option<Error>) -> Response<Body> {
+    async fn answer(&self, mut request: Request, fault: Option<Error>) -> Response<Body> {
+        http::resolve(&mut request, self.app.config().trusted_proxy.as_ref());
         let dialect = Dialect::of(request.raw_http_path());
         let id = http::request_id(&request).to_owned();
         let answer = match fault {
             Some(fault) => Err(fault),
-            None => self.handle(request).await,
+            None => self.app.observe(http::origin(&request), self.handle(request)).await,
         };
         let mut response = http::render(answer, dialect, &id);
         http::secure(response.headers_mut());
@@ -114,6 +148,25 @@ impl Function {
 impl fmt::Debug for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Function").field("app", &self.app).finish_non_exhaustive()
+    }
+}
+
+/// An authorizer's event as that of the request. What API Gateway picked out of
+/// it stands in the headers too, and has another form than lambda_http expects.
+fn without_identity_source(event: &str) -> String {
+    let mut event: Value = serde_json::from_str(event).unwrap_or_default();
+    if let Some(members) = event.as_object_mut() {
+        members.remove("identitySource");
+    }
+    event.to_string()
+}
+
+/// What an authorizer says, who would have answered a request so.
+fn simple(answer: &Value) -> Value {
+    let context = answer["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    match context {
+        Some(context) if answer["statusCode"] == 200 => json!({ "isAuthorized": true, "context": context }),
+        _ => json!({ "isAuthorized": false }),
     }
 }
 
@@ -429,6 +482,30 @@ mod tests {
             echo(app, request).await
         });
         assert_eq!(status(&invoke(&function.await, &event().to_string()).await), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn re9_an_authorizer_lets_in_whom_its_handler_answers_with_200_and_nobody_else() {
+        let ask = async |function: Function| {
+            let authorizer = Function { is_authorizer: true, ..function };
+            let start = Instant::now();
+            let answer = invoke(&authorizer, &with("/identitySource", json!(["Bearer abc"])).to_string()).await;
+            assert!(start.elapsed() <= DEADLINE + Duration::from_millis(1));
+            answer
+        };
+        let answers = |status| move |_, _| async move { Ok(http::json(status, &json!({ "sub": "alice" }))) };
+        let let_in = json!({ "isAuthorized": true, "context": { "sub": "alice" } });
+        assert_eq!(ask(function(answers(StatusCode::OK)).await).await, let_in);
+        for function in [
+            function(answers(StatusCode::ACCEPTED)).await,
+            function(answers(StatusCode::FORBIDDEN)).await,
+            function(|_, _| async { Ok(http::no_content()) }).await,
+            function(|_, _| async { Err(Error::InvalidToken { was_sent: true }) }).await,
+            function(|_, _| async { panic!("the handler panics") }).await,
+            function(|_, _| pending()).await,
+        ] {
+            assert_eq!(ask(function).await, json!({ "isAuthorized": false }));
+        }
     }
 
     #[tokio::test]

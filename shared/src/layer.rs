@@ -33,8 +33,9 @@ use lambda_http::tower::{Layer, ServiceExt};
 use lambda_http::{Body, BoxFuture, IntoResponse, Request, Response, Service};
 use secrecy::ExposeSecret;
 
+use crate::audit::{Act, Event};
 use crate::auth::{App, Error, Identity, Tokens};
-use crate::http::{self, Dialect};
+use crate::http::{self, Carrier, Dialect};
 
 const NEW_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-new-access-token");
 const NEW_REFRESH_TOKEN: HeaderName = HeaderName::from_static("x-new-refresh-token");
@@ -101,7 +102,9 @@ where
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         let Self { layer, inner } = self.clone();
-        Box::pin(async move {
+        http::resolve(&mut request, layer.app.config().trusted_proxy.as_ref());
+        let (app, origin) = (Arc::clone(&layer.app), http::origin(&request));
+        let answer = async move {
             let (identity, renewed) = match layer.admit(&request).await {
                 Ok(admitted) => admitted,
                 Err(error) => {
@@ -116,16 +119,24 @@ where
                 response.headers_mut().extend(renewed);
             }
             Ok(response)
-        })
+        };
+        Box::pin(async move { app.observe(origin, answer).await })
     }
 }
 
 impl Authenticate {
     async fn admit(&self, request: &Request) -> Result<(Identity, Option<HeaderMap>), Error> {
         let access = http::bearer(request);
-        let refresh = http::refresh_token_header(request)?;
+        let refresh = match Carrier::picked(&self.app.config().transport, request)? {
+            Carrier::Body => http::refresh_token_header(request)?,
+            // A client with a cookie has no refresh token to send, and must get none.
+            Carrier::Cookie(_) => None,
+        };
         let admitted = self.app.admit(access, refresh, http::client(request)).await?;
-        if self.role.is_some_and(|role| !admitted.identity.has_role(role)) {
+        if let Some(role) = self.role.filter(|role| !admitted.identity.has_role(role)) {
+            let Identity { user_id, session_id, .. } = admitted.identity;
+            let denied = Event::of(Act::AccessDenied).by(user_id).in_session(session_id);
+            self.app.record(denied.because(format_args!("takes the role {role}")));
             return Err(Error::Forbidden);
         }
         Ok((admitted.identity, admitted.renewed.as_ref().map(headers).transpose()?))

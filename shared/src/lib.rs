@@ -4,9 +4,13 @@
 //! The modules, in reading order; each uses only those above it:
 //!
 //! - [`clock`], [`entropy`]: the only doors to time and randomness
+//! - [`metrics`]: what is counted
 //! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
 //! - [`user`], [`session`]: the records, and the rule by which a session rotates
-//! - [`token`]: access tokens, refresh tokens and their keys
+//! - [`audit`]: what is told of each act that bears on security
+//! - [`limit`]: how often one may guess
+//! - [`token`]: access tokens, refresh tokens, device tokens and their keys
+//! - [`transport`]: how refresh tokens travel
 //! - [`config`]: the settings, parsed once
 //! - [`store`]: the table in DynamoDB
 //! - [`auth`]: register, login, refresh, logout and what a user does with an account
@@ -14,6 +18,7 @@
 //! - [`layer`]: the middleware for functions of your own
 //! - [`function`]: a handler as a Lambda function
 
+pub mod audit;
 pub mod auth;
 mod aws;
 pub mod clock;
@@ -24,11 +29,14 @@ pub mod function;
 pub mod http;
 pub mod id;
 pub mod layer;
+pub mod limit;
+pub mod metrics;
 pub mod password;
 pub mod session;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod transport;
 pub mod user;
 
 mod json;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use freshkey::auth::Identity;
-use freshkey::http::{self, Answer, Dialect, Members};
+use freshkey::http::{self, Answer, Carrier, Dialect, Members};
 use freshkey::id::SessionId;
 use freshkey::layer::Authenticate;
 use freshkey::session::Session;
@@ -49,12 +49,15 @@ async fn serve(app: &App, request: &Request) -> Answer {
             const EXPECTED: &str = "Send current_password and new_password, as strings.";
             let body = http::members(request)?;
             let (current, new) = (body.text("current_password", EXPECTED)?, body.text("new_password", EXPECTED)?);
-            app.change_password(caller, current, new).await?;
+            let device_token = device_token(app, request)?;
+            app.change_password(caller, current, new, &http::client(request), device_token.as_deref()).await?;
             Ok(http::no_content())
         }
         (Method::POST, ["users", "me", "delete"]) => {
             let body = http::members(request)?;
-            app.delete_user(caller, body.text("password", "Send password, as a string.")?).await?;
+            let password = body.text("password", "Send password, as a string.")?;
+            let device_token = device_token(app, request)?;
+            app.delete_user(caller, password, &http::client(request), device_token.as_deref()).await?;
             Ok(http::no_content())
         }
         (Method::GET, ["auth", "sessions"]) => {
@@ -72,6 +75,11 @@ async fn serve(app: &App, request: &Request) -> Answer {
         }
         _ => Err(Error::NotFound),
     }
+}
+
+/// The device token, in the header or in a cookie. It grants nothing, so a cookie needs no guard.
+fn device_token(app: &App, request: &Request) -> Result<Option<String>, Error> {
+    Carrier::picked(&app.config().transport, request)?.device_token(request)
 }
 
 /// The profile fields that the body names; `null` takes one away.

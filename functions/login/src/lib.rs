@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freshkey::http::{self, Answer, Dialect};
+use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::{App, Error};
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Request, RequestExt};
@@ -17,9 +17,11 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     if !matches!((method, path.as_slice()), (Method::POST, ["api", "v1", "auth", "login"] | ["api", "auth"])) {
         return Err(Error::NotFound);
     }
+    let carrier = Carrier::of(&app, &request)?;
     const EXPECTED: &str = "Send email and password, as strings.";
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
-    let signed_in = app.login(email, password, http::client(&request)).await?;
-    Ok(Dialect::of(request.raw_http_path()).signed_in(StatusCode::OK, &signed_in))
+    let device_token = carrier.device_token(&request)?;
+    let signed_in = app.login(email, password, http::client(&request), device_token.as_deref()).await?;
+    Dialect::of(request.raw_http_path()).signed_in(StatusCode::OK, &signed_in, carrier)
 }

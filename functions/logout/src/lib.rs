@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freshkey::http::{self, Answer};
+use freshkey::http::{self, Answer, Carrier};
 use freshkey::{App, Error};
 use lambda_http::Request;
 use lambda_http::http::Method;
@@ -17,6 +17,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     if (method, path.as_slice()) != (Method::POST, &["api", "v1", "auth", "logout"]) {
         return Err(Error::NotFound);
     }
-    app.logout(&http::refresh_token_to_end(&request)?).await?;
-    Ok(http::no_content())
+    let carrier = Carrier::of(&app, &request)?;
+    app.logout(&carrier.refresh_token_to_end(&request)?).await?;
+    carrier.detach(http::no_content())
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use freshkey::http::{self, Answer, Dialect};
+use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::{App, Error};
 use lambda_http::http::Method;
 use lambda_http::{Request, RequestExt};
@@ -21,7 +21,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     ) {
         return Err(Error::NotFound);
     }
-    let presented = http::refresh_token(&request)?;
+    let carrier = Carrier::of(&app, &request)?;
+    let presented = carrier.refresh_token(&request)?;
     let tokens = app.refresh(&presented, http::attempt(&request)?, http::client(&request)).await?;
-    Ok(Dialect::of(request.raw_http_path()).tokens(&tokens))
+    Dialect::of(request.raw_http_path()).tokens(&tokens, carrier)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use freshkey::http::{self, Answer, Dialect};
+use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::user::Profile;
 use freshkey::{App, Error};
 use lambda_http::Request;
@@ -18,10 +18,12 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     if (method, path.as_slice()) != (Method::POST, &["api", "v1", "auth", "register"]) {
         return Err(Error::NotFound);
     }
+    let carrier = Carrier::of(&app, &request)?;
     const EXPECTED: &str = "Send email and password, as strings.";
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
     let profile = Profile::build(|field| Ok::<_, Error>(body.optional(field)?.map(str::to_owned)))?;
-    let signed_in = app.register(email, password, profile, http::client(&request)).await?;
-    Ok(Dialect::V1.signed_in(StatusCode::CREATED, &signed_in))
+    let device_token = carrier.device_token(&request)?;
+    let signed_in = app.register(email, password, profile, http::client(&request), device_token.as_deref()).await?;
+    Dialect::V1.signed_in(StatusCode::CREATED, &signed_in, carrier)
 }

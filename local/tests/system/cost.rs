@@ -15,25 +15,53 @@ fn calls(names: &[&str], round_trips: usize) -> (Vec<String>, usize) {
     (names.iter().map(ToString::to_string).collect(), round_trips)
 }
 
+/// The same, those of the limits' counters among them.
+fn with(counters: &[&str], names: &[&str], round_trips: usize) -> (Vec<String>, usize) {
+    let (mut names, round_trips) = calls(&[counters, names].concat(), round_trips);
+    names.sort_unstable();
+    (names, round_trips)
+}
+
 #[tokio::test]
-async fn register_costs_one_transaction() {
+async fn register_costs_one_transaction_after_one_write_of_a_counter() {
     let world = world().await;
     world.register(EMAIL).await;
-    assert_eq!(cost(&world), calls(&["TransactWriteItems"], 1));
+    assert_eq!(cost(&world), calls(&["TransactWriteItems", "UpdateItem"], 2));
 }
 
 #[tokio::test]
 async fn login_costs_three_round_trips() {
     let (world, _) = signed_up().await;
     world.login(PASSWORD).await.expect(StatusCode::OK);
-    assert_eq!(cost(&world), calls(&["GetItem", "PutItem", "Query"], 3));
+    let counters = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
+    assert_eq!(cost(&world), with(&counters, &["GetItem", "PutItem", "Query"], 3));
+}
+
+#[tokio::test]
+async fn login_from_a_known_device_costs_two_writes_of_a_counter_and_no_more_round_trips() {
+    let world = world().await;
+    let body = json!({ "email": EMAIL, "password": PASSWORD });
+    let device_token = world.post("/api/v1/auth/register", body.clone()).await.text("device_token");
+    world.wire.take();
+    world.post("/api/v1/auth/login", body).header("x-device-token", &device_token).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), with(&["UpdateItem", "DeleteItem"], &["GetItem", "PutItem", "Query"], 3));
+}
+
+#[tokio::test]
+async fn rl5_a_login_over_a_limit_costs_one_round_trip() {
+    let (world, _) = signed_up_with(&[("LIMIT_FREE_GUESSES", "1")]).await;
+    world.login("not her password").await.expect(StatusCode::UNAUTHORIZED);
+    world.wire.take();
+    world.login("not her password").await.expect(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(cost(&world), calls(&["GetItem", "UpdateItem", "UpdateItem"], 1));
 }
 
 #[tokio::test]
 async fn rf16_login_at_the_cap_of_sessions_costs_no_more_round_trips() {
     let (world, _) = signed_up_with(&[("MAX_SESSIONS", "1")]).await;
     world.login(PASSWORD).await.expect(StatusCode::OK);
-    assert_eq!(cost(&world), calls(&["GetItem", "Query", "TransactWriteItems"], 3));
+    let counters = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
+    assert_eq!(cost(&world), with(&counters, &["GetItem", "Query", "TransactWriteItems"], 3));
 }
 
 #[tokio::test]

@@ -64,6 +64,9 @@ async fn successes(world: &World) -> Vec<(&'static str, Reply)> {
         let request = world.request(method, path).bearer(&bob.text("access_token"));
         replies.push((route, request.json(body).await));
     }
+    for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration"] {
+        replies.push((path, world.get(path).await));
+    }
     replies
 }
 
@@ -73,7 +76,11 @@ async fn hd1_hd2_hd4_every_answer_of_every_route_is_guarded_and_says_no_more() {
     let replies = successes(&world).await;
     for (route, reply) in &replies {
         assert!(reply.status.is_success(), "{route} {}", reply.text);
-        assert_eq!(reply.headers, expected(reply), "{route}");
+        let mut expected = expected(reply);
+        if route.starts_with("/.well-known/") {
+            expected.insert("cache-control", "public, max-age=300".parse().unwrap());
+        }
+        assert_eq!(reply.headers, expected, "{route}");
         assert_eq!(reply.text.is_empty(), reply.status == StatusCode::NO_CONTENT, "{route}");
     }
     let template = std::fs::read_to_string(local::TEMPLATE).unwrap();

@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod bad_input;
+mod cookies;
 mod cost;
 mod faults;
 mod headers;
+mod keys;
+mod limits;
 mod middleware;
 mod orders;
 mod races;

@@ -10,7 +10,7 @@ use freshkey::store::Outcome;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::wire::Fate;
+use crate::wire::{Call, Fate};
 use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world, world_with};
 
 const REGISTER: &str = "/api/v1/auth/register";
@@ -94,6 +94,7 @@ async fn register_keeps_the_profile_and_grants_nothing() {
     let expected = json!({
         "access_token": alice.access_token, "refresh_token": alice.refresh_token, "token_type": "Bearer",
         "expires_in": 3600, "refresh_expires_in": 30 * 86_400, "user_id": alice.id,
+        "device_token": reply.text("device_token"),
     });
     assert_eq!(reply.json(), expected);
     let expected = json!({
@@ -349,9 +350,13 @@ async fn pw10_a_failure_to_replace_the_hash_fails_no_login() {
     let (old, _) = signed_up().await;
     let hash = stored_hash(&old).await;
     let new = old.beside(&[("ARGON2_ITERATIONS", "3")]).await;
-    new.wire.fault("UpdateItem", usize::MAX, Fate::Refused(500, "InternalServerError"));
+    let is_rehash = |call: &Call| call.operation == "UpdateItem" && call.body["Key"]["sk"]["S"] == "CREDENTIAL";
+    new.wire.on_call(move |call| {
+        let fate = if is_rehash(&call) { Fate::Refused(500, "InternalServerError") } else { Fate::Pass };
+        async move { fate }
+    });
     let alice = new.login(PASSWORD).await.expect(StatusCode::OK).user();
-    assert!(new.wire.take().operations().contains(&"UpdateItem"));
+    assert!(new.wire.take().calls.iter().any(is_rehash));
     assert!(stored_hash(&old).await == hash);
     new.wire.on_call(|_| async { Fate::Pass });
     assert!(new.is_alive(&alice.refresh_token).await);

@@ -1,5 +1,6 @@
-//! The wire between the functions and DynamoDB, where a test counts calls and
-//! gets in their way: below the SDK, with its retries above.
+//! The wire between the functions and AWS, where a test counts calls and gets in
+//! their way: below the SDK, with its retries above. DynamoDB is at its other
+//! end; the one secret of Secrets Manager is kept here.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use aws_smithy_types::body::SdkBody;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-/// One call to DynamoDB, as it leaves the SDK.
+/// One call to AWS, as it leaves the SDK.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// `GetItem`, `UpdateItem`, …
@@ -53,6 +54,7 @@ struct Inner {
     plain: SharedHttpClient,
     hook: Mutex<Hook>,
     log: Mutex<Log>,
+    secret: Mutex<Option<Value>>,
 }
 
 /// What went over the wire.
@@ -77,7 +79,17 @@ impl Log {
 impl Wire {
     pub fn new() -> Self {
         let pass: Hook = Arc::new(|_| Box::pin(async { Fate::Pass }));
-        Self(Arc::new(Inner { plain: Builder::new().build_http(), hook: Mutex::new(pass), log: Mutex::default() }))
+        Self(Arc::new(Inner {
+            plain: Builder::new().build_http(),
+            hook: Mutex::new(pass),
+            log: Mutex::default(),
+            secret: Mutex::default(),
+        }))
+    }
+
+    /// What Secrets Manager holds from now on. Without a secret it answers nothing.
+    pub fn set_secret(&self, secret: Value) {
+        *self.0.secret.lock().unwrap() = Some(secret);
     }
 
     /// What the SDK is given.
@@ -176,7 +188,9 @@ impl HttpConnector for Tap {
         HttpConnectorFuture::new(async move {
             let _in_flight = InFlight::begin(&wire, &call);
             let broken = || ConnectorError::io("the wire was cut".into());
+            let secret = (call.operation == "GetSecretValue").then(|| wire.0.secret.lock().unwrap().clone());
             match hook(call).await {
+                Fate::Pass if secret.is_some() => secret.flatten().map(|secret| held(&secret)).ok_or_else(broken),
                 Fate::Pass => inner.call(request).await,
                 Fate::Lost => Err(broken()),
                 Fate::AnswerLost => inner.call(request).await.and(Err(broken())),
@@ -186,6 +200,11 @@ impl HttpConnector for Tap {
             }
         })
     }
+}
+
+fn held(secret: &Value) -> HttpResponse {
+    let body = json!({ "Name": "freshkey", "SecretString": secret.to_string() });
+    HttpResponse::new(StatusCode::try_from(200).unwrap(), SdkBody::from(body.to_string()))
 }
 
 fn refusal(status: u16, code: &str) -> HttpResponse {

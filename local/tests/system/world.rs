@@ -52,17 +52,21 @@ pub async fn world() -> World {
 /// A system with these variables over the template's. Its table is its own, in
 /// the embedded DynamoDB or in the one that FRESHKEY_TEST_TABLE_ENDPOINT names.
 pub async fn world_with(variables: &[(&str, &str)]) -> World {
+    world_over(Wire::new(), variables).await
+}
+
+/// The same, over this wire.
+pub async fn world_over(wire: Wire, variables: &[(&str, &str)]) -> World {
     // 2100-01-15T08:00:00Z: another DynamoDB deletes what expires by its own clock.
     let start = Timestamp::from_seconds(4_103_683_200);
     let elsewhere = std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok();
     let table = uuid::Builder::from_random_bytes(freshkey::entropy::bytes()).into_uuid().to_string();
     let variables = [variables, &[("TABLE_NAME", &table)]].concat();
-    start_system(&variables, elsewhere, start).await
+    start_system(wire, &variables, elsewhere, start).await
 }
 
-async fn start_system(variables: &[(&str, &str)], table_endpoint: Option<String>, now: Timestamp) -> World {
+async fn start_system(wire: Wire, variables: &[(&str, &str)], table_endpoint: Option<String>, now: Timestamp) -> World {
     let clock = Arc::new(ManualClock::at(now));
-    let wire = Wire::new();
     let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
     let options = Options {
         template: TEMPLATE.into(),
@@ -94,8 +98,13 @@ impl World {
     /// Another system on the same table, with a clock and a wire of its own and
     /// these variables over the template's.
     pub async fn beside(&self, variables: &[(&str, &str)]) -> World {
+        self.beside_over(Wire::new(), variables).await
+    }
+
+    /// The same, over this wire.
+    pub async fn beside_over(&self, wire: Wire, variables: &[(&str, &str)]) -> World {
         let variables = [variables, &[("TABLE_NAME", self.system.table_name())]].concat();
-        start_system(&variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
+        start_system(wire, &variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
     }
 
     /// What the clock shows.
@@ -118,7 +127,7 @@ impl World {
         let mut request = Request::new(Bytes::new());
         *request.method_mut() = method;
         *request.uri_mut() = path.parse().unwrap();
-        Sending { world: self, request }
+        Sending { world: self, request, source: IpAddr::V4(Ipv4Addr::LOCALHOST) }
     }
 
     pub fn get(&self, path: &str) -> Sending<'_> {
@@ -165,12 +174,18 @@ impl World {
 pub struct Sending<'a> {
     world: &'a World,
     request: Request<Bytes>,
+    source: IpAddr,
 }
 
 impl Sending<'_> {
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         self.request.headers_mut().append(name, value.parse().unwrap());
         self
+    }
+
+    /// Sent from this address.
+    pub fn from(self, ip: &str) -> Self {
+        Self { source: ip.parse().unwrap(), ..self }
     }
 
     pub fn bearer(self, access_token: &str) -> Self {
@@ -193,7 +208,7 @@ impl<'a> IntoFuture for Sending<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let response = self.world.system.call(IpAddr::V4(Ipv4Addr::LOCALHOST), self.request).await;
+            let response = self.world.system.call(self.source, self.request).await;
             let (head, body) = response.into_parts();
             Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
         })

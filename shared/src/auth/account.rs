@@ -2,11 +2,13 @@
 
 use futures_util::future::join_all;
 
+use super::guess::Guess;
 use super::register::profile_faults;
 use super::{App, Error, FieldError, Identity};
+use crate::audit::{Act, Event};
 use crate::id::{SessionId, UserId};
 use crate::password::Password;
-use crate::session::Session;
+use crate::session::{Client, Session};
 use crate::store::{Ended, Ending, Outcome};
 use crate::user::{Credential, User};
 
@@ -42,7 +44,9 @@ impl App {
         if changes.is_empty() {
             return self.user(caller).await;
         }
-        self.store.update_profile(caller.user_id, changes).await?.ok_or(GONE)
+        let user = self.store.update_profile(caller.user_id, changes).await?.ok_or(GONE)?;
+        self.record(Event::of(Act::UserUpdated).by(user.id).in_session(caller.session_id).because("profile"));
+        Ok(user)
     }
 
     /// The caller's live sessions, the latest login first.
@@ -65,7 +69,7 @@ impl App {
             return Err(Error::NotFound);
         }
         self.store.delete_session(caller.user_id, session).await?;
-        tracing::info!(user.id = %caller.user_id, session.id = %session, "session ended");
+        self.record(Event::of(Act::Revoked).by(caller.user_id).in_session(session).because("ended_by_user"));
         Ok(())
     }
 
@@ -79,6 +83,8 @@ impl App {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
             if self.end(&user, Ending::Sessions, kept).await? == Ended::Done {
+                let reason = if keep_current { "all_but_this_ended_by_user" } else { "all_ended_by_user" };
+                self.record(Event::of(Act::Revoked).by(user.id).in_session(caller.session_id).because(reason));
                 return Ok(());
             }
         }
@@ -90,15 +96,26 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] naming `current_password` when it is wrong, or
-    /// `new_password` when it is weak.
-    pub async fn change_password(&self, caller: &Identity, current: &str, new: &str) -> Result<(), Error> {
+    /// `new_password` when it is weak; [`Error::RateLimited`] after too many
+    /// wrong ones, here and at the login.
+    pub async fn change_password(
+        &self,
+        caller: &Identity,
+        current: &str,
+        new: &str,
+        client: &Client,
+        device_token: Option<&str>,
+    ) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
             let new = self.new_password(new, Some(&user.email));
             let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
-            let credential = self.check_password(&user, "current_password", current).await?;
-            let ending = Ending::Password { old: &credential.password_hash, new: &self.hasher.hash(&new).await? };
+            let guess = self.guess(&*self.keys().await?, &user.email, client, device_token);
+            let credential = self.check_password(&user, "current_password", current, &guess).await?;
+            let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(&guess));
+            let ending = Ending::Password { old: &credential.password_hash, new: &new? };
             if self.end(&user, ending, Some(caller.session_id)).await? == Ended::Done {
+                self.record(Event::of(Act::PasswordChanged).by(user.id).in_session(caller.session_id));
                 return Ok(());
             }
         }
@@ -109,13 +126,23 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Validation`] naming `password` when it is wrong.
-    pub async fn delete_user(&self, caller: &Identity, password: &str) -> Result<(), Error> {
+    /// [`Error::Validation`] naming `password` when it is wrong;
+    /// [`Error::RateLimited`] as for a change of the password.
+    pub async fn delete_user(
+        &self,
+        caller: &Identity,
+        password: &str,
+        client: &Client,
+        device_token: Option<&str>,
+    ) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            let credential = self.check_password(&user, "password", password).await?;
-            if self.store.delete_user(&user, &credential.password_hash).await? == Outcome::Done {
-                tracing::info!(user.id = %user.id, "user deleted");
+            let guess = self.guess(&*self.keys().await?, &user.email, client, device_token);
+            let credential = self.check_password(&user, "password", password, &guess).await?;
+            let (deleted, ()) =
+                tokio::join!(self.store.delete_user(&user, &credential.password_hash), self.give_back(&guess));
+            if deleted? == Outcome::Done {
+                self.record(Event::of(Act::UserDeleted).by(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;
                 return Ok(());
             }
@@ -133,6 +160,7 @@ impl App {
         for _ in 0..TRIES {
             let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
             if self.end(&user, Ending::Disable, None).await? == Ended::Done {
+                self.record(Event::of(Act::UserUpdated).by(id).because("disabled"));
                 return Ok(());
             }
         }
@@ -146,7 +174,10 @@ impl App {
     /// [`Error::NotFound`] when there is no such user.
     pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
         match self.store.enable_user(id).await? {
-            Outcome::Done => Ok(()),
+            Outcome::Done => {
+                self.record(Event::of(Act::UserUpdated).by(id).because("enabled"));
+                Ok(())
+            }
             Outcome::Refused => Err(Error::NotFound),
         }
     }
@@ -155,7 +186,6 @@ impl App {
         let ended = self.store.end_sessions(user, ending, kept, self.now()).await?;
         match ended {
             Ended::Done => {
-                tracing::info!(user.id = %user.id, user.epoch = user.epoch + 1, "sessions ended");
                 self.sweep(user.id).await;
                 Ok(ended)
             }
@@ -164,13 +194,35 @@ impl App {
         }
     }
 
-    async fn check_password(&self, user: &User, field: &'static str, password: &str) -> Result<Credential, Error> {
-        let wrong = || Error::field(field, "password_wrong", "This is not the current password.");
+    /// The credential, if that is its password. The guess is counted, and is to
+    /// be given back when it was right.
+    async fn check_password(
+        &self,
+        user: &User,
+        field: &'static str,
+        password: &str,
+        guess: &Guess,
+    ) -> Result<Credential, Error> {
+        let wrong = || {
+            let act = if field == "current_password" { Act::PasswordChangeRefused } else { Act::LoginRefused };
+            self.record(Event::of(act).by(user.id).because("wrong_password"));
+            Error::field(field, "password_wrong", "This is not the current password.")
+        };
         let password = Password::presented(password).ok_or_else(wrong)?;
-        let credential = self.store.credential(&user.email).await?;
-        let credential = credential.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
-        let is_right = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
-        is_right.then_some(credential).ok_or_else(wrong)
+        let (counted, credential) = tokio::join!(self.count(guess), self.store.credential(&user.email));
+        counted?;
+        let checked = async {
+            let credential = credential?.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
+            let is_right = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
+            Ok::<_, Error>(is_right.then_some(credential))
+        };
+        match checked.await {
+            Ok(checked) => checked.ok_or_else(wrong),
+            Err(error) => {
+                self.take_back(guess).await;
+                Err(error)
+            }
+        }
     }
 
     /// Deletes the rows of a user's dead sessions. They are dead already: a

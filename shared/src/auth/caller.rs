@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{App, Error, Tokens};
+use crate::audit::{Act, Event};
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::session::{Client, Hash};
@@ -55,9 +56,9 @@ impl App {
     pub async fn admit(&self, access: Option<&str>, refresh: Option<&str>, client: Client) -> Result<Admitted, Error> {
         let now = self.now();
         let access = access.ok_or(Error::InvalidToken { was_sent: false })?;
-        let read = self.config.access_tokens.read(self.keys().await?, access, now);
+        let read = self.verified(|keys| self.config.access_tokens.read(keys, access, now)).await?;
         let access = read.map_err(|rejection| {
-            tracing::debug!(%rejection, "access token refused");
+            self.record(Event::of(Act::AccessDenied).because(rejection));
             Error::InvalidToken { was_sent: true }
         })?;
         let has_expired = access.expires_at + self.config.access_tokens.leeway <= now;
@@ -88,16 +89,13 @@ impl App {
         client: Client,
         now: Timestamp,
     ) -> Result<Result<Admitted, Error>, Error> {
-        let presented = match self.presented(self.keys().await?, refresh, now) {
+        let presented = match self.presented(refresh, now).await {
             Ok(presented) => presented,
             Err(error) => return Ok(Err(error)),
         };
         if (presented.user_id, presented.session_id) != (access.user_id, access.session_id) {
-            tracing::warn!(
-                access.session.id = %access.session_id,
-                refresh.session.id = %presented.session_id,
-                "the two tokens are not of one session"
-            );
+            let denied = Event::of(Act::AccessDenied).by(access.user_id).in_session(access.session_id);
+            self.record(denied.because(format_args!("refresh token of session {}", presented.session_id)));
             return Err(Error::InvalidRefreshToken { was_sent: true });
         }
         let key = Hash::of(&[b"access-token:", access.id.as_bytes()]);

@@ -34,6 +34,10 @@ pub enum Error {
     /// The caller has not the role that this takes.
     #[error("forbidden")]
     Forbidden,
+    /// A request with the cookie, or for one, that a page of another origin
+    /// could have made.
+    #[error("origin not allowed")]
+    OriginNotAllowed,
     /// The address has a user already.
     #[error("e-mail address taken")]
     EmailTaken,

@@ -1,6 +1,7 @@
 //! The end of a session, by its own client.
 
 use super::{App, Error};
+use crate::audit::{Act, Event};
 
 impl App {
     /// Ends the session of a refresh token, whatever the token's generation,
@@ -11,8 +12,9 @@ impl App {
     ///
     /// [`Error::Unavailable`] when the session could not be deleted: it still lives.
     pub async fn logout(&self, token: &str) -> Result<(), Error> {
-        let verified = self.config.refresh_tokens.verify(self.keys().await?, token, self.now());
-        let presented = match verified {
+        let now = self.now();
+        let verified = self.verified(|keys| self.config.refresh_tokens.verify(keys, token, now));
+        let presented = match verified.await? {
             Ok(presented) => presented,
             Err(rejection) => {
                 tracing::debug!(%rejection, "logout without a session");
@@ -20,7 +22,8 @@ impl App {
             }
         };
         self.store.delete_session(presented.user_id, presented.session_id).await?;
-        tracing::info!(user.id = %presented.user_id, session.id = %presented.session_id, "logged out");
+        let ended = Event::of(Act::Revoked).by(presented.user_id).in_session(presented.session_id);
+        self.record(ended.because("logout"));
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 mod account;
 mod caller;
 mod error;
+mod guess;
+mod keys;
 mod login;
 mod logout;
 mod refresh;
@@ -14,11 +16,12 @@ use std::sync::Arc;
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use secrecy::SecretString;
-use tokio::sync::OnceCell;
 
+use crate::audit::{self, Event, Origin};
 use crate::aws;
 use crate::clock::{Clock, SystemClock, Timestamp};
-use crate::config::{Config, ConfigError, KeySource};
+use crate::config::{Config, ConfigError};
+use crate::metrics;
 use crate::password::Hasher;
 use crate::session::{Secret, Session};
 use crate::store::Store;
@@ -36,7 +39,7 @@ pub struct App {
     store: Store,
     hasher: Hasher,
     sdk: SdkConfig,
-    keys: OnceCell<Keys>,
+    key_copy: keys::KeyCopy,
 }
 
 /// An access token and a refresh token, just issued.
@@ -57,6 +60,8 @@ pub struct SignedIn {
     pub user: User,
     /// The session's tokens.
     pub tokens: Tokens,
+    /// A note for the device to keep, unless it has one.
+    pub device_token: Option<SecretString>,
 }
 
 impl App {
@@ -81,7 +86,7 @@ impl App {
         let app = Self {
             store: Store::with_sdk(&sdk, &config.table_name, endpoint),
             hasher: Hasher::new(config.password_work, parallel),
-            keys: OnceCell::new(),
+            key_copy: keys::KeyCopy::default(),
             sdk,
             clock,
             config,
@@ -106,27 +111,22 @@ impl App {
         &self.hasher
     }
 
+    /// Does the work of a request: its audit events name `origin`, and at its
+    /// end its metrics are written. Within another request, it is a part of that.
+    pub(crate) async fn observe<F: Future>(&self, origin: Origin, work: F) -> F::Output {
+        if audit::has_origin() {
+            return work.await;
+        }
+        metrics::scope(&self.config.table_name, || self.now(), origin.scope(work)).await
+    }
+
+    /// Records what was done or tried.
+    pub(crate) fn record(&self, event: Event) {
+        event.record(self.now());
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    async fn keys(&self) -> Result<&Keys, Error> {
-        match &self.config.keys {
-            KeySource::Given(keys) => Ok(keys),
-            KeySource::Secret(arn) => self.keys.get_or_try_init(|| self.read_keys(arn)).await,
-        }
-    }
-
-    async fn read_keys(&self, arn: &str) -> Result<Keys, Error> {
-        let fault = match aws::secret(&self.sdk, arn).await {
-            Ok(secret) => match Keys::parse(&secret) {
-                Ok(keys) => return Ok(keys),
-                Err(fault) => fault.to_string(),
-            },
-            Err(fault) => fault,
-        };
-        tracing::error!(secret.arn = arn, fault, "the keys cannot be read");
-        Err(Error::unavailable())
     }
 
     /// Signs an access token and this refresh token.

@@ -1,10 +1,12 @@
 //! One refresh: see `docs/rotation.md` for the protocol.
 
 use super::{App, Error, SignedIn, Tokens};
+use crate::audit::{Act, Event};
 use crate::clock::Timestamp;
+use crate::metrics::{self, Counter};
 use crate::session::{Attempt, Client, Decision, Hash, Issue, Refusal, Session, decide};
 use crate::store::{Discarded, Outcome};
-use crate::token::{Keys, RefreshToken};
+use crate::token::{RefreshToken, Rejection};
 use crate::user::User;
 
 impl App {
@@ -20,14 +22,16 @@ impl App {
     /// rotated more often than a client that follows the rules can.
     pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
         let now = self.now();
-        let presented = self.presented(self.keys().await?, token, now)?;
+        let presented = self.presented(token, now).await?;
         self.rotate(&presented, key, client, now).await.map(|refreshed| refreshed.tokens)
     }
 
     /// What an authentic refresh token says.
-    pub(super) fn presented(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<RefreshToken, Error> {
-        self.config.refresh_tokens.verify(keys, token, now).map_err(|rejection| {
-            tracing::debug!(%rejection, "refresh token refused");
+    pub(super) async fn presented(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Error> {
+        let verified = self.verified(|keys| self.config.refresh_tokens.verify(keys, token, now)).await?;
+        verified.map_err(|rejection| {
+            let act = if rejection == Rejection::Expired { Act::SessionOver } else { Act::AccessDenied };
+            self.record(Event::of(act).because(rejection));
             Error::InvalidRefreshToken { was_sent: true }
         })
     }
@@ -40,7 +44,7 @@ impl App {
         client: Client,
         now: Timestamp,
     ) -> Result<SignedIn, Error> {
-        let keys = self.keys().await?;
+        let keys = &self.keys().await?;
         self.check_rotation_budget(presented, now)?;
         let attempt = Attempt {
             generation: presented.generation,
@@ -57,24 +61,29 @@ impl App {
         let (write, user) = (write?, user?);
         let session = match decide(&attempt, write, user.as_ref().map(User::standing)) {
             Decision::Issue { session, how } => {
-                log(presented, how);
+                let act = if how == Issue::Rotated { Act::Rotated } else { Act::Reissued };
+                self.record(about(presented, act).because(how));
                 session
             }
-            Decision::Refuse(refusal) => return Err(refused(presented, refusal)),
-            Decision::Revoke(session) => return Err(self.revoke(presented, &session, now).await?),
+            Decision::Refuse(refusal) => return Err(self.refuse(presented, refusal)),
+            Decision::Revoke(session) => return Err(self.revoke(presented, &session, &attempt).await?),
             Decision::Discard { session, user } => match self.store.discard_session(&session, user).await? {
-                Discarded::Lifted => session,
-                Discarded::Gone => return Err(refused(presented, Refusal::UserLocked)),
+                Discarded::Lifted => {
+                    self.record(about(presented, Act::Rotated).because("lifted"));
+                    session
+                }
+                Discarded::Gone => return Err(self.refuse(presented, Refusal::UserLocked)),
             },
             Decision::Impossible => {
                 let RefreshToken { session_id, generation, .. } = presented;
-                tracing::error!(session.id = %session_id, session.generation = generation, "impossible session");
+                metrics::count(Counter::ImpossibleSessions);
+                tracing::error!(session.id = %session_id, token.generation = generation, "impossible session");
                 return Err(Error::unavailable());
             }
         };
         let user = user.ok_or_else(Error::unavailable)?;
         let tokens = self.tokens(keys, &user, &session, &presented.successor(&session), now)?;
-        Ok(SignedIn { user, tokens })
+        Ok(SignedIn { user, tokens, device_token: None })
     }
 
     /// A session may rotate `burst` times, and `per_lifetime` times more for
@@ -87,7 +96,7 @@ impl App {
         if presented.generation <= allowance {
             return Ok(());
         }
-        tracing::warn!(session.id = %presented.session_id, session.generation = presented.generation, "rotation budget spent");
+        self.record(about(presented, Act::LimitExceeded).because("rotation_budget"));
         let lifetimes = (presented.generation - budget.burst).div_ceil(budget.per_lifetime) as i64;
         let wait = lifetimes.saturating_mul(lifetime) - age;
         Err(Error::RateLimited(std::time::Duration::from_millis(wait.max(0) as u64)))
@@ -95,37 +104,23 @@ impl App {
 
     /// Ends a session whose spent token came again. Both the thief and the
     /// client must log in again, and only one of them can.
-    async fn revoke(&self, presented: &RefreshToken, session: &Session, now: Timestamp) -> Result<Error, Error> {
-        if self.store.revoke_session(session, now).await? == Outcome::Done {
-            tracing::warn!(
-                user.id = %presented.user_id,
-                session.id = %presented.session_id,
-                session.generation = session.generation,
-                token.generation = presented.generation,
-                "refresh token reuse: session revoked"
-            );
-        }
-        Ok(refused(presented, Refusal::Reused))
+    async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<Error, Error> {
+        Ok(match self.store.revoke_session(session, attempt).await? {
+            Outcome::Done => {
+                let behind = session.generation - presented.generation;
+                self.record(about(presented, Act::Reused).because(format_args!("spent {behind} generation(s) ago")));
+                Error::InvalidRefreshToken { was_sent: true }
+            }
+            Outcome::Refused => self.refuse(presented, Refusal::Revoked),
+        })
+    }
+
+    fn refuse(&self, presented: &RefreshToken, refusal: Refusal) -> Error {
+        self.record(about(presented, Act::SessionOver).because(refusal));
+        Error::InvalidRefreshToken { was_sent: true }
     }
 }
 
-fn refused(presented: &RefreshToken, refusal: Refusal) -> Error {
-    tracing::info!(
-        user.id = %presented.user_id,
-        session.id = %presented.session_id,
-        token.generation = presented.generation,
-        ?refusal,
-        "refresh refused"
-    );
-    Error::InvalidRefreshToken { was_sent: true }
-}
-
-fn log(presented: &RefreshToken, how: Issue) {
-    tracing::debug!(
-        user.id = %presented.user_id,
-        session.id = %presented.session_id,
-        token.generation = presented.generation,
-        ?how,
-        "refreshed"
-    );
+fn about(presented: &RefreshToken, act: Act) -> Event {
+    Event::of(act).by(presented.user_id).in_session(presented.session_id).with_token(presented.generation)
 }

@@ -1,6 +1,7 @@
 //! A new user.
 
 use super::{App, Error, FieldError, SignedIn};
+use crate::audit::{Act, Event};
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::Password;
@@ -18,15 +19,17 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] with every field that is not accepted;
-    /// [`Error::EmailTaken`], after the same work as for a free address.
+    /// [`Error::EmailTaken`], after the same work as for a free address;
+    /// [`Error::RateLimited`] when too many come from one address.
     pub async fn register(
         &self,
         email: &str,
         password: &str,
         profile: Profile,
         client: Client,
+        device_token: Option<&str>,
     ) -> Result<SignedIn, Error> {
-        let keys = self.keys().await?;
+        let keys = &self.keys().await?;
         let mut faults = profile_faults(&profile.fields().map(|(name, value)| (name, value.clone())));
         let email = Email::parse(email).map_err(|_| {
             faults.push(FieldError {
@@ -41,6 +44,7 @@ impl App {
         let (Ok(email), Ok(password), []) = (email, password, faults.as_slice()) else {
             return Err(Error::Validation(faults));
         };
+        self.count_registration(&client).await?;
         let password_hash = self.hasher.hash(&password).await?;
         let now = self.now();
         let user = User {
@@ -55,10 +59,14 @@ impl App {
         let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(keys, &user, &session, &self.first_token(&session, secret), now)?;
+        let device_token = match self.known_device(keys, &user.email, device_token, now) {
+            Some(_) => None,
+            None => Some(self.config.device_tokens.issue(keys, &user.email, now)?),
+        };
         match self.store.create_user(&user, &credential, &session).await? {
             Outcome::Done => {
-                tracing::info!(user.id = %user.id, session.id = %session.id, "registered");
-                Ok(SignedIn { user, tokens })
+                self.record(Event::of(Act::UserCreated).by(user.id).in_session(session.id));
+                Ok(SignedIn { user, tokens, device_token })
             }
             Outcome::Refused => Err(Error::EmailTaken),
         }

@@ -11,6 +11,7 @@ use lambda_http::{Body, Response};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use super::cookie::Carrier;
 use crate::auth::{Error, SignedIn, Tokens};
 use crate::user::User;
 
@@ -40,11 +41,20 @@ impl Dialect {
     }
 
     /// A user who has just signed in.
-    pub fn signed_in(self, status: StatusCode, signed_in: &SignedIn) -> Response<Body> {
-        let SignedIn { user, tokens } = signed_in;
-        let mut body = self.token_members(tokens);
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] when the refresh token does not fit its carrier.
+    pub fn signed_in(self, status: StatusCode, signed_in: &SignedIn, carrier: Carrier) -> Answer {
+        let SignedIn { user, tokens, device_token } = signed_in;
+        let mut body = self.token_members(tokens, carrier);
         match self {
-            Self::V1 => body["user_id"] = user.id.to_string().into(),
+            Self::V1 => {
+                body["user_id"] = user.id.to_string().into();
+                if let Some(token) = device_token.as_ref().and_then(|token| carrier.in_body(token)) {
+                    body["device_token"] = token.into();
+                }
+            }
             Self::Lexik => {
                 body["user"] = json!({
                     "id": user.id.to_string(),
@@ -59,18 +69,26 @@ impl Dialect {
                 });
             }
         }
-        json(status, &body)
+        let answer = carrier.attach(json(status, &body), tokens)?;
+        match device_token {
+            Some(device_token) => carrier.attach_device(answer, device_token),
+            None => Ok(answer),
+        }
     }
 
     /// The tokens of a refresh.
-    pub fn tokens(self, tokens: &Tokens) -> Response<Body> {
-        json(StatusCode::OK, &self.token_members(tokens))
+    ///
+    /// # Errors
+    ///
+    /// As [`Dialect::signed_in`].
+    pub fn tokens(self, tokens: &Tokens, carrier: Carrier) -> Answer {
+        carrier.attach(json(StatusCode::OK, &self.token_members(tokens, carrier)), tokens)
     }
 
-    fn token_members(self, tokens: &Tokens) -> Value {
+    fn token_members(self, tokens: &Tokens, carrier: Carrier) -> Value {
         let access_token = tokens.access.token.expose_secret();
-        let refresh_token = tokens.refresh_token.expose_secret();
-        match self {
+        let refresh_token = carrier.in_body(&tokens.refresh_token);
+        let mut members = match self {
             Self::V1 => json!({
                 "access_token": access_token,
                 "refresh_token": refresh_token,
@@ -79,7 +97,11 @@ impl Dialect {
                 "refresh_expires_in": tokens.refresh_expires_in,
             }),
             Self::Lexik => json!({ "token": access_token, "refresh_token": refresh_token }),
+        };
+        if let Some(members) = members.as_object_mut() {
+            members.retain(|_, value| !value.is_null());
         }
+        members
     }
 
     /// An error, with the id under which the log tells more.
@@ -142,6 +164,11 @@ impl Rendered {
                 (StatusCode::UNAUTHORIZED, "invalid_refresh_token", "The refresh token is missing, expired or invalid.")
             }
             Error::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You have not the role that this takes."),
+            Error::OriginNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "origin_not_allowed",
+                "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
+            ),
             Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is registered already."),
             Error::Validation(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -277,7 +304,7 @@ mod tests {
     }
 
     /// Every error with its status and code in v1, and its status and message in lexik.
-    fn errors() -> [(Error, u16, &'static str, u16, &'static str); 15] {
+    fn errors() -> [(Error, u16, &'static str, u16, &'static str); 16] {
         const EXCEPTION: &str = "An authentication exception occurred.";
         let fault = FieldError { field: "email", code: "email_invalid", message: "No address.".into() };
         [
@@ -287,6 +314,13 @@ mod tests {
             (Error::InvalidToken { was_sent: false }, 401, "invalid_token", 401, EXCEPTION),
             (Error::InvalidRefreshToken { was_sent: true }, 401, "invalid_refresh_token", 400, "Invalid refresh token"),
             (Error::InvalidRefreshToken { was_sent: false }, 401, "invalid_refresh_token", 401, EXCEPTION),
+            (
+                Error::OriginNotAllowed,
+                403,
+                "origin_not_allowed",
+                403,
+                "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
+            ),
             (Error::EmailTaken, 409, "email_taken", 409, "This e-mail address is registered already."),
             (
                 Error::Validation(vec![fault]),
@@ -446,8 +480,8 @@ mod tests {
 
     #[test]
     fn a_sign_in_is_answered_in_the_words_of_the_route() {
-        let signed_in = SignedIn { user: alice(), tokens: tokens() };
-        let response = Dialect::V1.signed_in(StatusCode::CREATED, &signed_in);
+        let signed_in = SignedIn { user: alice(), tokens: tokens(), device_token: None };
+        let response = Dialect::V1.signed_in(StatusCode::CREATED, &signed_in, Carrier::Body).unwrap();
         assert_eq!(response.status(), 201);
         assert_eq!(header(&response, "content-type"), Some("application/json; charset=utf-8"));
         let expected = json!({
@@ -461,7 +495,7 @@ mod tests {
             "lastName": null, "phone": null, "roles": ["ROLE_USER"], "userType": "customer", "isActive": true,
             "avatar": null,
         } });
-        assert_eq!(body(&Dialect::Lexik.signed_in(StatusCode::OK, &signed_in)), expected);
+        assert_eq!(body(&Dialect::Lexik.signed_in(StatusCode::OK, &signed_in, Carrier::Body).unwrap()), expected);
     }
 
     #[test]
@@ -470,9 +504,9 @@ mod tests {
             "access_token": "access", "refresh_token": "refresh", "token_type": "Bearer", "expires_in": 3600,
             "refresh_expires_in": 2_592_000,
         });
-        assert_eq!(body(&Dialect::V1.tokens(&tokens())), expected);
+        assert_eq!(body(&Dialect::V1.tokens(&tokens(), Carrier::Body).unwrap()), expected);
         let expected = json!({ "token": "access", "refresh_token": "refresh" });
-        assert_eq!(body(&Dialect::Lexik.tokens(&tokens())), expected);
+        assert_eq!(body(&Dialect::Lexik.tokens(&tokens(), Carrier::Body).unwrap()), expected);
     }
 
     #[test]

@@ -30,13 +30,11 @@ impl Members {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type: Mime = content_type.and_then(|text| text.parse().ok()).ok_or(Error::UnsupportedMediaType)?;
+        let content_type = content_type(request).ok_or(Error::UnsupportedMediaType)?;
         if content_type.get_param(mime::CHARSET).is_some_and(|charset| charset != mime::UTF_8) {
             return Err(Error::UnsupportedMediaType);
         }
-        let is_json = content_type.suffix().unwrap_or(content_type.subtype()) == mime::JSON;
-        if is_json && content_type.type_() == mime::APPLICATION {
+        if is_json(&content_type) {
             json::object(body, MAX_DEPTH).map(Self).map_err(|_| NOT_JSON)
         } else if content_type.essence_str() == mime::APPLICATION_WWW_FORM_URLENCODED.essence_str() {
             form(body).map(Self).ok_or(NOT_A_FORM)
@@ -71,6 +69,20 @@ impl Members {
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
+}
+
+/// Whether the body is said to be JSON, or there is none.
+pub(super) fn is_json_or_empty(request: &Request) -> bool {
+    request.body().is_empty() || content_type(request).is_some_and(|content_type| is_json(&content_type))
+}
+
+fn content_type(request: &Request) -> Option<Mime> {
+    request.headers().get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+}
+
+fn is_json(content_type: &Mime) -> bool {
+    let format = content_type.suffix().unwrap_or(content_type.subtype());
+    content_type.type_() == mime::APPLICATION && format == mime::JSON
 }
 
 fn form(body: &[u8]) -> Option<Map<String, Value>> {

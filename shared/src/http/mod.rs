@@ -2,6 +2,8 @@
 
 mod answer;
 mod body;
+mod cookie;
+mod proxy;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
 use lambda_http::http::header::{AUTHORIZATION, USER_AGENT};
@@ -12,7 +14,10 @@ use lambda_http::{Request, RequestExt};
 pub(crate) use answer::secure;
 pub use answer::{Answer, Dialect, json, no_content, render};
 pub use body::Members;
+pub use cookie::Carrier;
+pub(crate) use proxy::resolve;
 
+use crate::audit::Origin;
 use crate::auth::Error;
 use crate::session::{Client, Hash};
 
@@ -83,6 +88,15 @@ pub fn refresh_token_header(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-refresh-token")
 }
 
+/// The device token of the header `x-device-token`.
+///
+/// # Errors
+///
+/// [`Error::InvalidRequest`] when the header stands twice.
+pub fn device_token(request: &Request) -> Result<Option<&str>, Error> {
+    header(request.headers(), "x-device-token")
+}
+
 fn no_token_in_url(request: &Request) -> Result<(), Error> {
     let query = request.query_string_parameters_ref();
     match query.and_then(|query| query.first("refresh_token")) {
@@ -119,6 +133,11 @@ pub fn client(request: &Request) -> Client {
     let mut user_agent = user_agent.unwrap_or_default().into_owned();
     user_agent.truncate(user_agent.floor_char_boundary(MAX_USER_AGENT));
     Client { ip: ip.unwrap_or_default(), user_agent }
+}
+
+/// What the audit trail tells of the request.
+pub(crate) fn origin(request: &Request) -> Origin {
+    Origin::new(request_id(request), &client(request))
 }
 
 fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {

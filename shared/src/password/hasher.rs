@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash as Phc, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroize;
 
 use super::Password;
-use crate::entropy;
+use crate::{entropy, metrics};
 
 /// How long a hash waits for its turn before the caller is told to come back.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -172,9 +172,12 @@ impl Hasher {
         let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
         let computed = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            inner.compute(&password, &params, &salt)
+            let start = Instant::now();
+            (inner.compute(&password, &params, &salt), start.elapsed())
         });
-        computed.await.map_err(|_| Busy)?
+        let (output, elapsed) = computed.await.map_err(|_| Busy)?;
+        metrics::hashed(elapsed);
+        output
     }
 }
 

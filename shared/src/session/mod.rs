@@ -265,7 +265,7 @@ pub enum Decision {
     Impossible,
 }
 
-/// Where an issued token comes from.
+/// Where an issued token comes from. What it prints is for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
     /// This attempt rotated the session.
@@ -274,6 +274,16 @@ pub enum Issue {
     Repeated,
     /// Another attempt, within the reuse interval: nothing rotates.
     Shared,
+}
+
+impl fmt::Display for Issue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rotated => "rotated",
+            Self::Repeated => "repeated",
+            Self::Shared => "shared",
+        })
+    }
 }
 
 /// Why a refresh token is refused. For the log: the client is not told.
@@ -287,10 +297,20 @@ pub enum Refusal {
     WrongSecret,
     /// Reuse ended it.
     Revoked,
-    /// This token was spent, and presenting it ended the session.
-    Reused,
     /// The user is gone, disabled, or has ended all sessions.
     UserLocked,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ended => "ended",
+            Self::Expired => "expired",
+            Self::WrongSecret => "wrong_secret",
+            Self::Revoked => "revoked",
+            Self::UserLocked => "user_locked",
+        })
+    }
 }
 
 /// Decides what a refresh comes to.

@@ -233,3 +233,15 @@ fn a_new_session_is_alive_until_its_end_and_knows_its_secret_by_hash_alone() {
     assert!(!session.is_live(session.expires_at));
     assert!(!Session { revoked_at: Some(NOW), ..session }.is_live(NOW));
 }
+
+/// Only the source can tell in how much time two hashes are compared.
+#[test]
+fn se7_hashes_are_compared_by_the_librarys_own_function() {
+    let source = include_str!("mod.rs");
+    let (_, compare) = source.split_once("impl PartialEq for Hash").unwrap();
+    let (body, _) = compare.split_once("\n}").unwrap();
+    assert!(body.contains("constant_time::verify_slices_are_equal"), "{body}");
+    let (before, _) = source.split_once("pub struct Hash(").unwrap();
+    let derived = before.lines().rev().find(|line| line.starts_with("#[derive")).unwrap();
+    assert!(!derived.contains("PartialEq"), "{derived}");
+}

@@ -9,6 +9,7 @@ use super::StoreError;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
+use crate::limit::Counter;
 use crate::password::PasswordHash;
 use crate::session::{Client, Hash, Session};
 use crate::user::{Credential, Profile, User};
@@ -39,6 +40,11 @@ pub fn session_key(user: UserId, session: SessionId) -> Item {
 /// The key of a credential.
 pub fn credential_key(email: &Email) -> Item {
     key(format!("EMAIL#{}", email.canonical()), CREDENTIAL.into())
+}
+
+/// The key of a counter.
+pub fn counter_key(counter: &Counter) -> Item {
+    key(format!("LIMIT#{}", counter.name), counter.since.to_string())
 }
 
 fn key(pk: String, sk: String) -> Item {
@@ -163,7 +169,8 @@ fn to_hash(value: &AttributeValue) -> Option<Hash> {
     Hash::from_bytes(value.as_b().ok()?.as_ref())
 }
 
-struct Reader<'a>(&'a Item);
+/// Reads the attributes of an item.
+pub struct Reader<'a>(pub &'a Item);
 
 impl<'a> Reader<'a> {
     fn get(&self, name: &'static str) -> Result<&'a AttributeValue, StoreError> {
@@ -174,7 +181,8 @@ impl<'a> Reader<'a> {
         self.get(name)?.as_s().map(String::as_str).map_err(|_| StoreError::Corrupt(name))
     }
 
-    fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
+    /// A number that must be there.
+    pub fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
         let number = self.get(name)?.as_n().map_err(|_| StoreError::Corrupt(name))?;
         number.parse().map_err(|_| StoreError::Corrupt(name))
     }

@@ -5,6 +5,7 @@
 //! the full key. What must hold of an item when it changes is in the condition
 //! of the write, never in a read before it.
 
+mod counter;
 mod item;
 mod retry;
 
@@ -23,9 +24,11 @@ use crate::aws;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
+use crate::metrics::{self, Counter};
 use crate::password::PasswordHash;
 use crate::session::{Attempt, Client, EVIDENCE, Session, Write};
 use crate::user::{Credential, Standing, User};
+pub use counter::Counted;
 use item::{Item, hash, number, text};
 
 /// DynamoDB did not do what it was asked.
@@ -42,6 +45,15 @@ pub enum StoreError {
     /// An item has an attribute that cannot be read.
     #[error("an item's attribute {0:?} cannot be read")]
     Corrupt(&'static str),
+}
+
+impl StoreError {
+    /// Whether DynamoDB asked for fewer calls.
+    pub fn is_throttling(&self) -> bool {
+        const CODES: [&str; 3] =
+            ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
+        matches!(self, Self::Unavailable { code, .. } if CODES.contains(&code.as_str()))
+    }
 }
 
 /// What ends every session of a user, but for one that may be kept.
@@ -272,18 +284,25 @@ impl Store {
         }
     }
 
-    /// Marks a session as ended by reuse, and keeps it for [`EVIDENCE`] at the
-    /// most. [`Outcome::Refused`] when it is gone or was marked before.
-    pub async fn revoke_session(&self, session: &Session, now: Timestamp) -> Result<Outcome, StoreError> {
-        let expires_at = session.expires_at.min((now + EVIDENCE).truncated());
+    /// Marks a session as ended by the reuse that `attempt` made, and keeps it
+    /// for [`EVIDENCE`] at the most. [`Outcome::Refused`] when it is gone or was
+    /// marked by another; the SDK's retry after a lost answer is the same
+    /// attempt, and does not lose the alarm.
+    pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Outcome, StoreError> {
+        let expires_at = session.expires_at.min((attempt.now + EVIDENCE).truncated());
         let result = self
             .client
             .update_item()
             .table_name(&self.table)
             .set_key(Some(item::session_key(session.user_id, session.id)))
-            .condition_expression("attribute_exists(pk) AND attribute_not_exists(revoked_at)")
-            .update_expression("SET revoked_at = :now, revoked_reason = :reason, expires_at = :expires_at")
-            .expression_attribute_values(":now", number(now.seconds()))
+            .condition_expression(
+                "attribute_exists(pk) AND (attribute_not_exists(revoked_at) OR revoked_by = :attempt)",
+            )
+            .update_expression(
+                "SET revoked_at = :now, revoked_by = :attempt, revoked_reason = :reason, expires_at = :expires_at",
+            )
+            .expression_attribute_values(":now", number(attempt.now.seconds()))
+            .expression_attribute_values(":attempt", hash(&attempt.key))
             .expression_attribute_values(":reason", text("reuse"))
             .expression_attribute_values(":expires_at", number(expires_at.seconds()))
             .send()
@@ -530,7 +549,10 @@ fn refused(operation: &'static str) -> StoreError {
 }
 
 fn unavailable<E: ProvideErrorMetadata, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> StoreError {
-    move |error| StoreError::Unavailable { operation, code: aws::code(&error).to_owned() }
+    move |error| {
+        metrics::count(Counter::DatabaseFaults);
+        StoreError::Unavailable { operation, code: aws::code(&error).to_owned() }
+    }
 }
 
 fn is_refused<R>(error: &SdkError<UpdateItemError, R>) -> bool {

@@ -2,10 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, crypto};
+use jsonwebtoken::{Algorithm, Header, crypto};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::keys::Pair;
 use super::{Rejection, SigningFailed};
 use crate::clock::Timestamp;
 use crate::json;
@@ -20,22 +21,18 @@ const MAX_DEPTH: usize = 4;
 const MAX_SECONDS: i64 = 253_402_300_799;
 
 /// Signs `claims`.
-pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &EncodingKey) -> Result<String, SigningFailed> {
-    let mut header = Header::new(Algorithm::HS256);
+pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result<String, SigningFailed> {
+    let mut header = Header::new(key.algorithm);
     header.typ = Some(typ.into());
     header.kid = Some(kid.into());
-    jsonwebtoken::encode(&header, claims, key).map_err(|_| SigningFailed)
+    jsonwebtoken::encode(&header, claims, &key.signs).map_err(|_| SigningFailed)
 }
 
 /// Checks all of `token` but its claims, and returns those. The header must
 /// hold exactly `alg`, `typ` and `kid`: whatever else could be in it (`jwk`,
 /// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the
-/// key, and with the key comes the algorithm.
-pub fn verify<'k>(
-    token: &str,
-    typ: &str,
-    key_of: impl FnOnce(&str) -> Option<&'k DecodingKey>,
-) -> Result<Claims, Rejection> {
+/// key, and with the key comes the algorithm: the header may only agree.
+pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'k Pair>) -> Result<Claims, Rejection> {
     if token.len() > MAX_TOKEN {
         return Err(Rejection::TooLarge);
     }
@@ -47,13 +44,16 @@ pub fn verify<'k>(
     }
     let header = json::object(&header, 1).map_err(|_| Rejection::Header)?;
     let member = |name| header.get(name).and_then(Value::as_str).ok_or(Rejection::Header);
-    let is_typ = is_media_type(member("typ")?, typ);
-    if header.len() != 3 || member("alg")? != "HS256" || !is_typ {
+    let (alg, kid) = (member("alg")?.parse::<Algorithm>(), member("kid")?);
+    if header.len() != 3 || !is_media_type(member("typ")?, typ) {
         return Err(Rejection::Header);
     }
-    let key = key_of(member("kid")?).ok_or(Rejection::UnknownKey)?;
+    let key = key_of(kid).ok_or(Rejection::UnknownKey)?;
+    if alg.ok() != Some(key.algorithm) {
+        return Err(Rejection::Header);
+    }
     decode(signature)?;
-    let is_authentic = crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256);
+    let is_authentic = crypto::verify(signature, message.as_bytes(), &key.verifies, key.algorithm);
     if !is_authentic.unwrap_or(false) {
         return Err(Rejection::Signature);
     }

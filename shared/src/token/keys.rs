@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::hkdf;
-use jsonwebtoken::{DecodingKey, EncodingKey};
+use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::pem;
 use crate::json;
 
 /// The `kid` of the one key of JWT_SECRET_KEY: the same that a generated secret
@@ -16,6 +18,10 @@ use crate::json;
 const ONLY_KEY: &str = "k1";
 /// What the refresh tokens' key is derived for; a change signs everyone out.
 const REFRESH_LABEL: &[u8] = b"freshkey refresh token v1";
+/// What the device tokens' key is derived for; a change makes every device a stranger.
+const DEVICE_LABEL: &[u8] = b"freshkey device token v1";
+/// What follows a key's name in the name of its passphrase.
+const PASSPHRASE: &str = ".passphrase";
 /// The fewest bytes of an HS256 key (RFC 7518, section 3.2).
 const MIN_BYTES: usize = 32;
 /// The fewest different bytes: a random key of 32 hexadecimal digits has more.
@@ -32,6 +38,14 @@ const PLACEHOLDERS: [&str; 8] = [
     "example-secret",
 ];
 
+/// The algorithms of access tokens, by the names that JWT_ALGORITHM has for them.
+pub const ALGORITHMS: [(&str, Algorithm); 4] = [
+    ("HS256", Algorithm::HS256),
+    ("RS256", Algorithm::RS256),
+    ("ES256", Algorithm::ES256),
+    ("EdDSA", Algorithm::EdDSA),
+];
+
 /// Every key that verifies, and which of them sign.
 pub struct Keys {
     ring: BTreeMap<String, Key>,
@@ -39,18 +53,26 @@ pub struct Keys {
     refresh: String,
 }
 
-/// One secret, put to its two uses. Access tokens are signed with the secret as
-/// it is, so that other services can verify them; refresh tokens with a key
-/// derived from it (HKDF-SHA256, RFC 5869), so that neither passes for the other.
+/// A random secret, put to its three uses, or a private key, which has but one.
+/// Access tokens are signed with the secret as it is, so that other services
+/// can verify them; refresh tokens and device tokens each with a key derived
+/// from it (HKDF-SHA256, RFC 5869), so that none passes for another.
 struct Key {
     access: Pair,
-    refresh: Pair,
+    refresh: Option<Pair>,
+    device: Option<Pair>,
+    public: Option<Jwk>,
 }
 
-/// The two halves of a key; with HMAC they are one.
-pub(super) struct Pair {
-    pub(super) signs: EncodingKey,
-    pub(super) verifies: DecodingKey,
+/// The two halves of a key, and the one algorithm that it is for. With HMAC
+/// they are one.
+pub struct Pair {
+    /// What no other algorithm is accepted than.
+    pub algorithm: Algorithm,
+    /// The secret half.
+    pub signs: EncodingKey,
+    /// The half to compare with.
+    pub verifies: DecodingKey,
 }
 
 /// What is wrong with a secret. It never shows any of it.
@@ -71,9 +93,26 @@ pub enum InvalidKeys {
     /// `signing` or `refresh` names no key.
     #[error("{0:?} must name one of the keys")]
     Missing(&'static str),
-    /// This key is not a secret of the kind that HS256 takes.
-    #[error("the key {0:?} is a PEM, and JWT_ALGORITHM=HS256 takes random secrets")]
-    Pem(String),
+    /// `refresh` names a private key.
+    #[error("\"refresh\" must name a random secret, whatever signs access tokens")]
+    RefreshKey,
+    /// It is no private key in PEM.
+    #[error("is not a private key in PEM: PKCS#8, PKCS#1 or SEC1 (`openssl pkcs8 -topk8` writes the first)")]
+    NotPem,
+    /// It is encrypted, and this does not open it.
+    #[error("is encrypted, and its passphrase is missing or wrong")]
+    Passphrase,
+    /// It is a key of another kind, or a weak one.
+    #[error("must be RSA with 2048 to 8192 bits, P-256 or Ed25519")]
+    Unsupported,
+    /// The key that signs is not one for JWT_ALGORITHM.
+    #[error("is for {found:?}, and JWT_ALGORITHM is {expected:?}")]
+    Algorithm {
+        /// What the settings say.
+        expected: Algorithm,
+        /// What the key is for.
+        found: Algorithm,
+    },
     /// One of the keys has a fault of its own.
     #[error("the key {name:?} {fault}")]
     Key {
@@ -91,12 +130,26 @@ impl Keys {
     ///
     /// [`InvalidKeys::TooShort`] or [`InvalidKeys::Guessable`].
     pub fn single(secret: &SecretString) -> Result<Self, InvalidKeys> {
-        let ring = BTreeMap::from([(ONLY_KEY.to_owned(), Key::new(secret.expose_secret())?)]);
+        let ring = BTreeMap::from([(ONLY_KEY.to_owned(), Key::secret(secret.expose_secret())?)]);
         Ok(Self { ring, signing: ONLY_KEY.into(), refresh: ONLY_KEY.into() })
     }
 
+    /// These keys and a private one, in PEM, which signs access tokens from now
+    /// on. Its name is its thumbprint (RFC 7638).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKeys::NotPem`], [`InvalidKeys::Passphrase`] or [`InvalidKeys::Unsupported`].
+    pub fn with_private_key(mut self, pem: &str, passphrase: Option<&SecretString>) -> Result<Self, InvalidKeys> {
+        let key = Key::private(pem, passphrase)?;
+        let thumbprint = key.public.as_ref().map(|public| public.thumbprint(ThumbprintHash::SHA256));
+        self.signing = thumbprint.and_then(Result::ok).ok_or(InvalidKeys::Unsupported)?;
+        self.ring.insert(self.signing.clone(), key);
+        Ok(self)
+    }
+
     /// The keys in a secret of Secrets Manager:
-    /// `{"signing": "k2", "refresh": "k1", "k1": "<secret>", "k2": "<secret>"}`.
+    /// `{"signing": "k2", "refresh": "k1", "k1": "<secret>", "k2": "<PEM>", "k2.passphrase": "…"}`.
     /// Every key verifies; `signing` and `refresh` say which ones sign.
     ///
     /// # Errors
@@ -111,45 +164,84 @@ impl Keys {
         }
         let mut role = |name| texts.remove(name).ok_or(InvalidKeys::Missing(name));
         let (signing, refresh) = (role("signing")?, role("refresh")?);
+        let names: Vec<_> = texts.keys().filter(|name| !name.ends_with(PASSPHRASE)).cloned().collect();
         let mut ring = BTreeMap::new();
-        for (name, text) in texts {
+        for name in names {
+            let text = texts.remove(&name).unwrap_or_default();
+            let passphrase = texts.remove(&format!("{name}{PASSPHRASE}")).map(|text| text.as_str().into());
             if !is_kid(&name) {
                 return Err(InvalidKeys::Name(name));
             }
-            if text.trim_start().starts_with("-----BEGIN") {
-                return Err(InvalidKeys::Pem(name));
-            }
-            match Key::new(&text) {
+            let key = if pem::is_pem(&text) { Key::private(&text, passphrase.as_ref()) } else { Key::secret(&text) };
+            match key {
                 Ok(key) => ring.insert(name, key),
                 Err(fault) => return Err(InvalidKeys::Key { name, fault: Box::new(fault) }),
             };
         }
-        for (role, name) in [("signing", &signing), ("refresh", &refresh)] {
-            if !ring.contains_key(name.as_str()) {
-                return Err(InvalidKeys::Missing(role));
-            }
+        // A passphrase of no key.
+        if let Some((name, _)) = texts.pop_first() {
+            return Err(InvalidKeys::Name(name));
         }
+        let of = |role, name: &str| ring.get(name).ok_or(InvalidKeys::Missing(role));
+        of("signing", &signing)?;
+        of("refresh", &refresh)?.refresh.as_ref().ok_or(InvalidKeys::RefreshKey)?;
         Ok(Self { ring, signing: signing.to_string(), refresh: refresh.to_string() })
     }
 
+    /// These keys, if the one that signs access tokens is for `expected`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidKeys::Algorithm`].
+    pub fn for_algorithm(self, expected: Algorithm) -> Result<Self, InvalidKeys> {
+        match self.access_signer() {
+            Some((_, pair)) if pair.algorithm != expected => {
+                Err(InvalidKeys::Algorithm { expected, found: pair.algorithm })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// What others need to verify access tokens: a JWK set (RFC 7517) of the
+    /// public halves. A random secret has none.
+    pub fn public(&self) -> JwkSet {
+        let public = self.ring.iter().filter_map(|(name, key)| {
+            let mut public = key.public.clone()?;
+            public.common.key_id = Some(name.clone());
+            public.common.public_key_use = Some(PublicKeyUse::Signature);
+            Some(public)
+        });
+        JwkSet { keys: public.collect() }
+    }
+
     /// The name and the key that sign access tokens.
-    pub(super) fn access_signer(&self) -> Option<(&str, &EncodingKey)> {
-        self.ring.get(&self.signing).map(|key| (self.signing.as_str(), &key.access.signs))
+    pub(super) fn access_signer(&self) -> Option<(&str, &Pair)> {
+        self.ring.get(&self.signing).map(|key| (self.signing.as_str(), &key.access))
     }
 
     /// The name and the key that sign refresh tokens.
-    pub(super) fn refresh_signer(&self) -> Option<(&str, &EncodingKey)> {
-        self.ring.get(&self.refresh).map(|key| (self.refresh.as_str(), &key.refresh.signs))
+    pub(super) fn refresh_signer(&self) -> Option<(&str, &Pair)> {
+        self.ring.get(&self.refresh)?.refresh.as_ref().map(|pair| (self.refresh.as_str(), pair))
+    }
+
+    /// The name and the key that sign device tokens: those of refresh tokens.
+    pub(super) fn device_signer(&self) -> Option<(&str, &Pair)> {
+        self.ring.get(&self.refresh)?.device.as_ref().map(|pair| (self.refresh.as_str(), pair))
+    }
+
+    /// The key of this name, to verify device tokens.
+    pub(super) fn device_verifier(&self, kid: &str) -> Option<&Pair> {
+        self.ring.get(kid)?.device.as_ref()
     }
 
     /// The key of this name, to verify access tokens.
-    pub(super) fn access_verifier(&self, kid: &str) -> Option<&DecodingKey> {
-        self.ring.get(kid).map(|key| &key.access.verifies)
+    pub(super) fn access_verifier(&self, kid: &str) -> Option<&Pair> {
+        self.ring.get(kid).map(|key| &key.access)
     }
 
     /// The key of this name, to verify refresh tokens.
-    pub(super) fn refresh_verifier(&self, kid: &str) -> Option<&DecodingKey> {
-        self.ring.get(kid).map(|key| &key.refresh.verifies)
+    pub(super) fn refresh_verifier(&self, kid: &str) -> Option<&Pair> {
+        self.ring.get(kid)?.refresh.as_ref()
     }
 }
 
@@ -165,18 +257,30 @@ impl fmt::Debug for Keys {
 }
 
 impl Key {
-    fn new(secret: &str) -> Result<Self, InvalidKeys> {
+    fn secret(secret: &str) -> Result<Self, InvalidKeys> {
         check(secret)?;
+        let derived = |label| derive(secret.as_bytes(), label).ok_or(InvalidKeys::TooShort);
         Ok(Self {
             access: Pair::hmac(secret.as_bytes()),
-            refresh: Pair::hmac(&*derive(secret.as_bytes(), REFRESH_LABEL).ok_or(InvalidKeys::TooShort)?),
+            refresh: Some(Pair::hmac(&*derived(REFRESH_LABEL)?)),
+            device: Some(Pair::hmac(&*derived(DEVICE_LABEL)?)),
+            public: None,
         })
+    }
+
+    fn private(pem: &str, passphrase: Option<&SecretString>) -> Result<Self, InvalidKeys> {
+        let (access, public) = pem::read(pem, passphrase)?;
+        Ok(Self { access, refresh: None, device: None, public: Some(public) })
     }
 }
 
 impl Pair {
     fn hmac(secret: &[u8]) -> Self {
-        Self { signs: EncodingKey::from_secret(secret), verifies: DecodingKey::from_secret(secret) }
+        Self {
+            algorithm: Algorithm::HS256,
+            signs: EncodingKey::from_secret(secret),
+            verifies: DecodingKey::from_secret(secret),
+        }
     }
 }
 
@@ -213,6 +317,8 @@ fn is_kid(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
@@ -223,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn se1_jw13_what_nobody_should_sign_with_is_refused() {
+    fn se1_se2_jw13_what_nobody_should_sign_with_is_refused() {
         for (secret, fault) in [
             ("", InvalidKeys::TooShort),
             (&SECRET[..31], InvalidKeys::TooShort),
@@ -261,11 +367,118 @@ mod tests {
             (keyed(&format!(r#""k2":"{SECRET}""#)), InvalidKeys::Missing("signing")),
             (format!(r#"{{"signing":"k1","k1":"{SECRET}"}}"#), InvalidKeys::Missing("refresh")),
             (keyed(&format!(r#""k1":"{SECRET}","a/b":"{OTHER}""#)), InvalidKeys::Name("a/b".into())),
-            (keyed(r#""k1":"-----BEGIN PRIVATE KEY-----""#), InvalidKeys::Pem("k1".into())),
             (keyed(r#""k1":"short""#), InvalidKeys::Key { name: "k1".into(), fault: Box::new(InvalidKeys::TooShort) }),
         ] {
             assert_eq!(parse(&text).unwrap_err(), fault, "{text}");
         }
+    }
+
+    const RSA: &str = include_str!("testdata/rsa-2048.pem");
+    const ENCRYPTED: &str = include_str!("testdata/rsa-2048-des3-sha256.pem");
+    const P256: &str = include_str!("testdata/p256.pem");
+    const ED25519: &str = include_str!("testdata/ed25519.pem");
+
+    /// A secret with a key of each kind, signed by the one of this name.
+    fn every_kind(signing: &str) -> Keys {
+        let keys = json!({
+            "signing": signing, "refresh": "k1", "k1": SECRET, "k2": P256, "k3": ENCRYPTED,
+            "k3.passphrase": "a-passphrase-for-tests-only", "k4": ED25519,
+        });
+        parse(&keys.to_string()).unwrap()
+    }
+
+    #[test]
+    fn jw1_each_key_of_the_ring_is_for_one_algorithm() {
+        for (name, algorithm) in
+            [("k1", Algorithm::HS256), ("k2", Algorithm::ES256), ("k3", Algorithm::RS256), ("k4", Algorithm::EdDSA)]
+        {
+            let keys = every_kind(name);
+            assert_eq!(keys.access_signer().unwrap().1.algorithm, algorithm);
+            for (other, pair) in [("k1", keys.refresh_signer().unwrap().1), (name, keys.access_verifier(name).unwrap())]
+            {
+                assert_eq!(pair.algorithm == algorithm, other == name, "{name}");
+            }
+            for (_, expected) in ALGORITHMS {
+                let result = every_kind(name).for_algorithm(expected).map(drop);
+                let fault = InvalidKeys::Algorithm { expected, found: algorithm };
+                assert_eq!(result, if expected == algorithm { Ok(()) } else { Err(fault) });
+            }
+        }
+    }
+
+    #[test]
+    fn se3_a_private_key_signs_no_refresh_token() {
+        let keys = every_kind("k3");
+        assert!(keys.refresh_verifier("k1").is_some());
+        for name in ["k2", "k3", "k4"] {
+            assert!(keys.access_verifier(name).is_some() && keys.refresh_verifier(name).is_none(), "{name}");
+        }
+        let text = json!({ "signing": "k2", "refresh": "k2", "k1": SECRET, "k2": P256 });
+        assert_eq!(parse(&text.to_string()).unwrap_err(), InvalidKeys::RefreshKey);
+    }
+
+    #[test]
+    fn a_faulty_private_key_of_the_ring_is_named() {
+        let with = |name: &str, value: &str| {
+            let mut text = json!({ "signing": "k1", "refresh": "k1", "k1": SECRET, "k3": ENCRYPTED });
+            text["k3.passphrase"] = "a-passphrase-for-tests-only".into();
+            text[name] = value.into();
+            parse(&text.to_string()).unwrap_err()
+        };
+        let fault = |fault| InvalidKeys::Key { name: "k3".into(), fault: Box::new(fault) };
+        assert_eq!(with("k3.passphrase", "wrong"), fault(InvalidKeys::Passphrase));
+        assert_eq!(with("k3", "-----BEGIN nothing"), fault(InvalidKeys::NotPem));
+        assert_eq!(with("k3", include_str!("testdata/p384.pem")), fault(InvalidKeys::Unsupported));
+        assert_eq!(with("k9.passphrase", "of no key"), InvalidKeys::Name("k9.passphrase".into()));
+    }
+
+    #[test]
+    fn jw14_the_public_halves_are_published_and_nothing_else() {
+        assert_eq!(json!(Keys::single(&SECRET.into()).unwrap().public()), json!({ "keys": [] }));
+        let published = json!(every_kind("k1").public());
+        let keys = published["keys"].as_array().unwrap();
+        let members: [&[&str]; 3] = [
+            &["alg", "crv", "kid", "kty", "use", "x", "y"],
+            &["alg", "e", "kid", "kty", "n", "use"],
+            &["alg", "crv", "kid", "kty", "use", "x"],
+        ];
+        for (key, (expected, values)) in keys.iter().zip(members.into_iter().zip([
+            ["k2", "ES256", "EC", "P-256"],
+            ["k3", "RS256", "RSA", ""],
+            ["k4", "EdDSA", "OKP", "Ed25519"],
+        ])) {
+            let mut names: Vec<_> = key.as_object().unwrap().keys().map(String::as_str).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{key}");
+            let found = ["kid", "alg", "kty", "crv"].map(|name| key[name].as_str().unwrap_or_default());
+            assert_eq!(found, values, "{key}");
+            assert_eq!(key["use"], "sig");
+        }
+        assert_eq!(keys.len(), 3);
+    }
+
+    #[test]
+    fn jw14_whatever_a_secret_can_hold_its_public_halves_are_below_150_kb() {
+        // Secrets Manager takes 65,536 bytes. The smallest keys make the longest list.
+        let mut secret = json!({ "signing": "k1", "refresh": "k1", "k1": SECRET });
+        for n in 0.. {
+            secret[format!("{n:x}")] = ED25519.into();
+            if secret.to_string().len() > 65_536 {
+                break;
+            }
+        }
+        let published = json!(parse(&secret.to_string()).unwrap().public());
+        assert!(published["keys"].as_array().unwrap().len() > 400);
+        assert!(published.to_string().len() < 150_000, "{}", published.to_string().len());
+    }
+
+    #[test]
+    fn a_private_key_beside_the_one_secret_is_named_by_its_thumbprint() {
+        let keys = Keys::single(&SECRET.into()).unwrap().with_private_key(RSA, None).unwrap();
+        assert_eq!(keys.access_signer().unwrap().0, "gRqp0i2LleDGSZAHIOfV-pT--5OEZzQcZPV8Up7EEAI");
+        assert_eq!(keys.refresh_signer().unwrap().0, "k1");
+        assert!(keys.access_verifier("k1").is_some());
+        assert_eq!(json!(keys.public())["keys"][0]["kid"], "gRqp0i2LleDGSZAHIOfV-pT--5OEZzQcZPV8Up7EEAI");
     }
 
     #[test]
@@ -278,7 +491,9 @@ mod tests {
 
     #[test]
     fn se5_keys_are_never_printed() {
-        let printed = format!("{:?}", Keys::single(&SECRET.into()));
-        assert!(!printed.contains(&SECRET[..8]), "{printed}");
+        let printed = format!("{:?} {:?}", Keys::single(&SECRET.into()), every_kind("k2"));
+        for secret in [&SECRET[..8], "MIIEv", "MIGHAg", "passphrase"] {
+            assert!(!printed.contains(secret), "{printed}");
+        }
     }
 }

@@ -5,14 +5,21 @@
 //! differ in `typ`, in `aud` and in key, so that neither passes for the other.
 
 pub mod access;
+#[cfg(test)]
+mod attacks;
+pub mod device;
 mod jwt;
 pub mod keys;
+mod pem;
 pub mod refresh;
 #[cfg(test)]
 mod tests;
 
 pub use access::{AccessToken, AccessTokens};
+pub use device::DeviceTokens;
+pub use jsonwebtoken::Algorithm;
 pub use keys::{InvalidKeys, Keys};
+pub(crate) use pem::is_pem;
 pub use refresh::{RefreshToken, RefreshTokens};
 
 /// Why a token is not accepted. For the log: the client is not told.

@@ -107,7 +107,7 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
         (
             "RF2: reuse is refused, but the session lives on",
             deciding(|attempt, write, user| match decide(attempt, write, user) {
-                Decision::Revoke(_) => Decision::Refuse(Refusal::Reused),
+                Decision::Revoke(_) => Decision::Refuse(Refusal::Revoked),
                 decision => decision,
             }),
             THEFT,

@@ -1,0 +1,26 @@
+//! The Lambda authorizer: access tokens, checked in front of functions in any
+//! language.
+
+use std::sync::Arc;
+
+use freshkey::App;
+use freshkey::http::{self, Answer};
+use lambda_http::Request;
+use lambda_http::http::StatusCode;
+use serde_json::json;
+
+/// Who calls, whatever the route: the answer may be cached for all of them.
+///
+/// # Errors
+///
+/// Whoever has no access token is kept out, as is everybody while it cannot be
+/// checked.
+pub async fn handle(app: Arc<App>, request: Request) -> Answer {
+    let caller = app.admit(http::bearer(&request), None, http::client(&request)).await?.identity;
+    let context = json!({
+        "sub": caller.user_id.to_string(),
+        "sid": caller.session_id.to_string(),
+        "roles": caller.roles,
+    });
+    Ok(http::json(StatusCode::OK, &context))
+}

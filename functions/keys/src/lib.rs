@@ -1,0 +1,41 @@
+//! `GET /.well-known/jwks.json` and `GET /.well-known/openid-configuration`:
+//! what others need to verify access tokens.
+
+use std::sync::Arc;
+
+use freshkey::http::{self, Answer};
+use freshkey::{App, Error};
+use lambda_http::Request;
+use lambda_http::http::header::{CACHE_CONTROL, HeaderValue};
+use lambda_http::http::{Method, StatusCode};
+use serde_json::json;
+
+/// How long a cache may keep the documents. A new key waits for longer before
+/// it signs.
+const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");
+
+/// Answers a request for one of the two documents.
+///
+/// # Errors
+///
+/// Rendered by the function: see the contract.
+pub async fn handle(app: Arc<App>, request: Request) -> Answer {
+    let (method, path) = http::route(&request);
+    let document = match (method, path.as_slice()) {
+        (Method::GET, [".well-known", "jwks.json"]) => json!(app.public_keys().await?),
+        (Method::GET, [".well-known", "openid-configuration"]) => {
+            let issuer = &app.config().access_tokens.issuer;
+            json!({
+                "issuer": issuer,
+                "jwks_uri": format!("{}/.well-known/jwks.json", issuer.trim_end_matches('/')),
+                "id_token_signing_alg_values_supported": [app.config().algorithm],
+                "response_types_supported": ["token"],
+                "subject_types_supported": ["public"],
+            })
+        }
+        _ => return Err(Error::NotFound),
+    };
+    let mut answer = http::json(StatusCode::OK, &document);
+    answer.headers_mut().insert(CACHE_CONTROL, CACHEABLE);
+    Ok(answer)
+}

@@ -1,0 +1,81 @@
+//! Any session, attempt and user: what is decided keeps the promises of rotation.
+#![no_main]
+
+use std::time::Duration;
+
+use arbitrary::Arbitrary;
+use freshkey::Timestamp;
+use freshkey::id::{SessionId, UserId};
+use freshkey::session::{Attempt, Client, Decision, Hash, Issue, Session, Write, decide};
+use freshkey::user::Standing;
+
+/// Small numbers, so that they meet.
+#[derive(Arbitrary, Debug)]
+struct Case {
+    session: Option<(u8, u8, Option<u8>, u8, u8, u8, bool)>,
+    generation: u8,
+    secret: u8,
+    key: u8,
+    now: u8,
+    interval: u8,
+    user: Option<(bool, u8)>,
+}
+
+fn moment(tick: u8) -> Timestamp {
+    Timestamp::from_seconds(tick.into())
+}
+
+fn hash(of: u8) -> Hash {
+    Hash::of(&[&[of]])
+}
+
+libfuzzer_sys::fuzz_target!(|case: Case| {
+    let session =
+        case.session.map(|(generation, secret, attempt, rotated_at, expires_at, epoch, is_revoked)| Session {
+            id: SessionId::random(),
+            user_id: UserId::random(),
+            generation: generation.into(),
+            secret_hash: hash(secret),
+            attempt: attempt.map(hash),
+            rotated_at: moment(rotated_at),
+            created_at: moment(0),
+            last_used_at: moment(rotated_at),
+            expires_at: moment(expires_at),
+            epoch: epoch.into(),
+            revoked_at: is_revoked.then(|| moment(rotated_at)),
+            client: Client::default(),
+        });
+    let attempt = Attempt {
+        generation: case.generation.into(),
+        secret_hash: hash(case.secret),
+        key: hash(case.key),
+        now: moment(case.now),
+        reuse_interval: Duration::from_secs(case.interval.into()),
+    };
+    let user = case.user.map(|(is_active, epoch)| Standing { is_active, epoch: epoch.into() });
+    let write = match &session {
+        Some(session) if attempt.may_rotate(session) => {
+            Write::Done(attempt.rotate(session, session.expires_at, Client::default()))
+        }
+        session => Write::Refused(session.clone()),
+    };
+    let was_written = matches!(write, Write::Done(_));
+    let n = attempt.generation;
+    let is_good = |session: &Session| {
+        session.secret_hash == attempt.secret_hash && session.revoked_at.is_none() && session.expires_at > attempt.now
+    };
+    match decide(&attempt, write, user) {
+        Decision::Issue { session, how } => {
+            let user = user.expect("nothing is issued without a user");
+            assert!(user.is_active && session.epoch >= user.epoch && is_good(&session));
+            assert_eq!(was_written, how == Issue::Rotated);
+            assert!(session.generation == n + 1 || how == Issue::Shared && session.generation == n);
+        }
+        Decision::Discard { session, user } => {
+            assert!(is_good(&session) && user.is_none_or(|user| !user.is_active || session.epoch < user.epoch));
+        }
+        Decision::Revoke(session) => assert!(is_good(&session) && session.generation > n && !was_written),
+        Decision::Refuse(_) => assert!(!session.as_ref().is_some_and(is_good)),
+        Decision::Impossible => assert!(!was_written && !attempt.reuse_interval.is_zero()),
+    }
+});

@@ -1,0 +1,431 @@
+//! The audit trail and the metrics, over everything that a request can come to.
+//! A test program of its own, because each test has a log of its own.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
+
+#[path = "system/log.rs"]
+mod log;
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "system/wire.rs"]
+mod wire;
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "system/world.rs"]
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use freshkey::audit::{self, Act};
+use freshkey::id::UserId;
+use freshkey::metrics::{self, Counter};
+use freshkey::telemetry;
+use http::{Method, StatusCode};
+use lambda_runtime::Context;
+use local::TEMPLATE;
+use serde_json::{Value, json};
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
+
+use log::Log;
+use wire::Fate;
+use world::{EMAIL, PASSWORD, Reply, Sending, World, world_with};
+
+const NEW_PASSWORD: &str = "a loud river over eight bridges";
+const AGENT: &str = "a client/1.0";
+/// The first 8 bytes of the SHA-256 of [`AGENT`], by `sha256sum`.
+const AGENT_HASH: &str = "1f71cddc6a096d81";
+
+/// A system whose log is kept for as long as the guard lives.
+async fn watched(variables: &[(&str, &str)]) -> (World, Log, DefaultGuard) {
+    let log = Log::default();
+    let guard = tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, log.clone()));
+    (world_with(variables).await, log, guard)
+}
+
+fn audited(lines: Vec<Value>) -> Vec<Value> {
+    lines.into_iter().filter(|line| line["target"] == audit::TARGET).collect()
+}
+
+/// An event in short: what, and why.
+fn short(event: &Value) -> String {
+    let name = event["event"].as_str().unwrap();
+    event["reason"].as_str().map_or(name.to_owned(), |reason| format!("{name}: {reason}"))
+}
+
+/// The members that every event has, and those that it may have.
+const ALWAYS: [&str; 6] = ["timestamp", "level", "message", "event", "datetime", "outcome"];
+const SOMETIMES: [&str; 8] =
+    ["target", "reason", "user.id", "session.id", "token.generation", "request.id", "source.ip", "user_agent.hash"];
+
+/// Holds an event of a request to the schema.
+fn check_schema(world: &World, event: &Value) {
+    let names: BTreeSet<_> = event.as_object().unwrap().keys().map(String::as_str).collect();
+    assert!(ALWAYS.iter().all(|name| names.contains(name)), "{event}");
+    assert!(names.iter().all(|name| ALWAYS.contains(name) || SOMETIMES.contains(name)), "{event}");
+    assert_eq!(event["datetime"], freshkey::Clock::now(&*world.clock).to_string());
+    assert_eq!(event["source.ip"], "127.0.0.1", "{event}");
+    assert_eq!(event["user_agent.hash"], AGENT_HASH, "{event}");
+    assert_eq!(event["request.id"].as_str().unwrap().len(), 36, "{event}");
+    let fails = ["fail", "reuse", "expire", "exceeded"].iter().any(|word| short(event).contains(word));
+    assert_eq!(event["outcome"], if fails { "failure" } else { "success" }, "{event}");
+}
+
+/// One who makes requests, and sees what is recorded of each.
+struct Watcher<'a> {
+    world: &'a World,
+    log: &'a Log,
+    seen: BTreeSet<String>,
+}
+
+impl Watcher<'_> {
+    /// Makes a request of which these events are to be recorded. Answers the
+    /// reply and the last event.
+    async fn sees(&mut self, sending: Sending<'_>, expected: &[&str]) -> (Reply, Value) {
+        self.log.take();
+        let reply = sending.header("user-agent", AGENT).await;
+        let events = audited(self.log.take());
+        assert_eq!(events.iter().map(short).collect::<Vec<_>>(), expected, "{}", reply.text);
+        events.iter().for_each(|event| check_schema(self.world, event));
+        let answered = serde_json::from_str::<Value>(&reply.text).unwrap_or_default();
+        if answered["request_id"].is_string() {
+            assert!(events.iter().all(|event| event["request.id"] == answered["request_id"]), "{events:?}");
+        }
+        self.seen.extend(events.iter().map(|event| event["event"].as_str().unwrap().to_owned()));
+        (reply, events.into_iter().next_back().unwrap_or_default())
+    }
+}
+
+fn login<'a>(world: &'a World, email: &str, password: &str) -> Sending<'a> {
+    world.post("/api/v1/auth/login", json!({ "email": email, "password": password }))
+}
+
+fn refresh<'a>(world: &'a World, token: &str, key: &str) -> Sending<'a> {
+    world.post("/api/v1/auth/refresh", json!({ "refresh_token": token })).header("idempotency-key", key)
+}
+
+#[tokio::test]
+async fn au1_each_act_is_one_event_of_who_what_when_why_and_from_where() {
+    let variables = [("REFRESH_BURST", "3"), ("REFRESH_PER_LIFETIME", "1"), ("MAX_SESSIONS", "2")];
+    let (world, log, _guard) = watched(&variables).await;
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+
+    let body = json!({ "email": EMAIL, "password": PASSWORD });
+    let (reply, event) = watcher.sees(world.post("/api/v1/auth/register", body), &["user_created"]).await;
+    let alice = reply.expect(StatusCode::CREATED).user();
+    assert_eq!(event["user.id"], alice.id);
+    assert_eq!(event["session.id"], world::claims(&alice.refresh_token)["sid"]);
+    assert_eq!(event["level"], "INFO");
+
+    let (_, event) = watcher.sees(login(&world, EMAIL, "not it"), &["authn_login_fail: wrong_password"]).await;
+    assert_eq!((&event["user.id"], &event["level"]), (&json!(alice.id), &json!("WARN")));
+    let unknown = login(&world, "nobody@example.com", PASSWORD);
+    let (_, event) = watcher.sees(unknown, &["authn_login_fail: unknown_address"]).await;
+    assert_eq!(event["user.id"], Value::Null);
+    watcher.sees(login(&world, "not an address", ""), &["authn_login_fail: impossible_credentials"]).await;
+
+    world.pass(1);
+    let (reply, event) = watcher.sees(login(&world, EMAIL, PASSWORD), &["authn_login_success"]).await;
+    let second = reply.user();
+    assert_eq!(event["user.id"], alice.id);
+    assert_eq!(event["session.id"], world::claims(&second.refresh_token)["sid"]);
+    world.pass(1);
+    let evicting = ["authn_token_revoked: too_many_sessions", "authn_login_success"];
+    let (reply, _) = watcher.sees(login(&world, EMAIL, PASSWORD), &evicting).await;
+    let third = reply.user();
+
+    let rotated = ["authn_token_created: rotated"];
+    let (reply, event) = watcher.sees(refresh(&world, &second.refresh_token, "one"), &rotated).await;
+    assert_eq!(event["session.id"], world::claims(&second.refresh_token)["sid"]);
+    assert_eq!((&event["user.id"], &event["token.generation"]), (&json!(alice.id), &json!(1)));
+    let next = reply.text("refresh_token");
+    let again = refresh(&world, &second.refresh_token, "one");
+    watcher.sees(again, &["authn_token_created: repeated"]).await;
+    let reused = refresh(&world, &second.refresh_token, "two");
+    let (_, event) = watcher.sees(reused, &["authn_token_reuse: spent 1 generation(s) ago"]).await;
+    assert_eq!(event["session.id"], world::claims(&second.refresh_token)["sid"]);
+    assert_eq!((&event["user.id"], &event["level"]), (&json!(alice.id), &json!("ERROR")));
+    watcher.sees(refresh(&world, &next, "three"), &["session_use_after_expire: revoked"]).await;
+
+    let forged = format!("{next}!");
+    watcher.sees(refresh(&world, &forged, "four"), &["authz_fail: malformed"]).await;
+    let crossed = refresh(&world, &third.access_token, "five");
+    watcher.sees(crossed, &["authz_fail: unexpected header"]).await;
+    let forged_access = format!("{}!", third.access_token);
+    watcher.sees(world.get("/api/v1/users/me").bearer(&forged_access), &["authz_fail: malformed"]).await;
+    watcher.sees(world.get("/api/v1/users/me"), &[]).await;
+
+    let mut token = third.refresh_token.clone();
+    for key in ["six", "seven", "eight"] {
+        token = watcher.sees(refresh(&world, &token, key), &rotated).await.0.text("refresh_token");
+    }
+    let over = refresh(&world, &token, "nine");
+    let (reply, event) = watcher.sees(over, &["excess_rate_limit_exceeded: rotation_budget"]).await;
+    reply.expect(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(event["session.id"], world::claims(&token)["sid"]);
+
+    let me =
+        |method: Method, path: &str, body: Value| world.request(method, path).bearer(&third.access_token).json(body);
+    let name = json!({ "first_name": "Alice" });
+    watcher.sees(me(Method::PATCH, "/api/v1/users/me", name), &["user_updated: profile"]).await;
+    for (current, expected) in
+        [("not it", "authn_password_change_fail: wrong_password"), (PASSWORD, "authn_password_change")]
+    {
+        let body = json!({ "current_password": current, "new_password": NEW_PASSWORD });
+        let (_, event) = watcher.sees(me(Method::PUT, "/api/v1/users/me/password", body), &[expected]).await;
+        assert_eq!(event["user.id"], alice.id);
+    }
+    let fourth = watcher.sees(login(&world, EMAIL, NEW_PASSWORD), &["authn_login_success"]).await.0.user();
+    let sid = world::claims(&fourth.refresh_token)["sid"].clone();
+    let path = format!("/api/v1/auth/sessions/{}", sid.as_str().unwrap());
+    let ended = ["authn_token_revoked: ended_by_user"];
+    let (_, event) = watcher.sees(me(Method::DELETE, &path, json!({})), &ended).await;
+    assert_eq!(event["session.id"], sid);
+    let others = "/api/v1/auth/sessions?except=current";
+    let ended = ["authn_token_revoked: all_but_this_ended_by_user"];
+    watcher.sees(me(Method::DELETE, others, json!({})), &ended).await;
+    let logout = world.post("/api/v1/auth/logout", json!({ "refresh_token": token }));
+    watcher.sees(logout, &["authn_token_revoked: logout"]).await;
+    let logout = world.post("/api/v1/auth/logout", json!({ "refresh_token": forged }));
+    watcher.sees(logout, &[]).await;
+    let everywhere = me(Method::DELETE, "/api/v1/auth/sessions", json!({}));
+    watcher.sees(everywhere, &["authn_token_revoked: all_ended_by_user"]).await;
+
+    let id = UserId::parse(&alice.id).unwrap();
+    log.take();
+    world.app("account").disable_user(id).await.unwrap();
+    world.app("account").enable_user(id).await.unwrap();
+    let operator = audited(log.take());
+    assert_eq!(operator.iter().map(short).collect::<Vec<_>>(), ["user_updated: disabled", "user_updated: enabled"]);
+    assert!(operator.iter().all(|event| event["user.id"] == alice.id && event["request.id"].is_null()));
+
+    for (password, expected) in [("not it", "authn_login_fail: wrong_password"), (NEW_PASSWORD, "user_deleted")] {
+        let body = json!({ "password": password });
+        watcher.sees(me(Method::POST, "/api/v1/users/me/delete", body), &[expected]).await;
+    }
+    let all: BTreeSet<_> = Act::ALL.iter().map(|act| act.name().to_owned()).collect();
+    assert_eq!(watcher.seen, all);
+}
+
+#[tokio::test]
+async fn rf2_the_alarm_is_raised_though_the_answer_to_the_revocation_is_lost() {
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    refresh(&world, &alice.refresh_token, "one").await.expect(StatusCode::OK);
+    // The first write tries to rotate; the second revokes.
+    world.wire.fault_after(1, "UpdateItem", 1, Fate::AnswerLost);
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+    let reused = refresh(&world, &alice.refresh_token, "two");
+    watcher.sees(reused, &["authn_token_reuse: spent 1 generation(s) ago"]).await;
+}
+
+#[tokio::test]
+async fn au1_a_disabled_user_is_named_as_the_reason() {
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    world.app("account").disable_user(UserId::parse(&alice.id).unwrap()).await.unwrap();
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+    watcher.sees(login(&world, EMAIL, PASSWORD), &["authn_login_fail: user_disabled"]).await;
+    let refused = refresh(&world, &alice.refresh_token, "one");
+    watcher.sees(refused, &["session_use_after_expire: ended"]).await;
+}
+
+#[tokio::test]
+async fn au1_what_another_site_sends_in_a_browsers_name_is_recorded() {
+    let (world, log, _guard) = watched(&[("REFRESH_TOKEN_TRANSPORT", "cookie")]).await;
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+    let forged = login(&world, EMAIL, PASSWORD).header("origin", "https://evil.example");
+    let (reply, _) = watcher.sees(forged, &["authz_fail: origin_not_allowed"]).await;
+    reply.expect(StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn au3_nothing_that_a_client_writes_gets_into_the_log_or_breaks_a_line() {
+    const INJECTED: [&str; 4] = [
+        "x\n{\"event\":\"authn_login_success\",\"injected\":true}\n",
+        "x\r\ninjected",
+        "\u{1b}[2K\u{1b}[31minjected\u{1b}[0m",
+        "\",\"event\":\"user_deleted\",\"injected\":\"",
+    ];
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    for injected in INJECTED {
+        log.take();
+        for (function, path, body) in [
+            ("login", "/api/v1/auth/login", json!({ "email": injected, "password": injected })),
+            ("login", "/api/v1/auth/login", json!({ "email": EMAIL, "password": injected })),
+            (
+                "register",
+                "/api/v1/auth/register",
+                json!({ "email": injected, "password": PASSWORD, "phone": injected }),
+            ),
+            ("refresh", "/api/v1/auth/refresh", json!({ "refresh_token": injected })),
+            ("refresh", "/api/v1/auth/refresh", json!({ "refresh_token": alice.refresh_token })),
+        ] {
+            let one_line = injected.replace(char::is_control, " ");
+            let event = json!({
+                "version": "2.0",
+                "routeKey": format!("POST {path}"),
+                "rawPath": path,
+                "rawQueryString": "",
+                "headers": { "content-type": "application/json", "user-agent": one_line, "authorization": one_line },
+                "requestContext": {
+                    "http": { "method": "POST", "path": path, "sourceIp": injected, "userAgent": injected },
+                },
+                "body": body.to_string(),
+                "isBase64Encoded": false,
+            });
+            world.system.function(function).unwrap().invoke(&event.to_string(), Context::default()).await;
+        }
+        let text = log.text();
+        assert!(!text.contains("injected") && !text.contains('\u{1b}'), "{text}");
+        let events = audited(log.take());
+        assert!(events.len() >= 3, "{text}");
+        assert!(events.iter().all(|event| event["source.ip"].is_null()), "{text}");
+    }
+}
+
+/// A log that takes nothing.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Run once more in a process whose standard error is closed, where a
+/// complaint about the log would end the request.
+#[test]
+fn au4_a_log_that_cannot_be_written_fails_no_request_and_undoes_nothing() {
+    const INSIDE: &str = "FRESHKEY_TEST_WITHOUT_A_LOG";
+    if std::env::var_os(INSIDE).is_some() {
+        return without_a_log();
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "--nocapture", "au4_a_log_that_cannot_be_written_fails_no_request_and_undoes_nothing"]);
+    let mut process =
+        again.env(INSIDE, "1").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the test runs again");
+    drop(process.stderr.take());
+    assert!(process.wait().unwrap().success());
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn without_a_log() {
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(Level::TRACE, || Broken));
+    let world = world_with(&[]).await;
+    let alice = world.register(EMAIL).await;
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    world.login("not it").await.expect(StatusCode::UNAUTHORIZED);
+    let next = world.refresh_with_key(&alice.refresh_token, "one").await.expect(StatusCode::OK).text("refresh_token");
+    world.refresh_with_key(&alice.refresh_token, "two").await.expect(StatusCode::UNAUTHORIZED);
+    assert!(!world.is_alive(&next).await);
+}
+
+/// The lines for CloudWatch.
+fn counted(lines: Vec<Value>) -> Vec<Value> {
+    lines.into_iter().filter(|line| line.get("_aws").is_some()).collect()
+}
+
+#[tokio::test]
+async fn what_happened_is_counted_in_one_line_of_each_request() {
+    let (world, log, _guard) = watched(&[("REFRESH_BURST", "2"), ("REFRESH_PER_LIFETIME", "1")]).await;
+    let mut totals: BTreeMap<String, u64> = BTreeMap::new();
+    let mut hashes = 0;
+    let mut count = |expected: &[&str]| {
+        let lines = counted(log.take());
+        assert!(lines.len() <= 1, "{lines:?}");
+        let line = lines.into_iter().next().unwrap_or_default();
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = metrics.iter().map(|metric| metric["Name"].as_str().unwrap()).collect();
+        assert_eq!(names, expected, "{line}");
+        if names.is_empty() {
+            return;
+        }
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Namespace"], metrics::NAMESPACE);
+        assert_eq!(line["_aws"]["CloudWatchMetrics"][0]["Dimensions"], json!([["Table"]]));
+        assert_eq!(line["_aws"]["Timestamp"], freshkey::Clock::now(&*world.clock).millis());
+        assert_eq!(line["Table"], world.system.table_name());
+        for name in names {
+            if name == "HashTime" {
+                let times = line[name].as_array().unwrap();
+                assert!(times.iter().all(|time| time.as_f64().unwrap() > 0.0), "{line}");
+                hashes += times.len();
+            } else {
+                *totals.entry(name.to_owned()).or_default() += line[name].as_u64().unwrap();
+            }
+        }
+    };
+
+    let alice = world.register(EMAIL).await;
+    count(&["HashTime"]);
+    let thief = world.login(PASSWORD).await.user();
+    count(&["Logins", "HashTime"]);
+    world.login("not it").await;
+    count(&["LoginFailures", "HashTime"]);
+    world.get("/api/v1/users/me").bearer(&alice.access_token).await.expect(StatusCode::OK);
+    count(&[]);
+    let next = world.refresh_with_key(&alice.refresh_token, "one").await.text("refresh_token");
+    count(&["Rotations"]);
+    world.refresh_with_key(&alice.refresh_token, "one").await.expect(StatusCode::OK);
+    count(&["Reissues"]);
+    let last = world.refresh_with_key(&next, "two").await.text("refresh_token");
+    count(&["Rotations"]);
+    world.refresh_with_key(&last, "three").await.expect(StatusCode::TOO_MANY_REQUESTS);
+    count(&["LimitsHit"]);
+    world.refresh_with_key(&thief.refresh_token, "four").await.expect(StatusCode::OK);
+    count(&["Rotations"]);
+    world.refresh_with_key(&thief.refresh_token, "five").await.expect(StatusCode::UNAUTHORIZED);
+    count(&["ReuseDetected"]);
+    world.refresh_with_key(&thief.refresh_token, "six").await.expect(StatusCode::UNAUTHORIZED);
+    count(&[]);
+    world.wire.on_call(|_| async { Fate::Refused(400, "AccessDeniedException") });
+    world.refresh_with_key(&alice.refresh_token, "seven").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    count(&["DatabaseFaults"]);
+
+    let expected = [
+        ("DatabaseFaults", 2),
+        ("LimitsHit", 1),
+        ("LoginFailures", 1),
+        ("Logins", 1),
+        ("Reissues", 1),
+        ("ReuseDetected", 1),
+        ("Rotations", 3),
+    ];
+    assert_eq!(totals, BTreeMap::from(expected.map(|(name, count)| (name.to_owned(), count))));
+    assert_eq!(hashes, 3);
+}
+
+#[test]
+fn the_log_level_silences_neither_the_trail_nor_the_metrics_and_a_terminal_shows_no_metrics() {
+    let targets = telemetry::targets(Level::ERROR);
+    assert!(targets.would_enable(audit::TARGET, &Level::INFO));
+    assert!(!targets.would_enable(audit::TARGET, &Level::DEBUG));
+    assert!(!targets.would_enable("freshkey::auth", &Level::INFO));
+    assert!(!telemetry::targets(Level::TRACE).would_enable(metrics::TARGET, &Level::ERROR));
+}
+
+#[test]
+fn each_alarm_of_the_template_listens_to_a_metric_that_there_is() {
+    let template: serde_norway::Value = serde_norway::from_str(&std::fs::read_to_string(TEMPLATE).unwrap()).unwrap();
+    let resources = template["Resources"].as_mapping().unwrap().iter();
+    let alarms: Vec<_> = resources
+        .map(|(_, resource)| resource)
+        .filter(|resource| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"))
+        .map(|alarm| &alarm["Properties"])
+        .collect();
+    for counter in [Counter::ReuseDetected, Counter::ImpossibleSessions] {
+        let of_counter = |alarm: &&&serde_norway::Value| alarm["MetricName"].as_str() == Some(counter.name());
+        assert_eq!(alarms.iter().filter(of_counter).count(), 1, "{counter:?}");
+    }
+    for alarm in alarms {
+        assert!(Counter::ALL.iter().any(|counter| alarm["MetricName"].as_str() == Some(counter.name())), "{alarm:?}");
+        assert_eq!(alarm["Namespace"].as_str(), Some(metrics::NAMESPACE));
+        assert_eq!(alarm["Dimensions"].as_sequence().unwrap().len(), 1);
+        assert_eq!(alarm["Dimensions"][0]["Name"].as_str(), Some("Table"));
+    }
+}

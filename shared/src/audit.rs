@@ -1,0 +1,297 @@
+//! The audit trail: one event in the log for each act that bears on security,
+//! in the words of OWASP's Logging Vocabulary.
+//!
+//! An event says what was done, by whom, when, with what outcome and why, in
+//! which session and by which request, from where. Nothing in it was written by
+//! a client: an address is logged when it is one, a `User-Agent` as its hash,
+//! and there is no field that a token or a password could get into.
+//!
+//! The trail is a trail, not a part of the transaction: an event that cannot be
+//! written is lost, and the act stands. What must not be lost is in the table
+//! itself: a session that reuse ended keeps `revoked_at` and `revoked_reason`.
+
+use std::net::IpAddr;
+
+use tracing::Level;
+
+use crate::clock::Timestamp;
+use crate::id::{SessionId, UserId};
+use crate::metrics::{self, Counter};
+use crate::session::{Client, Hash};
+
+/// The `target` of every audit event, and of no other.
+pub const TARGET: &str = "freshkey::audit";
+
+/// How many bytes of the hash of a `User-Agent` are logged: enough to tell two apart.
+const USER_AGENT_HASH: usize = 8;
+
+/// What was done, or tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// A password was right, and a session opened.
+    LoggedIn,
+    /// A password was wrong, or whose it is may not sign in.
+    LoginRefused,
+    /// A password was changed.
+    PasswordChanged,
+    /// A password was to be changed, and was not.
+    PasswordChangeRefused,
+    /// A refresh token was exchanged for its successor.
+    Rotated,
+    /// The answer to an earlier refresh was given again.
+    Reissued,
+    /// A session, or every session of a user, was ended.
+    Revoked,
+    /// A spent refresh token came again, and its session was ended.
+    Reused,
+    /// A refresh token was refused that had once been good.
+    SessionOver,
+    /// A token that is none of ours, or grants less than what was asked for.
+    AccessDenied,
+    /// Too often.
+    LimitExceeded,
+    /// A user came to be, with a first session.
+    UserCreated,
+    /// A profile was changed, or a user disabled or enabled.
+    UserUpdated,
+    /// A user is gone, with every session.
+    UserDeleted,
+}
+
+/// How an act is told.
+struct Words {
+    event: &'static str,
+    level: Level,
+    succeeded: bool,
+    message: &'static str,
+    counter: Option<Counter>,
+}
+
+impl Act {
+    /// Every act.
+    pub const ALL: [Self; 14] = [
+        Self::LoggedIn,
+        Self::LoginRefused,
+        Self::PasswordChanged,
+        Self::PasswordChangeRefused,
+        Self::Rotated,
+        Self::Reissued,
+        Self::Revoked,
+        Self::Reused,
+        Self::SessionOver,
+        Self::AccessDenied,
+        Self::LimitExceeded,
+        Self::UserCreated,
+        Self::UserUpdated,
+        Self::UserDeleted,
+    ];
+
+    /// Its name in OWASP's vocabulary: the `event` of the log.
+    pub fn name(self) -> &'static str {
+        self.words().event
+    }
+
+    fn words(self) -> Words {
+        use Counter::{Limited, LoginFailures, Logins, Reissues, ReuseDetected, Rotations};
+        let (event, level, succeeded, message, counter) = match self {
+            Self::LoggedIn => ("authn_login_success", Level::INFO, true, "logged in", Some(Logins)),
+            Self::LoginRefused => ("authn_login_fail", Level::WARN, false, "login refused", Some(LoginFailures)),
+            Self::PasswordChanged => ("authn_password_change", Level::INFO, true, "password changed", None),
+            Self::PasswordChangeRefused => {
+                ("authn_password_change_fail", Level::WARN, false, "password not changed", Some(LoginFailures))
+            }
+            Self::Rotated => ("authn_token_created", Level::INFO, true, "refreshed", Some(Rotations)),
+            Self::Reissued => ("authn_token_created", Level::INFO, true, "refreshed again", Some(Reissues)),
+            Self::Revoked => ("authn_token_revoked", Level::INFO, true, "session ended", None),
+            Self::Reused => {
+                ("authn_token_reuse", Level::ERROR, false, "refresh token reuse: session revoked", Some(ReuseDetected))
+            }
+            Self::SessionOver => ("session_use_after_expire", Level::WARN, false, "refresh refused", None),
+            Self::AccessDenied => ("authz_fail", Level::WARN, false, "access denied", None),
+            Self::LimitExceeded => ("excess_rate_limit_exceeded", Level::WARN, false, "limit exceeded", Some(Limited)),
+            Self::UserCreated => ("user_created", Level::INFO, true, "registered", None),
+            Self::UserUpdated => ("user_updated", Level::INFO, true, "user changed", None),
+            Self::UserDeleted => ("user_deleted", Level::INFO, true, "user deleted", None),
+        };
+        Words { event, level, succeeded, message, counter }
+    }
+}
+
+/// One act, to be recorded.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Event {
+    act: Act,
+    reason: Option<String>,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    generation: Option<u64>,
+}
+
+impl Event {
+    /// An act of which nothing else is known yet.
+    pub fn of(act: Act) -> Self {
+        Self { act, reason: None, user: None, session: None, generation: None }
+    }
+
+    /// Why, in words of our own: never a client's.
+    pub fn because(self, reason: impl ToString) -> Self {
+        Self { reason: Some(reason.to_string()), ..self }
+    }
+
+    /// Whose account it is about.
+    pub fn by(self, user: UserId) -> Self {
+        Self { user: Some(user), ..self }
+    }
+
+    /// Which session it is about.
+    pub fn in_session(self, session: SessionId) -> Self {
+        Self { session: Some(session), ..self }
+    }
+
+    /// The generation of the refresh token that was presented.
+    pub fn with_token(self, generation: u64) -> Self {
+        Self { generation: Some(generation), ..self }
+    }
+
+    /// Writes the event into the log and counts it.
+    pub fn record(self, now: Timestamp) {
+        let Words { event, level, succeeded, message, counter } = self.act.words();
+        counter.into_iter().for_each(metrics::count);
+        let origin = ORIGIN.try_with(Clone::clone).unwrap_or_default();
+        macro_rules! write {
+            ($level:ident) => {
+                tracing::event!(
+                    target: TARGET,
+                    Level::$level,
+                    event,
+                    datetime = %now,
+                    outcome = if succeeded { "success" } else { "failure" },
+                    reason = self.reason.as_deref(),
+                    user.id = self.user.map(tracing::field::display),
+                    session.id = self.session.map(tracing::field::display),
+                    token.generation = self.generation,
+                    request.id = origin.request_id.as_deref(),
+                    source.ip = origin.ip.map(tracing::field::display),
+                    user_agent.hash = origin.user_agent_hash.as_deref(),
+                    "{message}"
+                )
+            };
+        }
+        match level {
+            Level::ERROR => write!(ERROR),
+            Level::WARN => write!(WARN),
+            _ => write!(INFO),
+        }
+    }
+}
+
+/// The request on whose behalf something is done.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    request_id: Option<String>,
+    ip: Option<IpAddr>,
+    user_agent_hash: Option<String>,
+}
+
+tokio::task_local! {
+    static ORIGIN: Origin;
+}
+
+impl Origin {
+    /// A request by its id, and where it comes from. What is not an address is left out.
+    pub fn new(request_id: &str, client: &Client) -> Self {
+        let hash = |agent: &str| {
+            let hash = Hash::of(&[agent.as_bytes()]);
+            hash.as_bytes()[..USER_AGENT_HASH].iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        Self {
+            request_id: Some(request_id.to_owned()).filter(|id| !id.is_empty()),
+            ip: client.ip.parse().ok(),
+            user_agent_hash: Some(client.user_agent.as_str()).filter(|agent| !agent.is_empty()).map(hash),
+        }
+    }
+
+    /// Does `work`; the events that it records name this request.
+    pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
+        ORIGIN.scope(self, work).await
+    }
+}
+
+/// Whether events already name a request.
+pub(crate) fn has_origin() -> bool {
+    ORIGIN.try_with(|_| ()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use lambda_http::http::StatusCode;
+    use lambda_http::tower::{Layer, ServiceExt};
+    use lambda_http::{Body, Context, Request, RequestExt, Response, request, service_fn};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::layer::Authenticate;
+    use crate::{App, Config, telemetry};
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn au1_behind_the_layer_alone_an_event_names_its_request_too() {
+        let log = Log::default();
+        let writer = log.clone();
+        let _guard =
+            tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, move || -> Log { writer.clone() }));
+        let config = Config::parse(|name| match name {
+            "JWT_SECRET_KEY" => Some("0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a".into()),
+            "JWT_ISSUER" => Some("https://auth.example.com".into()),
+            "JWT_AUDIENCE" => Some("https://api.example.com".into()),
+            "TABLE_NAME" => Some("freshkey".into()),
+            "TABLE_ENDPOINT" => Some("http://127.0.0.1:1".into()),
+            _ => None,
+        });
+        let clock = ManualClock::at(Timestamp::from_seconds(1_800_000_000));
+        let app = App::connect(config.unwrap(), Arc::new(clock), None).await;
+        let event = json!({
+            "version": "2.0",
+            "rawPath": "/greet",
+            "headers": { "authorization": "Bearer forged" },
+            "requestContext": { "http": { "method": "GET", "path": "/greet", "sourceIp": "192.0.2.1" } },
+            "isBase64Encoded": false,
+        });
+        let mut context = Context::default();
+        context.request_id = "request-1".into();
+        let request = request::from_str(&event.to_string()).unwrap().with_lambda_context(context);
+        let greet = service_fn(|_: Request| async { Ok::<_, lambda_http::Error>(Response::new(Body::Empty)) });
+        let answer = Authenticate::new(app).layer(greet).oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+
+        let line: Value = serde_json::from_slice(&log.0.lock().unwrap()).unwrap();
+        for (name, value) in [
+            ("event", "authz_fail"),
+            ("reason", "malformed"),
+            ("outcome", "failure"),
+            ("datetime", "2027-01-15T08:00:00Z"),
+            ("request.id", "request-1"),
+            ("source.ip", "192.0.2.1"),
+        ] {
+            assert_eq!(line[name], value, "{line}");
+        }
+        assert_eq!(line["user_agent.hash"], Value::Null);
+    }
+}

@@ -1,0 +1,113 @@
+//! The keys in force: given once and for all, or a copy of a secret in Secrets
+//! Manager, which is read again when it may be out of date.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use jsonwebtoken::jwk::JwkSet;
+use tokio::sync::Mutex;
+
+use super::{App, Error};
+use crate::aws;
+use crate::clock::Timestamp;
+use crate::config::KeySource;
+use crate::token::{Keys, Rejection};
+
+/// From this age on, a copy may lack a key that has come into force. A new key
+/// waits for longer than that, and than the JWKS is cached, before it signs.
+const STALE: Duration = Duration::from_secs(5 * 60);
+
+/// A copy of the secret, once it was read.
+#[derive(Default)]
+pub(super) struct KeyCopy {
+    held: RwLock<Option<(Arc<Keys>, Timestamp)>>,
+    reading: Mutex<()>,
+}
+
+impl KeyCopy {
+    /// The copy, if it was read at this time or later.
+    fn since(&self, oldest: Option<Timestamp>) -> Option<Arc<Keys>> {
+        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let (keys, read_at) = held.as_ref()?;
+        oldest.is_none_or(|oldest| *read_at >= oldest).then(|| Arc::clone(keys))
+    }
+
+    fn hold(&self, keys: &Arc<Keys>, read_at: Timestamp) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(keys), read_at));
+    }
+}
+
+impl App {
+    /// The public halves of the keys, for others to verify access tokens. While
+    /// the secret cannot be read, an old copy will do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the secret was never read.
+    pub async fn public_keys(&self) -> Result<JwkSet, Error> {
+        let keys = match self.fresh_keys().await {
+            Ok(keys) => keys,
+            Err(error) => self.key_copy.since(None).ok_or(error)?,
+        };
+        Ok(keys.public())
+    }
+
+    /// The keys at hand.
+    pub(super) async fn keys(&self) -> Result<Arc<Keys>, Error> {
+        self.keys_since(None).await
+    }
+
+    /// What `verify` says with the keys at hand; where a token names none of
+    /// them, with those that are in force by now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the secret cannot be read: whether the token
+    /// is good is not known.
+    pub(super) async fn verified<T>(
+        &self,
+        verify: impl Fn(&Keys) -> Result<T, Rejection>,
+    ) -> Result<Result<T, Rejection>, Error> {
+        match verify(&*self.keys().await?) {
+            Err(Rejection::UnknownKey) => Ok(verify(&*self.fresh_keys().await?)),
+            verified => Ok(verified),
+        }
+    }
+
+    /// The keys of a copy that is not stale.
+    async fn fresh_keys(&self) -> Result<Arc<Keys>, Error> {
+        self.keys_since(Some(self.now() - STALE)).await
+    }
+
+    /// The keys of a copy that was read at this time or later. However many ask
+    /// for a new one, one of them reads it.
+    async fn keys_since(&self, oldest: Option<Timestamp>) -> Result<Arc<Keys>, Error> {
+        let arn = match &self.config.keys {
+            KeySource::Given(keys) => return Ok(Arc::clone(keys)),
+            KeySource::Secret(arn) => arn,
+        };
+        if let Some(keys) = self.key_copy.since(oldest) {
+            return Ok(keys);
+        }
+        let _alone = self.key_copy.reading.lock().await;
+        if let Some(keys) = self.key_copy.since(oldest) {
+            return Ok(keys);
+        }
+        let now = self.now();
+        let keys = Arc::new(self.read_keys(arn).await?);
+        self.key_copy.hold(&keys, now);
+        Ok(keys)
+    }
+
+    async fn read_keys(&self, arn: &str) -> Result<Keys, Error> {
+        let fault = match aws::secret(&self.sdk, arn).await {
+            Ok(secret) => match Keys::parse(&secret).and_then(|keys| keys.for_algorithm(self.config.algorithm)) {
+                Ok(keys) => return Ok(keys),
+                Err(fault) => fault.to_string(),
+            },
+            Err(fault) => fault,
+        };
+        tracing::error!(secret.arn = arn, fault, "the keys cannot be read");
+        Err(Error::unavailable())
+    }
+}

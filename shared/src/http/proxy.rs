@@ -1,0 +1,85 @@
+//! Where a request comes from, when CloudFront stands in front of the API.
+//!
+//! API Gateway knows the address that a request comes from, and then that is
+//! CloudFront's. CloudFront says whose request it is; but anybody who finds the
+//! API's own URL can say the same. So its word is taken only with a secret that
+//! it was told to send along. `x-forwarded-for` is never believed.
+
+use std::net::IpAddr;
+
+use aws_lc_rs::constant_time;
+use lambda_http::Request;
+use lambda_http::request::RequestContext;
+use secrecy::ExposeSecret;
+
+use super::header;
+use crate::config::TrustedProxy;
+
+/// The header that CloudFront is told to add, with the secret.
+const SECRET: &str = "x-origin-verify";
+/// The header in which it says who calls.
+const VIEWER: &str = "true-client-ip";
+
+/// Puts the viewer's address in the place of the proxy's, if the request proves
+/// that it came through the proxy.
+pub(crate) fn resolve(request: &mut Request, proxy: Option<&TrustedProxy>) {
+    let Some(viewer) = proxy.and_then(|proxy| viewer(request, proxy)) else { return };
+    if let Some(RequestContext::ApiGatewayV2(context)) = request.extensions_mut().get_mut() {
+        context.http.source_ip = Some(viewer.to_string());
+    }
+}
+
+fn viewer(request: &Request, proxy: &TrustedProxy) -> Option<IpAddr> {
+    let one = |name| header(request.headers(), name).ok().flatten();
+    let secret = proxy.secret.expose_secret().as_bytes();
+    constant_time::verify_slices_are_equal(one(SECRET)?.as_bytes(), secret).ok()?;
+    one(VIEWER)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use lambda_http::http::HeaderValue;
+    use lambda_http::{Body, RequestExt};
+
+    use super::*;
+    use crate::http::client;
+
+    const PROVEN: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
+
+    /// The address that a request with these headers is taken to come from.
+    fn source(secret: Option<&str>, headers: &[(&'static str, &str)]) -> String {
+        let mut context = lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext::default();
+        context.http.source_ip = Some("192.0.2.1".into());
+        let mut request = Request::new(Body::Empty).with_request_context(RequestContext::ApiGatewayV2(context));
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        let proxy = secret.map(|secret| TrustedProxy { secret: secret.into() });
+        resolve(&mut request, proxy.as_ref());
+        client(&request).ip
+    }
+
+    #[test]
+    fn rl3_the_proxy_is_believed_with_its_secret_alone() {
+        let viewer = (VIEWER, "198.51.100.7");
+        assert_eq!(source(Some(PROVEN), &[(SECRET, PROVEN), viewer]), "198.51.100.7");
+        assert_eq!(source(Some(PROVEN), &[(SECRET, PROVEN), (VIEWER, "2001:db8::1")]), "2001:db8::1");
+        for headers in [
+            &[viewer][..],
+            &[(SECRET, ""), viewer],
+            &[(SECRET, "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7b"), viewer],
+            &[(SECRET, PROVEN), (SECRET, PROVEN), viewer],
+            &[(SECRET, PROVEN), viewer, viewer],
+            &[(SECRET, PROVEN)],
+            &[(SECRET, PROVEN), (VIEWER, "")],
+            &[(SECRET, PROVEN), (VIEWER, "198.51.100.7, 203.0.113.1")],
+            &[(SECRET, PROVEN), (VIEWER, "example.com")],
+            &[(SECRET, PROVEN), ("x-forwarded-for", "198.51.100.7")],
+        ] {
+            assert_eq!(source(Some(PROVEN), headers), "192.0.2.1", "{headers:?}");
+        }
+        for headers in [&[viewer][..], &[(SECRET, ""), viewer], &[(SECRET, PROVEN), viewer]] {
+            assert_eq!(source(None, headers), "192.0.2.1", "{headers:?}");
+        }
+    }
+}

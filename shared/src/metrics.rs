@@ -1,0 +1,200 @@
+//! What is counted, for CloudWatch: at the end of a request that counted
+//! anything, one line in the embedded metric format, which CloudWatch reads
+//! from the log without a call that anybody would have to wait for.
+//!
+//! Every metric is in the namespace `Freshkey` and has one dimension, `Table`:
+//! all functions of a stack share the table, and so do those of others that
+//! mount the layer on it.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::Timestamp;
+
+/// The `target` of the lines.
+pub const TARGET: &str = "freshkey::metrics";
+
+/// The namespace of the metrics.
+pub const NAMESPACE: &str = "Freshkey";
+
+/// The most hash times that one line holds: the format's own limit.
+const MAX_VALUES: usize = 100;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counter {
+    /// Logins.
+    Logins,
+    /// Passwords that were refused.
+    LoginFailures,
+    /// Refresh tokens that were exchanged for their successor.
+    Rotations,
+    /// Answers to a refresh that were given again.
+    Reissues,
+    /// Sessions that were ended because a spent token came again.
+    ReuseDetected,
+    /// Requests over a limit.
+    Limited,
+    /// Calls to DynamoDB that failed, all their retries included.
+    DatabaseFaults,
+    /// Sessions in a state that there cannot be.
+    ImpossibleSessions,
+}
+
+impl Counter {
+    /// Every counter.
+    pub const ALL: [Self; 8] = [
+        Self::Logins,
+        Self::LoginFailures,
+        Self::Rotations,
+        Self::Reissues,
+        Self::ReuseDetected,
+        Self::Limited,
+        Self::DatabaseFaults,
+        Self::ImpossibleSessions,
+    ];
+
+    /// The name of its metric.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Logins => "Logins",
+            Self::LoginFailures => "LoginFailures",
+            Self::Rotations => "Rotations",
+            Self::Reissues => "Reissues",
+            Self::ReuseDetected => "ReuseDetected",
+            Self::Limited => "LimitsHit",
+            Self::DatabaseFaults => "DatabaseFaults",
+            Self::ImpossibleSessions => "ImpossibleSessions",
+        }
+    }
+}
+
+/// What a request has counted.
+#[derive(Debug, Default)]
+struct Metrics {
+    counts: [u64; Counter::ALL.len()],
+    hash_millis: Vec<f64>,
+}
+
+tokio::task_local! {
+    static METRICS: RefCell<Metrics>;
+}
+
+/// Counts one. Outside a request, nothing is counted.
+pub(crate) fn count(counter: Counter) {
+    let _ = METRICS.try_with(|metrics| metrics.borrow_mut().counts[counter as usize] += 1);
+}
+
+/// Notes how long a password hash took to compute.
+pub(crate) fn hashed(elapsed: Duration) {
+    let _ = METRICS.try_with(|metrics| {
+        let times = &mut metrics.borrow_mut().hash_millis;
+        if times.len() < MAX_VALUES {
+            times.push((elapsed.as_secs_f64() * 1e5).round() / 100.0);
+        }
+    });
+}
+
+/// Does `work`, and writes what it counted.
+pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, work: F) -> F::Output {
+    let counted = async {
+        let output = work.await;
+        (output, METRICS.with(RefCell::take))
+    };
+    let (output, metrics) = METRICS.scope(RefCell::default(), counted).await;
+    if let Some(line) = metrics.line(table, now()) {
+        tracing::info!(target: TARGET, emf = %line);
+    }
+    output
+}
+
+impl Metrics {
+    /// The line in the embedded metric format; none where there is nothing to tell.
+    fn line(&self, table: &str, now: Timestamp) -> Option<Value> {
+        let counted = Counter::ALL.into_iter().map(|counter| (counter.name(), self.counts[counter as usize]));
+        let counted = counted.filter(|&(_, count)| count > 0);
+        let mut metrics: Vec<Value> =
+            counted.clone().map(|(name, _)| json!({ "Name": name, "Unit": "Count" })).collect();
+        if !self.hash_millis.is_empty() {
+            metrics.push(json!({ "Name": "HashTime", "Unit": "Milliseconds" }));
+        }
+        if metrics.is_empty() {
+            return None;
+        }
+        let mut line = json!({
+            "_aws": {
+                "Timestamp": now.millis(),
+                "CloudWatchMetrics": [{ "Namespace": NAMESPACE, "Dimensions": [["Table"]], "Metrics": metrics }],
+            },
+            "Table": table,
+        });
+        counted.for_each(|(name, count)| line[name] = count.into());
+        if !self.hash_millis.is_empty() {
+            line["HashTime"] = self.hash_millis.clone().into();
+        }
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_counted_is_one_line_in_the_embedded_metric_format() {
+        let mut metrics = Metrics::default();
+        metrics.counts[Counter::Logins as usize] = 1;
+        metrics.counts[Counter::DatabaseFaults as usize] = 2;
+        metrics.hash_millis = vec![16.25];
+        let line = metrics.line("the-table", Timestamp::from_millis(1_800_000_000_123)).unwrap();
+        let expected = json!({
+            "_aws": {
+                "Timestamp": 1_800_000_000_123_u64,
+                "CloudWatchMetrics": [{
+                    "Namespace": "Freshkey",
+                    "Dimensions": [["Table"]],
+                    "Metrics": [
+                        { "Name": "Logins", "Unit": "Count" },
+                        { "Name": "DatabaseFaults", "Unit": "Count" },
+                        { "Name": "HashTime", "Unit": "Milliseconds" },
+                    ],
+                }],
+            },
+            "Table": "the-table",
+            "Logins": 1,
+            "DatabaseFaults": 2,
+            "HashTime": [16.25],
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_request_that_counted_nothing_writes_nothing() {
+        assert_eq!(Metrics::default().line("the-table", Timestamp::default()), None);
+    }
+
+    #[test]
+    fn every_counter_has_its_own_place_and_name() {
+        for (place, counter) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, place);
+            assert_eq!(Counter::ALL.iter().filter(|other| other.name() == counter.name()).count(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_request_counts_for_itself() {
+        let request = |times: u64| async move {
+            for _ in 0..times {
+                count(Counter::Rotations);
+                tokio::task::yield_now().await;
+            }
+            METRICS.with(|metrics| metrics.borrow().counts[Counter::Rotations as usize])
+        };
+        let counts =
+            tokio::join!(scope("t", Timestamp::default, request(2)), scope("t", Timestamp::default, request(5)),);
+        assert_eq!(counts, (2, 5));
+        count(Counter::Rotations);
+    }
+}

@@ -1,0 +1,123 @@
+//! The counters of the limits. Whether a count may go up is in the condition of
+//! the write that raises it, so that no two requests can take the same place.
+
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+
+use super::item::{self, Reader, number};
+use super::{Outcome, Store, StoreError, unavailable, updated};
+use crate::clock::Timestamp;
+use crate::limit::{Counter, Mark, Step};
+
+/// What came of counting a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Counted {
+    /// It was counted, and may be made.
+    Yes,
+    /// It was not, because there have been so many, the latest at that time.
+    No {
+        /// How many.
+        tries: u64,
+        /// When.
+        latest: Timestamp,
+    },
+}
+
+impl Store {
+    /// Counts a guess, if one of `steps` lets it be made now.
+    pub async fn count_guess(&self, counter: &Counter, steps: &[Step], now: Timestamp) -> Result<Counted, StoreError> {
+        let mut condition = "attribute_not_exists(pk)".to_owned();
+        let mut call = self.client.update_item();
+        for (at, step) in steps.iter().enumerate() {
+            condition.push_str(&format!(" OR (tries < :below{at}"));
+            call = call.expression_attribute_values(format!(":below{at}"), number(step.below));
+            if !step.pause.is_zero() {
+                condition.push_str(&format!(" AND latest <= :before{at}"));
+                call = call.expression_attribute_values(format!(":before{at}"), number((now - step.pause).millis()));
+            }
+            condition.push(')');
+        }
+        let result = call
+            .table_name(&self.table)
+            .set_key(Some(item::counter_key(counter)))
+            .condition_expression(condition)
+            .update_expression("SET latest = :now, expires_at = :expires_at ADD tries :one")
+            .expression_attribute_values(":now", number(now.millis()))
+            .expression_attribute_values(":expires_at", number(counter.until.seconds()))
+            .expression_attribute_values(":one", number(1))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(Counted::Yes),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    let item = Reader(failed.item().ok_or(StoreError::Corrupt("tries"))?);
+                    let latest = Timestamp::from_millis(item.number("latest")?);
+                    Ok(Counted::No { tries: item.number("tries")?, latest })
+                }
+                _ => Err(unavailable("UpdateItem")(error)),
+            },
+        }
+    }
+
+    /// Counts one more, up to `most`; with a mark, also up to so many different
+    /// marks. [`Outcome::Refused`] when it is full.
+    pub async fn count(&self, counter: &Counter, most: u64, mark: Option<(Mark, u64)>) -> Result<Outcome, StoreError> {
+        let mut condition = "tries < :most".to_owned();
+        let mut update = "SET expires_at = :expires_at ADD tries :one".to_owned();
+        let mut call = self.client.update_item();
+        if let Some((mark, most_marks)) = mark {
+            condition
+                .push_str(" AND (attribute_not_exists(marks) OR size(marks) < :most_marks OR contains(marks, :mark))");
+            update.push_str(", marks :marks");
+            call = call
+                .expression_attribute_values(":most_marks", number(most_marks))
+                .expression_attribute_values(":mark", AttributeValue::B(Blob::new(mark.as_bytes())))
+                .expression_attribute_values(":marks", set(mark));
+        }
+        let result = call
+            .table_name(&self.table)
+            .set_key(Some(item::counter_key(counter)))
+            .condition_expression(format!("attribute_not_exists(pk) OR ({condition})"))
+            .update_expression(update)
+            .expression_attribute_values(":expires_at", number(counter.until.seconds()))
+            .expression_attribute_values(":one", number(1))
+            .expression_attribute_values(":most", number(most))
+            .send()
+            .await;
+        updated(result)
+    }
+
+    /// Takes back one that was counted, and its mark.
+    pub async fn uncount(&self, counter: &Counter, mark: Option<Mark>) -> Result<Outcome, StoreError> {
+        let mut update = "ADD tries :minus".to_owned();
+        let mut call = self.client.update_item();
+        if let Some(mark) = mark {
+            update.push_str(" DELETE marks :marks");
+            call = call.expression_attribute_values(":marks", set(mark));
+        }
+        let result = call
+            .table_name(&self.table)
+            .set_key(Some(item::counter_key(counter)))
+            .condition_expression("tries > :zero")
+            .update_expression(update)
+            .expression_attribute_values(":minus", number(-1))
+            .expression_attribute_values(":zero", number(0))
+            .send()
+            .await;
+        updated(result)
+    }
+
+    /// Starts a counter anew.
+    pub async fn reset(&self, counter: &Counter) -> Result<(), StoreError> {
+        let call = self.client.delete_item().table_name(&self.table).set_key(Some(item::counter_key(counter)));
+        call.send().await.map(drop).map_err(unavailable("DeleteItem"))
+    }
+}
+
+fn set(mark: Mark) -> AttributeValue {
+    AttributeValue::Bs(vec![Blob::new(mark.as_bytes())])
+}
