@@ -1,14 +1,21 @@
-//! The walks of the README and of `docs/cookies.md`, run as they stand: every
-//! `sh` block of a section, and what it prints held to the block that follows
-//! (`…` stands for anything).
+//! The pages, held to what they tell of: the walks of the README and of
+//! `docs/cookies.md` are run as they stand, every `sh` block of a section, and
+//! what it prints held to the block that follows (`…` stands for anything).
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use local::TEMPLATE;
+use local::template::Template;
 
 const README: &str = include_str!("../../README.md");
 const COOKIES: &str = include_str!("../../docs/cookies.md");
+const DEPLOYING: &str = include_str!("../../docs/deploying.md");
+const MIDDLEWARE: &str = include_str!("../../docs/middleware.md");
+const LAYER: &str = include_str!("../../shared/src/layer.rs");
 const MARK: &str = "=== next block ===";
 
 struct Program(Child);
@@ -81,6 +88,39 @@ fn the_readme_shows_what_one_sees() {
 #[test]
 fn ck6_the_page_on_cookies_shows_what_one_sees() {
     walk(COOKIES, "What a request must show", "cookie");
+}
+
+#[test]
+fn the_readme_names_every_route() {
+    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
+        for route in function.routes {
+            let (method, path) = (route.method, route.path);
+            let is_named = README.contains(&format!("| `{method}` | `{path}` |"))
+                || README.contains(&format!("`{method} {path}`"));
+            assert!(is_named, "{method} {path}");
+        }
+    }
+}
+
+#[test]
+fn the_page_on_deploying_names_every_parameter_and_every_function() {
+    let template: serde_norway::Value = serde_norway::from_str(&std::fs::read_to_string(TEMPLATE).unwrap()).unwrap();
+    let parameters = template["Parameters"].as_mapping().unwrap().keys();
+    for parameter in parameters.map(|name| name.as_str().unwrap()) {
+        assert!(DEPLOYING.contains(&format!("`{parameter}`")), "{parameter}");
+    }
+    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
+        assert!(DEPLOYING.contains(&format!("-{}`", function.name)), "{}", function.name);
+    }
+}
+
+#[test]
+fn the_page_on_the_middleware_shows_the_example_that_is_compiled() {
+    let (_, example) = LAYER.split_once("//! ```no_run\n").unwrap();
+    let (example, _) = example.split_once("//! ```\n").unwrap();
+    let example: Vec<_> = example.lines().map(|line| line.trim_start_matches("//!").trim()).collect();
+    let shown = blocks(MIDDLEWARE).into_iter().find(|(language, _)| *language == "rust").unwrap().1;
+    assert_eq!(shown.lines().map(str::trim).collect::<Vec<_>>(), example);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! use freshkey::auth::{App, Identity};
 //! use freshkey::layer::Authenticate;
 //! use lambda_http::tower::ServiceBuilder;
-//! use lambda_http::{Error, Request, RequestExt, run, service_fn};
+//! use lambda_http::{Error, Request, run, service_fn};
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), Error> {
