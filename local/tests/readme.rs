@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,7 @@ use local::template::Template;
 const README: &str = include_str!("../../README.md");
 const COOKIES: &str = include_str!("../../docs/cookies.md");
 const DEPLOYING: &str = include_str!("../../docs/deploying.md");
+const SETTINGS: &str = include_str!("../../docs/settings.md");
 const MIDDLEWARE: &str = include_str!("../../docs/middleware.md");
 const LAYER: &str = include_str!("../../shared/src/layer.rs");
 const MARK: &str = "=== next block ===";
@@ -112,6 +114,32 @@ fn the_page_on_deploying_names_every_parameter_and_every_function() {
     for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
         assert!(DEPLOYING.contains(&format!("-{}`", function.name)), "{}", function.name);
     }
+}
+
+#[test]
+fn the_page_of_settings_has_every_variable_with_its_default_and_its_parameter_and_no_other() {
+    let rows = SETTINGS.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>());
+    let mut rows: BTreeMap<_, _> = rows.map(|row| (row[1].clone(), [row[2].clone(), row[3].clone()])).collect();
+    let template = std::fs::read_to_string(TEMPLATE).unwrap();
+    let mut variables = BTreeMap::new();
+    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
+        variables.extend(function.variables);
+    }
+    for (variable, value) in variables {
+        let [default, parameter] = rows.remove(&variable).unwrap_or_else(|| panic!("{variable} has no row"));
+        let is_shown = match default.as_str() {
+            "none" => value.is_empty(),
+            "the stack's" => parameter.is_empty(),
+            default => default == value,
+        };
+        assert!(is_shown, "the default of {variable} is {value:?}, not {default:?}");
+        let set = template.lines().find(|line| line.trim().starts_with(&format!("{variable}:"))).unwrap();
+        let reference = set.rsplit_once("!Ref ").map_or("", |(_, name)| name.trim_end_matches(']'));
+        let reference = if ["Table", "Secret"].contains(&reference) { "" } else { reference };
+        assert_eq!(parameter, reference, "what sets {variable}");
+    }
+    assert!(rows.is_empty(), "no variables: {rows:?}");
 }
 
 #[test]

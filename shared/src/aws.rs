@@ -13,8 +13,8 @@ const CONNECT: Duration = Duration::from_millis(1000);
 /// How long one attempt at a call may take.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 /// How long a call may take with all its attempts. Three calls in sequence, the
-/// most that any request makes until its outcome is written, stay below
-/// [`crate::function::DEADLINE`].
+/// most that a login makes, stay below [`crate::function::DEADLINE`]; where a
+/// longer request does not, the deadline answers 503.
 pub(crate) const OPERATION: Duration = Duration::from_millis(2800);
 /// How often a call is attempted.
 const ATTEMPTS: u32 = 3;

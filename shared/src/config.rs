@@ -182,6 +182,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
+    /// A secret is taken as it is, white space at its ends included.
+    fn secret(&self, name: &str) -> Option<SecretString> {
+        (self.lookup)(name).filter(|value| !value.trim().is_empty()).map(SecretString::from)
+    }
+
     fn fault(&mut self, name: &str, expects: impl fmt::Display) {
         self.faults.push(format!("{name} {expects}"));
     }
@@ -325,9 +330,9 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 
     fn keys(&mut self, algorithm: Algorithm) -> KeySource {
         let arn = self.get("JWT_SECRET_ARN");
-        let passphrase = self.get("JWT_PASSPHRASE").map(SecretString::from);
+        let passphrase = self.secret("JWT_PASSPHRASE");
         let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
-        match self.get("JWT_SECRET_KEY").map(|secret| Keys::single(&secret.into())) {
+        match self.secret("JWT_SECRET_KEY").map(|secret| Keys::single(&secret)) {
             Some(Ok(keys)) => match signing(keys, private_key, passphrase.as_ref(), algorithm) {
                 Ok(keys) => return KeySource::Given(Arc::new(keys)),
                 Err(fault) => self.fault("JWT_PRIVATE_KEY", fault),

@@ -107,14 +107,14 @@ where
         let answer = async move {
             let (identity, renewed) = match layer.admit(&request).await {
                 Ok(admitted) => admitted,
-                Err(error) => {
-                    let mut refusal = http::render(Err(error), layer.dialect, http::request_id(&request));
-                    http::secure(refusal.headers_mut());
-                    return Ok(refusal);
-                }
+                Err(error) => return Ok(layer.refusal(error, &request)),
             };
-            request.extensions_mut().insert(identity);
-            let mut response = inner.oneshot(request).await?.into_response().await;
+            let mut response = if layer.allows(&identity) {
+                request.extensions_mut().insert(identity);
+                inner.oneshot(request).await?.into_response().await
+            } else {
+                layer.refusal(Error::Forbidden, &request)
+            };
             if let Some(renewed) = renewed {
                 response.headers_mut().extend(renewed);
             }
@@ -133,13 +133,20 @@ impl Authenticate {
             Carrier::Cookie(_) => None,
         };
         let admitted = self.app.admit(access, refresh, http::client(request)).await?;
-        if let Some(role) = self.role.filter(|role| !admitted.identity.has_role(role)) {
-            let Identity { user_id, session_id, .. } = admitted.identity;
-            let denied = Event::of(Act::AccessDenied).by(user_id).in_session(session_id);
-            self.app.record(denied.because(format_args!("takes the role {role}")));
-            return Err(Error::Forbidden);
-        }
         Ok((admitted.identity, admitted.renewed.as_ref().map(headers).transpose()?))
+    }
+
+    fn allows(&self, identity: &Identity) -> bool {
+        let Some(role) = self.role.filter(|role| !identity.has_role(role)) else { return true };
+        let denied = Event::of(Act::AccessDenied).by(identity.user_id).in_session(identity.session_id);
+        self.app.record(denied.because(format_args!("takes the role {role}")));
+        false
+    }
+
+    fn refusal(&self, error: Error, request: &Request) -> Response<Body> {
+        let mut refusal = http::render(Err(error), self.dialect, http::request_id(request));
+        http::secure(refusal.headers_mut());
+        refusal
     }
 }
 

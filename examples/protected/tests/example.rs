@@ -168,6 +168,19 @@ async fn an_expired_caller_is_renewed_on_the_way_and_calls_on_with_the_new_token
 }
 
 #[tokio::test]
+async fn mw3_a_refusal_for_want_of_a_role_brings_the_new_tokens_too() {
+    let mut world = World::new("ROLE_USER").await;
+    let user = world.register().await;
+    let refresh_token = user["refresh_token"].as_str().unwrap();
+    let headers = [("authorization", &*bearer(&user["access_token"])), ("x-refresh-token", refresh_token)];
+    let admin = world.get("/admin", &headers).await;
+    assert_eq!(admin.status(), 403);
+    for name in ["x-new-access-token", "x-new-refresh-token", "x-new-expires-in"] {
+        assert!(admin.header(name).is_some(), "{name}");
+    }
+}
+
+#[tokio::test]
 async fn an_administrator_is_let_in_where_the_role_is_asked_for() {
     let mut world = World::new("ROLE_USER,ROLE_ADMIN").await;
     let user = world.register().await;

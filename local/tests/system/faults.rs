@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use freshkey::function::DEADLINE;
 use freshkey::id::{SessionId, UserId};
 use freshkey::session::{Attempt, Client, Hash, Secret, Session, Write};
-use freshkey::store::{Outcome, Store};
+use freshkey::store::{Discarded, Outcome, Store};
 use freshkey::token::{Keys, RefreshToken};
+use freshkey::user::Standing;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
@@ -519,6 +520,24 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
     // What was spent before the restore is spent after it.
     world.refresh(&second).await.expect(StatusCode::UNAUTHORIZED);
     assert!(!world.is_alive(&fourth).await);
+}
+
+#[tokio::test]
+async fn evidence_of_reuse_stays_when_the_user_ends_every_session() {
+    let (world, alice) = signed_up().await;
+    let other = world.login(PASSWORD).await.expect(StatusCode::OK).user();
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::UNAUTHORIZED);
+    let evidence = Row::of(&alice.refresh_token).read(&world).await.unwrap();
+    let user = Some(Standing { is_active: false, epoch: 1 });
+    for user in [user, None, user.map(|user| Standing { is_active: true, ..user })] {
+        assert_eq!(store(&world).discard_session(&evidence, user).await.unwrap(), Discarded::Gone);
+        assert_eq!(Row::of(&alice.refresh_token).read(&world).await.unwrap(), evidence);
+    }
+    let everywhere = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&other.access_token);
+    everywhere.await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(Row::of(&alice.refresh_token).read(&world).await.unwrap(), evidence);
+    assert!(!world.is_alive(&other.refresh_token).await);
 }
 
 #[tokio::test]

@@ -354,6 +354,31 @@ async fn rl3_what_a_full_address_tries_does_not_count_at_the_account() {
 }
 
 #[tokio::test]
+async fn rl3_what_a_full_address_tries_starts_no_new_pause_at_the_account() {
+    let (world, _) = guarded(&[("LIMIT_FAILURES_PER_ADDRESS", "1")]).await;
+    login(&world, "nobody@example.com", WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
+    for number in 0..6 {
+        login(&world, EMAIL, WRONG).from(&format!("203.0.113.{number}")).await;
+    }
+    world.pass(31);
+    wait(login(&world, EMAIL, WRONG).from(HERE).await);
+    login(&world, EMAIL, PASSWORD).from(ELSEWHERE).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn rl3_what_a_paused_account_refuses_does_not_count_at_the_address() {
+    let (world, _) = guarded(&[("LIMIT_FAILURES_PER_ADDRESS", "6")]).await;
+    for _ in 0..5 {
+        login(&world, EMAIL, WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
+    }
+    for _ in 0..10 {
+        assert_eq!(wait(login(&world, EMAIL, WRONG).from(HERE).await), 30);
+    }
+    login(&world, "nobody@example.com", WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
+    assert!(wait(login(&world, "nobody@example.com", WRONG).from(HERE).await) > 30);
+}
+
+#[tokio::test]
 async fn rl4_leaked_passwords_can_be_tried_at_twenty_accounts_from_one_address_in_an_hour() {
     let (world, device_token) = guarded(&[]).await;
     let stuff = |number: usize| login(&world, &format!("user-{number}@example.com"), WRONG).from(HERE);
@@ -451,6 +476,17 @@ async fn rl5_an_outage_costs_no_guesses() {
     world.wire.heal();
     guess(&world, 5).await;
     assert_eq!(wait(world.login(WRONG).await), 30);
+}
+
+#[tokio::test]
+async fn rl5_an_outage_after_the_free_guesses_starts_no_new_pause() {
+    let (world, _) = guarded(&[]).await;
+    guess(&world, 5).await;
+    world.pass(30);
+    world.wire.fault("Query", 1, Fate::Refused(400, "AccessDeniedException"));
+    world.login(PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    world.wire.heal();
+    world.login(PASSWORD).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ impl App {
             self.record(Event::of(Act::AccessDenied).because(rejection));
             Error::InvalidToken { was_sent: true }
         })?;
-        let has_expired = access.expires_at + self.config.access_tokens.leeway <= now;
+        let has_expired = self.config.access_tokens.has_expired(&access, now);
         if let Some(refresh) = refresh.filter(|_| is_due(&access, now)) {
             match self.renew(&access, refresh, client, now).await? {
                 Ok(admitted) => return Ok(admitted),

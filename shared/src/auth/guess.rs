@@ -1,5 +1,6 @@
 //! A guess at a password: counted before the hash, given back when it was right.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::{App, Error};
@@ -14,8 +15,16 @@ use crate::token::Keys;
 /// How long to wait where DynamoDB itself asks for fewer calls.
 const THROTTLED: Duration = Duration::from_secs(1);
 
+/// A guess at a password, made at a moment.
+pub(super) struct Guess {
+    at: Timestamp,
+    by: By,
+    /// When the latest guess before this one was made; known once it is counted.
+    before: OnceLock<Timestamp>,
+}
+
 /// What a guess is counted by.
-pub(super) enum Guess {
+enum By {
     /// A device that has logged in to this account before: by itself alone.
     Known { device: Counter },
     /// Whoever else: by the account, and by the address that it comes from.
@@ -25,29 +34,30 @@ pub(super) enum Guess {
 impl Guess {
     /// Failures at the account, or from the device.
     fn failures(&self) -> &Counter {
-        match self {
-            Self::Known { device } => device,
-            Self::Unknown { account, .. } => account,
+        match &self.by {
+            By::Known { device } => device,
+            By::Unknown { account, .. } => account,
         }
     }
 
     pub(super) fn is_from_known_device(&self) -> bool {
-        matches!(self, Self::Known { .. })
+        matches!(self.by, By::Known { .. })
     }
 }
 
 impl App {
     /// A guess at the password of this account, whether or not it exists.
     pub(super) fn guess(&self, keys: &Keys, email: &Email, client: &Client, device_token: Option<&str>) -> Guess {
-        let now = self.now();
-        if let Some(device) = self.known_device(keys, email, device_token, now) {
-            return Guess::Known { device: Counter::device(&device, now) };
-        }
-        Guess::Unknown {
-            account: Counter::account(email, now),
-            address: Counter::address(&Address::of(&client.ip), now),
-            mark: Mark::of(email),
-        }
+        let at = self.now();
+        let by = match self.known_device(keys, email, device_token, at) {
+            Some(device) => By::Known { device: Counter::device(&device, at) },
+            None => By::Unknown {
+                account: Counter::account(email, at),
+                address: Counter::address(&Address::of(&client.ip), at),
+                mark: Mark::of(email),
+            },
+        };
+        Guess { at, by, before: OnceLock::new() }
     }
 
     /// The name of the device, if its token says that it has logged in to this
@@ -71,18 +81,22 @@ impl App {
     /// DynamoDB cannot keep up with the counting. [`Error::Unavailable`] when it
     /// could not be counted.
     pub(super) async fn count(&self, guess: &Guess) -> Result<(), Error> {
-        let (failures, address) = tokio::join!(self.count_failures(guess.failures()), self.count_address(guess));
+        let (failures, address) = tokio::join!(self.count_failures(guess), self.count_address(guess));
         if let (Ok(None), Ok(None)) = (&failures, &address) {
             return Ok(());
         }
         // What the address may not try says nothing about the account.
         if matches!(failures, Ok(None)) {
-            logged(self.store.uncount(guess.failures(), None).await.map(drop));
+            logged(self.uncount_failures(guess).await);
         }
-        let reason = match (guess, &failures) {
+        // And what the account may not have tried is no failure of the address.
+        if let (Ok(None), By::Unknown { address, .. }) = (&address, &guess.by) {
+            logged(self.store.uncount(address, None).await.map(drop));
+        }
+        let reason = match (&guess.by, &failures) {
             (_, Ok(None)) => "address",
-            (Guess::Known { .. }, _) => "device",
-            (Guess::Unknown { .. }, _) => "account",
+            (By::Known { .. }, _) => "device",
+            (By::Unknown { .. }, _) => "account",
         };
         let wait = throttled_or(failures)?.max(throttled_or(address)?);
         Err(self.limited(reason, wait.unwrap_or_default()))
@@ -111,23 +125,32 @@ impl App {
 
     /// Nobody learned whether the password is right.
     pub(super) async fn take_back(&self, guess: &Guess) {
-        let (uncounted, ()) = tokio::join!(self.store.uncount(guess.failures(), None), self.uncount_address(guess));
-        logged(uncounted.map(drop));
+        let (uncounted, ()) = tokio::join!(self.uncount_failures(guess), self.uncount_address(guess));
+        logged(uncounted);
     }
 
     /// How long to wait, if the guess may not be made now.
-    async fn count_failures(&self, counter: &Counter) -> Result<Option<Duration>, StoreError> {
-        let (now, guesses) = (self.now(), self.config.limits.guesses);
+    async fn count_failures(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
+        let (counter, now, guesses) = (guess.failures(), guess.at, self.config.limits.guesses);
         Ok(match self.store.count_guess(counter, &guesses.steps(), now).await? {
-            Counted::Yes => None,
+            Counted::Yes { before } => {
+                if let Some(before) = before {
+                    guess.before.get_or_init(|| before);
+                }
+                None
+            }
             Counted::No { tries, latest } => {
                 Some(guesses.wait(tries, latest, now).unwrap_or_else(|| counter.rest(now)))
             }
         })
     }
 
+    async fn uncount_failures(&self, guess: &Guess) -> Result<(), StoreError> {
+        self.store.uncount_guess(guess.failures(), guess.at, guess.before.get().copied()).await
+    }
+
     async fn count_address(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
-        let Guess::Unknown { address, mark, .. } = guess else { return Ok(None) };
+        let By::Unknown { address, mark, .. } = &guess.by else { return Ok(None) };
         let limits = &self.config.limits;
         let marks = Some((*mark, limits.accounts_per_address));
         let outcome = self.store.count(address, limits.failures_per_address, marks).await?;
@@ -135,7 +158,7 @@ impl App {
     }
 
     async fn uncount_address(&self, guess: &Guess) {
-        if let Guess::Unknown { address, mark, .. } = guess {
+        if let By::Unknown { address, mark, .. } = &guess.by {
             logged(self.store.uncount(address, Some(*mark)).await.map(drop));
         }
     }

@@ -141,10 +141,13 @@ impl Hasher {
         Ok(is_real && constant_time::verify_slices_are_equal(&output, expected).is_ok())
     }
 
-    /// Whether `stored` was made with another work factor than today's.
+    /// Whether `stored` took less work than a hash takes today: memory times
+    /// passes over it. One that cannot be read did.
     pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
+        let work = |memory_kib: u32, iterations: u32| u64::from(memory_kib) * u64::from(iterations);
         let stored = Phc::new(stored.as_str()).ok().and_then(|phc| params(&phc));
-        stored.is_none_or(|stored| stored.m_cost() != self.work.memory_kib || stored.t_cost() != self.work.iterations)
+        let stored = stored.map(|stored| work(stored.m_cost(), stored.t_cost()));
+        stored.is_none_or(|stored| stored < work(self.work.memory_kib, self.work.iterations))
     }
 
     /// How many hashes have been computed so far.
@@ -274,11 +277,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pw10_another_work_factor_makes_a_hash_outdated() {
+    async fn pw10_less_work_than_today_makes_a_hash_outdated_and_more_does_not() {
         let hash = hasher().hash(&password("a quiet river")).await.unwrap();
         assert!(!hasher().is_outdated(&hash));
         let stronger = Hasher::new(WorkFactor { memory_kib: 19_456, iterations: 3 }, 1);
         assert!(stronger.is_outdated(&hash));
+        assert!(!hasher().is_outdated(&stronger.hash(&password("a quiet river")).await.unwrap()));
         assert!(stronger.verify(&password("a quiet river"), Some(&hash)).await.unwrap());
     }
 

@@ -3,7 +3,7 @@
 
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Reader, number};
 use super::{Outcome, Store, StoreError, unavailable, updated};
@@ -15,7 +15,10 @@ use crate::limit::{Counter, Mark, Step};
 #[must_use]
 pub enum Counted {
     /// It was counted, and may be made.
-    Yes,
+    Yes {
+        /// When the latest one before it was made, if there was one.
+        before: Option<Timestamp>,
+    },
     /// It was not, because there have been so many, the latest at that time.
     No {
         /// How many.
@@ -47,11 +50,15 @@ impl Store {
             .expression_attribute_values(":now", number(now.millis()))
             .expression_attribute_values(":expires_at", number(counter.until.seconds()))
             .expression_attribute_values(":one", number(1))
+            .return_values(ReturnValue::UpdatedOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match result {
-            Ok(_) => Ok(Counted::Yes),
+            Ok(written) => {
+                let latest = written.attributes().map(|old| Reader(old).optional("latest", millis)).transpose()?;
+                Ok(Counted::Yes { before: latest.flatten() })
+            }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     let item = Reader(failed.item().ok_or(StoreError::Corrupt("tries"))?);
@@ -91,6 +98,35 @@ impl Store {
         updated(result)
     }
 
+    /// Takes back a guess that was counted at `at`, so that the pause goes on
+    /// that was running `before`; unless another guess has come since.
+    pub async fn uncount_guess(
+        &self,
+        counter: &Counter,
+        at: Timestamp,
+        before: Option<Timestamp>,
+    ) -> Result<(), StoreError> {
+        if let Some(before) = before {
+            let result = self
+                .client
+                .update_item()
+                .table_name(&self.table)
+                .set_key(Some(item::counter_key(counter)))
+                .condition_expression("tries > :zero AND latest = :at")
+                .update_expression("SET latest = :before ADD tries :minus")
+                .expression_attribute_values(":at", number(at.millis()))
+                .expression_attribute_values(":before", number(before.millis()))
+                .expression_attribute_values(":minus", number(-1))
+                .expression_attribute_values(":zero", number(0))
+                .send()
+                .await;
+            if updated(result)? == Outcome::Done {
+                return Ok(());
+            }
+        }
+        self.uncount(counter, None).await.map(drop)
+    }
+
     /// Takes back one that was counted, and its mark.
     pub async fn uncount(&self, counter: &Counter, mark: Option<Mark>) -> Result<Outcome, StoreError> {
         let mut update = "ADD tries :minus".to_owned();
@@ -116,6 +152,10 @@ impl Store {
         let call = self.client.delete_item().table_name(&self.table).set_key(Some(item::counter_key(counter)));
         call.send().await.map(drop).map_err(unavailable("DeleteItem"))
     }
+}
+
+fn millis(value: &AttributeValue) -> Option<Timestamp> {
+    value.as_n().ok()?.parse().ok().map(Timestamp::from_millis)
 }
 
 fn set(mark: Mark) -> AttributeValue {

@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
         number.parse().map_err(|_| StoreError::Corrupt(name))
     }
 
-    fn optional<T>(
+    pub fn optional<T>(
         &self,
         name: &'static str,
         read: impl FnOnce(&'a AttributeValue) -> Option<T>,

@@ -88,7 +88,7 @@ pub enum Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Discarded {
-    /// It is gone.
+    /// It is gone, or kept as evidence of reuse: it has ended.
     Gone,
     /// It had been lifted to the user's new epoch, and lives.
     Lifted,
@@ -337,17 +337,20 @@ impl Store {
             .delete_item()
             .table_name(&self.table)
             .set_key(Some(item::session_key(session.user_id, session.id)));
-        if let Some(user) = user.filter(|user| user.is_active) {
-            call = call
-                .condition_expression("epoch < :epoch")
-                .expression_attribute_values(":epoch", number(user.epoch))
-                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        }
+        // One that reuse ended stays, as evidence.
+        call = match user.filter(|user| user.is_active) {
+            Some(user) => call
+                .condition_expression("epoch < :epoch AND attribute_not_exists(revoked_at)")
+                .expression_attribute_values(":epoch", number(user.epoch)),
+            None => call.condition_expression("attribute_not_exists(revoked_at)"),
+        };
+        call = call.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match call.send().await {
             Ok(_) => Ok(Discarded::Gone),
             Err(error) => match error.as_service_error() {
                 Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
-                    Ok(if failed.item().is_some() { Discarded::Lifted } else { Discarded::Gone })
+                    let is_alive = failed.item().is_some_and(|item| !item.contains_key("revoked_at"));
+                    Ok(if is_alive { Discarded::Lifted } else { Discarded::Gone })
                 }
                 _ => Err(unavailable("DeleteItem")(error)),
             },

@@ -113,7 +113,12 @@ impl AccessTokens {
     /// The first reason not to accept it.
     pub fn verify(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
         let token = self.read(keys, token, now)?;
-        if token.expires_at + self.leeway > now { Ok(token) } else { Err(Rejection::Expired) }
+        if self.has_expired(&token, now) { Err(Rejection::Expired) } else { Ok(token) }
+    }
+
+    /// Whether a token's time is over, JWT_LEEWAY_SECONDS included.
+    pub fn has_expired(&self, token: &AccessToken, now: Timestamp) -> bool {
+        token.expires_at + self.leeway <= now
     }
 
     /// Like [`verify`](Self::verify), but an expired token will do: to be
