@@ -12,13 +12,25 @@ use freshkey::user::Standing;
 /// Small numbers, so that they meet.
 #[derive(Arbitrary, Debug)]
 struct Case {
-    session: Option<(u8, u8, Option<u8>, u8, u8, u8, bool)>,
+    session: Option<Stored>,
     generation: u8,
     secret: u8,
     key: u8,
     now: u8,
     interval: u8,
     user: Option<(bool, u8)>,
+}
+
+/// The session in the table.
+#[derive(Arbitrary, Debug)]
+struct Stored {
+    generation: u8,
+    secret: u8,
+    attempt: Option<u8>,
+    rotated_at: u8,
+    expires_at: u8,
+    epoch: u8,
+    is_revoked: bool,
 }
 
 fn moment(tick: u8) -> Timestamp {
@@ -30,21 +42,20 @@ fn hash(of: u8) -> Hash {
 }
 
 libfuzzer_sys::fuzz_target!(|case: Case| {
-    let session =
-        case.session.map(|(generation, secret, attempt, rotated_at, expires_at, epoch, is_revoked)| Session {
-            id: SessionId::random(),
-            user_id: UserId::random(),
-            generation: generation.into(),
-            secret_hash: hash(secret),
-            attempt: attempt.map(hash),
-            rotated_at: moment(rotated_at),
-            created_at: moment(0),
-            last_used_at: moment(rotated_at),
-            expires_at: moment(expires_at),
-            epoch: epoch.into(),
-            revoked_at: is_revoked.then(|| moment(rotated_at)),
-            client: Client::default(),
-        });
+    let session = case.session.map(|stored| Session {
+        id: SessionId::random(),
+        user_id: UserId::random(),
+        generation: stored.generation.into(),
+        secret_hash: hash(stored.secret),
+        attempt: stored.attempt.map(hash),
+        rotated_at: moment(stored.rotated_at),
+        created_at: moment(0),
+        last_used_at: moment(stored.rotated_at),
+        expires_at: moment(stored.expires_at),
+        epoch: stored.epoch.into(),
+        revoked_at: stored.is_revoked.then(|| moment(stored.rotated_at)),
+        client: Client::default(),
+    });
     let attempt = Attempt {
         generation: case.generation.into(),
         secret_hash: hash(case.secret),
