@@ -24,7 +24,7 @@ use freshkey::token::RefreshToken;
 use freshkey::user::{Credential, Profile, User};
 use freshkey::{App, Clock, Config, Function, SystemClock, telemetry};
 use lambda_runtime::Context;
-use local::{Options, System};
+use local::{LocalClock, Options, System};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -154,7 +154,7 @@ async fn system() -> System {
         table_endpoint: None,
         allow_origins: Vec::new(),
         variables,
-        clock: Arc::new(SystemClock),
+        clock: LocalClock::new(Arc::new(SystemClock)),
         http_client: None,
     };
     System::start(options).await.unwrap()

@@ -124,11 +124,13 @@ pub fn too_large() -> Response<Bytes> {
     json_response(StatusCode::PAYLOAD_TOO_LARGE, &body)
 }
 
-fn message(status: StatusCode) -> Response<Bytes> {
+/// An answer of the gateway's own.
+pub(crate) fn message(status: StatusCode) -> Response<Bytes> {
     json_response(status, &json!({"message": status.canonical_reason()}))
 }
 
-fn json_response(status: StatusCode, body: &Value) -> Response<Bytes> {
+/// JSON, without the functions' headers.
+pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::Parser;
 use freshkey::SystemClock;
 use local::engine::Engine;
-use local::{Options, System, TEMPLATE, demo};
+use local::{LocalClock, Options, System, TEMPLATE, demo};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tracing::Level;
@@ -74,10 +74,11 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let variable = variables.remove("TABLE_ENDPOINT").filter(|url| !url.is_empty());
     let elsewhere = arguments.table_endpoint.or(variable);
     let demo_port = (arguments.demo && elsewhere.is_none()).then_some(demo::TABLE_PORT);
-    let clock = Arc::new(SystemClock);
+    let clock = LocalClock::new(Arc::new(SystemClock));
     let engine = match arguments.table_port.or(demo_port) {
         Some(port) => {
-            let started = Engine::start_on(listen(port, "--table-port").await?, None, clock.clone()).await;
+            let listener = listen(port, "--table-port").await?;
+            let started = Engine::start_on(listener, None, Arc::new(clock.clone())).await;
             Some(started.map_err(|error| error.to_string())?)
         }
         None => None,
@@ -103,7 +104,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     #[expect(clippy::print_stdout, reason = "the user is at the terminal")]
     {
         println!(
-            r#"Freshkey listens on {url}. Stop it with Ctrl-C. Begin with:
+            r#"Freshkey listens on {url}. Stop it with Ctrl-C.
+Open it in a browser, or begin with:
 
   curl {url}/api/v1/auth/{route} -H 'content-type: application/json' -d '{{"email":"{email}","password":"{password}"}}'
 "#

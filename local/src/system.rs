@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::SharedHttpClient;
-use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{ConnectInfo, State};
-use freshkey::{App, Clock, Config, Function};
+use freshkey::{App, Clock as _, Config, Function};
 use futures_util::FutureExt;
 use http::{Request, Response};
 use lambda_runtime::Context;
@@ -18,7 +17,9 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tracing::Level;
 
+use crate::clock::LocalClock;
 use crate::engine::{self, Engine};
+use crate::extra;
 use crate::gateway::{self, Call, Gateway, Step};
 use crate::secret;
 use crate::template::{self, Template};
@@ -51,7 +52,7 @@ pub struct Options {
     /// none.
     pub variables: BTreeMap<String, String>,
     /// The time.
-    pub clock: Arc<dyn Clock>,
+    pub clock: LocalClock,
     /// What carries the functions' calls to DynamoDB, where a test wants to
     /// count them or get in their way.
     pub http_client: Option<SharedHttpClient>,
@@ -88,7 +89,7 @@ pub struct System {
     engine: Option<Engine>,
     table_endpoint: String,
     table_name: String,
-    clock: Arc<dyn Clock>,
+    clock: LocalClock,
 }
 
 impl System {
@@ -120,7 +121,7 @@ impl System {
         let (engine, table_endpoint) = match elsewhere {
             Some(endpoint) => (None, endpoint),
             None => {
-                let engine = Engine::start(data.as_deref(), Arc::clone(&clock)).await?;
+                let engine = Engine::start(data.as_deref(), Arc::new(clock.clone())).await?;
                 let endpoint = engine.endpoint().to_owned();
                 (Some(engine), endpoint)
             }
@@ -134,7 +135,7 @@ impl System {
         engine::ensure_table(&table_endpoint, &template.table).await?;
         let mut functions = BTreeMap::new();
         for (name, config) in configs {
-            let app = App::connect(config, Arc::clone(&clock), http_client.clone()).await;
+            let app = App::connect(config, Arc::new(clock.clone()), http_client.clone()).await;
             let function = built_in(name, app).ok_or_else(|| Error::UnknownFunction(name.into()))?;
             functions.insert(name.to_owned(), Arc::new(function));
         }
@@ -164,15 +165,16 @@ impl System {
         self.gateway.respond(request.headers(), &answer)
     }
 
-    /// Answers what comes in through `listener` until `shutdown`.
+    /// Answers what comes in through `listener` until `shutdown`: the API, and
+    /// what this machine has besides it ([`extra`]).
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let shutdown = shutdown.shared();
-        let service =
-            Router::new().fallback(answer).with_state(self).into_make_service_with_connect_info::<SocketAddr>();
+        let router = extra::routes()?.fallback(answer).method_not_allowed_fallback(answer).with_state(self);
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone());
         tokio::select! {
             served = server.into_future() => served,
@@ -189,6 +191,11 @@ impl System {
     pub fn log_level(&self) -> Level {
         let function = self.functions.values().next();
         function.map_or(Level::INFO, |function| function.app().config().log_level)
+    }
+
+    /// What tells the time to all of it.
+    pub fn clock(&self) -> &LocalClock {
+        &self.clock
     }
 
     /// The URL of the DynamoDB that has the table.
@@ -280,7 +287,7 @@ mod tests {
             table_endpoint: None,
             allow_origins: vec![ORIGIN.into()],
             variables: BTreeMap::new(),
-            clock: Arc::new(SystemClock),
+            clock: LocalClock::new(Arc::new(SystemClock)),
             http_client: None,
         }
     }
@@ -486,6 +493,95 @@ mod tests {
         stop.send(()).unwrap();
         server.await.unwrap();
         assert!(client.post(&url).json(&body).send().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn it_shows_a_page_that_may_run_only_what_is_in_it() {
+        let (address, _stop, _server) = served().await;
+        let answer = reqwest::get(format!("http://{address}/")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'; ") && !policy.contains("unsafe"), "{policy}");
+        assert!(answer.text().await.unwrap().contains("<title>Freshkey"));
+        // Everything else at that path is the API's matter, which has no such route.
+        let answer = reqwest::Client::new().post(format!("http://{address}/")).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.text().await.unwrap().as_str()),
+            (404, r#"{"message":"Not Found"}"#)
+        );
+    }
+
+    #[tokio::test]
+    async fn it_shows_the_contract_in_json_and_as_it_is_written() {
+        let (address, _stop, _server) = served().await;
+        let json = reqwest::get(format!("http://{address}/openapi.json")).await.unwrap();
+        assert_eq!(
+            (json.status().as_u16(), &json.headers()["content-type"]),
+            (200, &"application/json".parse().unwrap())
+        );
+        let json: Value = json.json().await.unwrap();
+        assert_eq!(json["openapi"], "3.1.0");
+        let yaml = reqwest::get(format!("http://{address}/openapi.yaml")).await.unwrap();
+        assert_eq!(
+            (yaml.status().as_u16(), &yaml.headers()["content-type"]),
+            (200, &"application/yaml".parse().unwrap())
+        );
+        let yaml = yaml.text().await.unwrap();
+        assert_eq!(yaml, extra::OPENAPI);
+        assert_eq!(serde_norway::from_str::<Value>(&yaml).unwrap(), json);
+    }
+
+    #[tokio::test]
+    async fn a_token_expires_when_the_clock_is_moved() {
+        let (address, _stop, _server) = served().await;
+        let url = |path: &str| format!("http://{address}{path}");
+        let client = reqwest::Client::new();
+        let body = json!({"email": "ada@example.com", "password": "correct horse battery"});
+        let tokens = client.post(url("/api/v1/auth/register")).json(&body).send().await.unwrap();
+        let tokens: Value = tokens.json().await.unwrap();
+        let token = tokens["access_token"].as_str().unwrap();
+        let me = async || client.get(url("/api/v1/users/me")).bearer_auth(token).send().await.unwrap().status();
+        assert_eq!(me().await, 200);
+
+        let advance = |body: Value| client.post(url("/.local/clock")).json(&body);
+        let moved: Value = advance(json!({"advance_seconds": 1})).send().await.unwrap().json().await.unwrap();
+        let further = advance(json!({"advance_seconds": 3599})).header("origin", format!("http://{address}"));
+        let further: Value = further.send().await.unwrap().json().await.unwrap();
+        let passed = further["now"].as_i64().unwrap() - moved["now"].as_i64().unwrap();
+        assert!((3_599_000..3_659_000).contains(&passed), "{passed}");
+        assert_eq!(me().await, 401);
+        let refresh = json!({"refresh_token": tokens["refresh_token"]});
+        assert_eq!(client.post(url("/api/v1/auth/refresh")).json(&refresh).send().await.unwrap().status(), 200);
+    }
+
+    #[tokio::test]
+    async fn the_clock_is_moved_by_our_own_pages_within_reason_and_never_back() {
+        let (address, _stop, _server) = served().await;
+        let client = reqwest::Client::new();
+        let post = || client.post(format!("http://{address}/.local/clock"));
+        let json = |body: Value| post().json(&body);
+        let advance = json!({"advance_seconds": 60});
+        let text = post().header("content-type", "text/plain").body(advance.to_string());
+        let cases = [
+            (json(advance.clone()).header("origin", "https://evil.example"), 403),
+            (json(advance.clone()).header("origin", "null"), 403),
+            (text, 415),
+            (post().body(advance.to_string()), 415),
+            (json(json!({})), 400),
+            (json(json!({"advance_seconds": 0})), 400),
+            (json(json!({"advance_seconds": -1})), 400),
+            (json(json!({"advance_seconds": 1.5})), 400),
+            (json(json!({"advance_seconds": 86_401})), 400),
+            (json(json!({"advance_seconds": 60, "more": " ".repeat(2000)})), 400),
+            (json(json!({"advance_seconds": 86_400})), 200),
+        ];
+        for (request, status) in cases {
+            let answer = request.send().await.unwrap();
+            assert!(answer.headers().keys().all(|name| !name.as_str().starts_with("access-control-")));
+            assert_eq!(answer.status(), status, "{}", answer.text().await.unwrap());
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+#[path = "system/contract.rs"]
+mod contract;
 #[path = "system/log.rs"]
 mod log;
 #[expect(dead_code, reason = "shared with the tests of the system")]

@@ -21,7 +21,7 @@ use lambda_runtime::Context;
 use local::demo::{self, Caller};
 use local::gateway::{Call, Gateway, Step};
 use local::template::Template;
-use local::{Options, System, TEMPLATE};
+use local::{LocalClock, Options, System, TEMPLATE};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -305,7 +305,7 @@ async fn demo_at(now: Timestamp) -> System {
         table_endpoint: None,
         allow_origins: Vec::new(),
         variables: [("JWT_SECRET_KEY".to_owned(), demo::SECRET.to_owned())].into(),
-        clock: Arc::new(ManualClock::at(now)),
+        clock: LocalClock::new(Arc::new(ManualClock::at(now))),
         http_client: None,
     };
     let system = System::start(options).await.unwrap();

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use freshkey::{Clock, ManualClock, SystemClock};
 use lambda_http::http::Request;
-use local::{Options, System, TEMPLATE};
+use local::{LocalClock, Options, System, TEMPLATE};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, mpsc};
@@ -55,7 +55,7 @@ impl World {
             table_endpoint: None,
             allow_origins: Vec::new(),
             variables: variables.map(|(name, value)| (name.into(), value.into())).into(),
-            clock: Arc::new(ManualClock::at(two_hours_ago)),
+            clock: LocalClock::new(Arc::new(ManualClock::at(two_hours_ago))),
             http_client: None,
         });
         let system = system.await.unwrap();

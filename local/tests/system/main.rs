@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod bad_input;
+mod contract;
 mod cookies;
 mod cost;
 mod faults;
@@ -11,6 +12,7 @@ mod headers;
 mod keys;
 mod limits;
 mod middleware;
+mod openapi;
 mod orders;
 mod races;
 mod rotation;

@@ -10,9 +10,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use freshkey::{App, Clock, ManualClock, Timestamp};
 use http::{HeaderMap, Method, Request, StatusCode};
-use local::{Options, System, TEMPLATE};
+use local::{LocalClock, Options, System, TEMPLATE};
 use serde_json::{Value, json};
 
+use crate::contract;
 use crate::wire::Wire;
 
 /// A password that the rules accept.
@@ -74,7 +75,7 @@ async fn start_system(wire: Wire, variables: &[(&str, &str)], table_endpoint: Op
         table_endpoint,
         allow_origins: vec!["https://app.example.com".into()],
         variables: variables.collect::<BTreeMap<_, _>>(),
-        clock: clock.clone(),
+        clock: LocalClock::new(clock.clone()),
         http_client: Some(wire.client()),
     };
     let system = Arc::new(System::start(options).await.expect("the system starts"));
@@ -170,7 +171,7 @@ impl World {
     }
 }
 
-/// A request under way. Await it for the [`Reply`].
+/// A request under way. Await it for the [`Reply`], which is held to the contract.
 pub struct Sending<'a> {
     world: &'a World,
     request: Request<Bytes>,
@@ -208,9 +209,13 @@ impl<'a> IntoFuture for Sending<'a> {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
+            let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
             let response = self.world.system.call(self.source, self.request).await;
             let (head, body) = response.into_parts();
-            Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
+            let text = String::from_utf8(body.to_vec()).unwrap();
+            let reply = Reply { status: head.status, headers: head.headers, text };
+            contract::check(&method, &path, &reply);
+            reply
         })
     }
 }

@@ -1,0 +1,90 @@
+import { ApiClient, FreshkeyError, type SignedOutReason, TokenManager } from '../../../clients/typescript/src/index.js';
+import { decode, generation } from './jwt.js';
+import type { Exchange, Wire } from './wire.js';
+
+export { FreshkeyError, type SignedOutReason };
+
+export interface Credentials {
+  email: string;
+  password: string;
+}
+
+export type Mode = 'localStorage' | 'cookie';
+
+const MODE = 'page_mode';
+const COUNTED = 'page_generation';
+
+/**
+ * The generation that the cookie holds. No script can read it there, so it is
+ * counted, from the sign-in on, for all tabs.
+ */
+export const counted = {
+  read: (): number | undefined => Number(localStorage.getItem(COUNTED) ?? NaN) || undefined,
+  note({ actor, state, issued }: Exchange): void {
+    if (actor === 'client' && state === 'answered' && issued) localStorage.setItem(COUNTED, String(issued));
+  },
+};
+
+/** The real client, in the mode that the server wants. */
+export class Client {
+  manager!: TokenManager;
+  api!: ApiClient;
+  mode!: Mode;
+  readonly #wire: Wire;
+  readonly #onChange: () => void;
+  readonly #onSignedOut: (reason: SignedOutReason) => void;
+
+  constructor(wire: Wire, onChange: () => void, onSignedOut: (reason: SignedOutReason) => void) {
+    this.#wire = wire;
+    this.#onChange = onChange;
+    this.#onSignedOut = onSignedOut;
+    this.#start(localStorage.getItem(MODE) === 'cookie' ? 'cookie' : 'localStorage');
+  }
+
+  /** The session that the access token names. */
+  get session(): string | undefined {
+    const token = this.manager.getAccessToken();
+    return token === null ? undefined : String(decode(token).claims.sid);
+  }
+
+  /** The generation that is held. */
+  get generation(): number {
+    return generation(this.manager.getTokens()?.refresh_token) ?? counted.read() ?? 1;
+  }
+
+  /**
+   * Registers or logs in. A server that keeps refresh tokens in a cookie
+   * answers 403 to a client that does not: that is how the page learns of it.
+   */
+  async enter(how: 'register' | 'login', credentials: Credentials): Promise<void> {
+    this.#start('localStorage');
+    try {
+      await this.manager[how](credentials);
+    } catch (error) {
+      if (!(error instanceof FreshkeyError && error.code === 'origin_not_allowed')) throw error;
+      this.#start('cookie');
+      await this.manager[how](credentials);
+    }
+  }
+
+  /** Moves the local system's clock ahead. */
+  async moveClock(seconds: number): Promise<void> {
+    const answer = await this.#wire.as('client')('/.local/clock', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ advance_seconds: seconds }),
+    });
+    if (!answer.ok) throw new Error(`The server’s clock does not move: ${answer.status}.`);
+  }
+
+  #start(mode: Mode): void {
+    if (this.mode === mode) return;
+    this.manager?.close();
+    localStorage.setItem(MODE, mode);
+    this.mode = mode;
+    const fetch = this.#wire.as('client');
+    this.manager = new TokenManager(location.origin, { storage: mode, fetch, onSignedOut: this.#onSignedOut });
+    this.api = new ApiClient(location.origin, this.manager, { fetch });
+    this.manager.subscribe(this.#onChange);
+  }
+}

@@ -1,0 +1,27 @@
+// Numbers and times as the reader's browser writes them; the words are English.
+
+const numbers = new Intl.NumberFormat();
+const moments = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+const times = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
+
+/** A number. */
+export const number = (value: number): string => numbers.format(value);
+
+/** A date and time, from milliseconds since the epoch. */
+export const moment = (ms: number): string => moments.format(ms);
+
+/** A time of day, from milliseconds since the epoch. */
+export const time = (ms: number): string => times.format(ms);
+
+/** `count` of something, such as “1 request” or “20 requests”. */
+export const count = (count: number, thing: string): string => `${number(count)} ${thing}${count === 1 ? '' : 's'}`;
+
+/** How long `ms` milliseconds are, in the two largest units that say something. */
+export function duration(ms: number): string {
+  const seconds = Math.max(0, Math.ceil(ms / 1000));
+  if (seconds < 60) return `${number(seconds)} s`;
+  if (seconds < 3600) return `${number(Math.floor(seconds / 60))} min ${number(seconds % 60)} s`;
+  const hours = Math.floor(seconds / 3600);
+  if (hours < 48) return `${number(hours)} h ${number(Math.floor((seconds % 3600) / 60))} min`;
+  return `${number(Math.floor(hours / 24))} days`;
+}

@@ -1,0 +1,211 @@
+import { Chain } from './chain.js';
+import { Client, counted, type Credentials, FreshkeyError, type SignedOutReason } from './client.js';
+import { byId, say } from './dom.js';
+import type { Bench } from './experiments.js';
+import { decode } from './jwt.js';
+import { Lab } from './lab.js';
+import { draw } from './picture.js';
+import { Sessions } from './sessions.js';
+import { Tabs } from './tabs.js';
+import { Timeline } from './timeline.js';
+import { TokenPanel } from './token-panel.js';
+import { type Exchange, Wire } from './wire.js';
+
+const picture = document.querySelector('#picture') as SVGSVGElement;
+const form = byId<HTMLFormElement>('sign-in');
+const email = byId<HTMLInputElement>('email');
+const password = byId<HTMLInputElement>('password');
+
+const tabs = new Tabs();
+const timeline = new Timeline(document.querySelector('#requests ol') as HTMLElement, tabs.tab);
+const watchers = new Set<(exchange: Exchange) => void>();
+const wire = new Wire(tabs.tab, counted.read, (exchange) => {
+  tabs.tell({ type: 'exchange', exchange });
+  if (client.mode === 'cookie') counted.note(exchange);
+  happened(exchange);
+});
+const client = new Client(wire, changed, signedOut);
+const access = new TokenPanel(byId('access'));
+const refresh = new TokenPanel(byId('refresh'));
+const sessions = new Sessions(client);
+
+let chain: Chain | undefined;
+/** Whether it is known if somebody is signed in. */
+let isReady = false;
+/** The refresh tokens of this session that this tab held and holds. */
+let held: string | undefined;
+let spent: string | undefined;
+/** What was typed in, to log in again with after a session has ended. */
+let credentials: Credentials | undefined;
+
+const bench: Bench = {
+  client,
+  wire,
+  tabs,
+  spent: () => spent,
+  watch() {
+    const seen: Exchange[] = [];
+    const watcher = (exchange: Exchange) => exchange.state !== 'pending' && seen.push(exchange);
+    watchers.add(watcher);
+    return () => {
+      watchers.delete(watcher);
+      return seen;
+    };
+  },
+};
+const lab = new Lab(bench);
+
+/** A request of this tab or another has left, or come to its end. */
+function happened(exchange: Exchange): void {
+  timeline.show(exchange);
+  for (const watcher of watchers) watcher(exchange);
+  if (exchange.state !== 'pending') chain?.refreshed(exchange);
+  paint();
+}
+
+/** The client holds something else than before. */
+function changed(): void {
+  const tokens = client.manager.getTokens();
+  const session = client.session;
+  if (tokens && session !== undefined) {
+    if (chain?.session !== session || chain.isOver) {
+      chain = new Chain(session, client.generation);
+      held = spent = undefined;
+      void entered();
+    }
+    chain.holds(client.generation);
+    if (tokens.refresh_token !== held) [spent, held] = [held, tokens.refresh_token];
+    access.show(tokens.access_token);
+    refresh.show(
+      tokens.refresh_token,
+      'In a cookie that is HttpOnly: the browser sends it with a refresh, and no script can read it, this page’s neither. A script that somebody smuggles in cannot carry it away. (A 403 told this page that the server wants it so.)',
+    );
+    if (tokens.refresh_token === undefined) refresh.note('out of reach');
+    else {
+      const { iat, exp } = decode(tokens.refresh_token).claims;
+      const life = (Number(exp) - Number(iat)) * 1000;
+      refresh.countDown(life, life);
+    }
+  } else {
+    access.drop();
+    refresh.drop();
+    sessions.clear();
+  }
+  tick();
+  paint();
+}
+
+/** Signed in, or found to be: asks who it is, and where else they are. */
+async function entered(): Promise<void> {
+  try {
+    const user = await client.api.me();
+    say(byId('who'), user.email);
+  } catch {
+    // The requests say what went wrong.
+  }
+  await sessions.load();
+}
+
+function signedOut(reason: SignedOutReason): void {
+  chain?.ended(
+    reason === 'session_ended'
+      ? 'The server refused the refresh token: the session has ended.'
+      : 'Logged out: the session is deleted, and its refresh tokens are worth nothing.',
+  );
+  changed();
+}
+
+function paint(): void {
+  const isSignedIn = client.manager.isSignedIn;
+  byId('welcome').hidden = !isReady || chain !== undefined;
+  byId('bench').hidden = chain === undefined;
+  byId('log-out').hidden = !isSignedIn;
+  byId('log-in-again').hidden = byId('start-over').hidden = isSignedIn || chain === undefined;
+  byId('another').hidden = !isSignedIn || credentials === undefined || client.mode === 'cookie';
+  if (chain) {
+    say(byId('story'), chain.story);
+    draw(picture, chain, picture.clientWidth);
+    if (chain.isOver) say(byId('who'), '');
+  }
+  lab.update(isSignedIn);
+}
+
+function tick(): void {
+  const tokens = client.manager.getTokens();
+  if (!tokens) return;
+  const { iat, exp } = decode(tokens.access_token).claims;
+  const left = tokens.expires_at - Date.now();
+  access.countDown(left, (Number(exp) - Number(iat)) * 1000);
+  lab.tick(left);
+}
+
+async function enter(how: 'register' | 'login', given: Credentials): Promise<void> {
+  say(byId('problem'), '');
+  try {
+    credentials = given;
+    await client.enter(how, given);
+    byId('chain-title').focus();
+  } catch (error) {
+    const fields = error instanceof FreshkeyError ? error.fields.map(({ message }) => message) : [];
+    chain = undefined;
+    paint();
+    say(byId('problem'), fields.join(' ') || (error as Error).message);
+    email.focus();
+  }
+}
+
+form.addEventListener('submit', (event) => {
+  event.preventDefault();
+  void enter('register', { email: email.value, password: password.value });
+});
+byId('log-in').addEventListener('click', () => {
+  void enter('login', { email: email.value, password: password.value });
+});
+byId('log-out').addEventListener('click', () => {
+  void client.manager.logout().then(() => byId('log-in-again').focus());
+});
+byId('log-in-again').addEventListener('click', () => (credentials ? void enter('login', credentials) : startOver()));
+byId('start-over').addEventListener('click', startOver);
+byId('another').addEventListener('click', () => {
+  const headers = { 'content-type': 'application/json' };
+  const options = { method: 'POST', headers, body: JSON.stringify(credentials) };
+  void wire
+    .as('device')('/api/v1/auth/login', options)
+    .then(() => sessions.load());
+});
+
+tabs.on('exchange', ({ exchange }) => happened(exchange));
+tabs.on('who', () => tabs.tell({ type: 'here', tab: tabs.tab }));
+tabs.on('refresh', async () => {
+  try {
+    await client.manager.refreshTokens();
+  } finally {
+    tabs.tell({ type: 'refreshed', generation: client.manager.isSignedIn ? client.generation : undefined });
+  }
+});
+
+/** Back to the form, with another user made up. */
+function startOver(): void {
+  chain = undefined;
+  say(byId('who'), '');
+  makeUp();
+  paint();
+  email.focus();
+}
+
+/** Something nobody has used before, so that one click is enough. */
+function makeUp(): void {
+  const [name, word] = crypto.getRandomValues(new Uint32Array(2));
+  email.value = `ada.${(name ?? 0).toString(36)}@example.com`;
+  password.value = `correct horse ${(word ?? 0).toString(36)}`;
+}
+
+makeUp();
+if (tabs.tab > 1) say(byId('tab'), `tab ${tabs.tab}`);
+new ResizeObserver(paint).observe(picture);
+setInterval(tick, 500);
+void client.manager.ready.then(() => {
+  isReady = true;
+  changed();
+  tabs.tell({ type: 'here', tab: tabs.tab });
+});

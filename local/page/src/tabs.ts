@@ -1,0 +1,70 @@
+import type { Exchange } from './wire.js';
+
+type Message =
+  | { type: 'who' }
+  | { type: 'here'; tab: number }
+  | { type: 'exchange'; exchange: Exchange }
+  | { type: 'refresh' }
+  | { type: 'refreshed'; generation: number | undefined }
+  | { type: 'seen'; experiment: string; text: string; isRight: boolean };
+
+type Of<T extends Message['type']> = Extract<Message, { type: T }>;
+
+/** How long another tab may take, in milliseconds. */
+const PATIENCE = 15_000;
+
+/** The tabs of this page in one browser: they see each other's requests, and refresh on each other's word. */
+export class Tabs {
+  /** This one's number; the first is 1. */
+  readonly tab = Number(/^#tab=(\d)$/.exec(location.hash)?.[1] ?? 1);
+  readonly #channel = new BroadcastChannel('freshkey-page');
+  readonly #listeners = new Set<(message: Message) => void>();
+
+  constructor() {
+    window.name = `freshkey-${this.tab}`;
+    this.#channel.onmessage = ({ data }) => {
+      for (const listener of this.#listeners) listener(data as Message);
+    };
+  }
+
+  /** Tells the other tabs. */
+  tell(message: Message): void {
+    this.#channel.postMessage(message);
+  }
+
+  /** Calls `listener` with each message of a type from another tab. */
+  on<T extends Message['type']>(type: T, listener: (message: Of<T>) => void): () => void {
+    const listen = (message: Message) => {
+      if (message.type === type) listener(message as Of<T>);
+    };
+    this.#listeners.add(listen);
+    return () => this.#listeners.delete(listen);
+  }
+
+  /** The next message of a type. Rejects if none comes in time. */
+  next<T extends Message['type']>(type: T): Promise<Of<T>> {
+    return new Promise((resolve, reject) => {
+      const end = () => {
+        clearTimeout(timer);
+        forget();
+      };
+      const timer = setTimeout(() => {
+        end();
+        reject(new Error('The second tab does not answer. Has the browser opened it?'));
+      }, PATIENCE);
+      const forget = this.on(type, (message) => {
+        end();
+        resolve(message);
+      });
+    });
+  }
+
+  /** Opens the second tab, unless it is open, and waits until it is signed in. */
+  async open(): Promise<void> {
+    const other = this.tab === 1 ? 2 : 1;
+    const here = this.next('here');
+    window.open(`${location.pathname}#tab=${other}`, `freshkey-${other}`);
+    this.tell({ type: 'who' });
+    await here;
+  }
+}

@@ -1,0 +1,155 @@
+//! What this machine serves besides the API, and AWS does not: a page to try the
+//! system on, the contract, and a clock to move.
+
+use std::io;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::routing::{get, post};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::gateway;
+use crate::system::System;
+
+/// The contract, for machines.
+pub const OPENAPI: &str = include_str!("../../openapi.yaml");
+
+const PAGE: &str = include_str!("../page/dist/index.html");
+
+/// The most bytes of a request to move the clock.
+const MAX_BODY: usize = 1024;
+/// The furthest that one request moves the clock.
+const MAX_SECONDS: u64 = 24 * 60 * 60;
+
+/// The routes of what there is besides the API.
+///
+/// # Errors
+///
+/// `openapi.yaml` is not one JSON value.
+pub fn routes() -> io::Result<Router<Arc<System>>> {
+    let contract: Value = serde_norway::from_str(OPENAPI).map_err(io::Error::other)?;
+    let contract = document("application/json", contract.to_string());
+    let yaml = document("application/yaml", OPENAPI.into());
+    let mut page = document("text/html; charset=utf-8", PAGE.into());
+    let policy = HeaderValue::try_from(policy(PAGE)).map_err(io::Error::other)?;
+    page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    let always = |response: Response<Bytes>| get(async move || response.map(Body::from));
+    Ok(Router::new()
+        .route("/", always(page))
+        .route("/openapi.json", always(contract))
+        .route("/openapi.yaml", always(yaml))
+        .route("/.local/clock", post(move_clock)))
+}
+
+fn document(content_type: &'static str, text: String) -> Response<Bytes> {
+    const HEADERS: [(HeaderName, &str); 3] =
+        [(CACHE_CONTROL, "no-store"), (REFERRER_POLICY, "no-referrer"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    let mut response = Response::new(text.into());
+    let named = HEADERS.into_iter().chain([(CONTENT_TYPE, content_type)]);
+    response.headers_mut().extend(named.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    response
+}
+
+/// Lets `page` run its own scripts and styles, call the system that it came
+/// from, and nothing else.
+fn policy(page: &str) -> String {
+    let (scripts, styles) = (hashes(page, "script"), hashes(page, "style"));
+    format!(
+        "default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+/// The sources of what stands in the elements `name` of `page`; `'none'`, if
+/// there are none.
+fn hashes(page: &str, name: &str) -> String {
+    let (start, end) = (format!("<{name}"), format!("</{name}>"));
+    let elements = page.split(&start).skip(1);
+    let texts = elements.filter_map(|element| element.split_once(&end)?.0.split_once('>'));
+    let hash = |text: &str| BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()));
+    let sources: Vec<_> = texts.map(|(_, text)| format!("'sha256-{}'", hash(text))).collect();
+    if sources.is_empty() { "'none'".into() } else { sources.join(" ") }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    advance_seconds: u64,
+}
+
+/// Moves the system's clock ahead, and tells what it shows then.
+async fn move_clock(State(system): State<Arc<System>>, request: Request) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let answer = if !is_our_own(&head.headers) {
+        gateway::message(StatusCode::FORBIDDEN)
+    } else if head.headers.get(CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
+        gateway::message(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    } else {
+        let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+        let seconds = serde_json::from_slice::<Move>(&body).map(|body| body.advance_seconds);
+        let seconds = seconds.ok().filter(|seconds| (1..=MAX_SECONDS).contains(seconds));
+        match seconds.and_then(|seconds| system.clock().advance(seconds)) {
+            Some(now) => gateway::json_response(StatusCode::OK, &json!({ "now": now.millis() })),
+            None => gateway::message(StatusCode::BAD_REQUEST),
+        }
+    };
+    answer.map(Body::from)
+}
+
+/// Whether no page made the request, or a page of this system. A page of
+/// another host that pretends to be this one (DNS rebinding) has its own name.
+fn is_our_own(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.split(':').next();
+    ["127.0.0.1", "localhost"].map(Some).contains(&name) && *origin == format!("http://{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_names_each_script_and_style_of_the_page_by_its_hash() {
+        let page = "<style>b{}</style><p>x</p><script type=\"module\">alert(1)</script><script>\n</script>";
+        let policy = policy(page);
+        for source in [
+            "script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI=' \
+             'sha256-AbpHGcgLb+kRsJGnwFEktk7uzpZOCcBY74+YBdrKVGs=';",
+            "style-src 'sha256-7yqHVAesot11p6HczDsgKRipvI5UPgs97z80zNXlans=';",
+        ] {
+            assert!(policy.contains(source), "{source} in {policy}");
+        }
+        assert!(super::policy("<p>x</p>").contains("script-src 'none'; style-src 'none';"));
+    }
+
+    #[test]
+    fn a_page_of_another_origin_is_not_our_own() {
+        for (host, origin, is_own) in [
+            ("127.0.0.1:3000", None, true),
+            ("127.0.0.1:3000", Some("http://127.0.0.1:3000"), true),
+            ("localhost:3000", Some("http://localhost:3000"), true),
+            ("127.0.0.1:3000", Some("http://localhost:3000"), false),
+            ("127.0.0.1:3000", Some("http://127.0.0.1:4000"), false),
+            ("127.0.0.1:3000", Some("https://evil.example"), false),
+            ("127.0.0.1:3000", Some("null"), false),
+            ("evil.example:3000", Some("http://evil.example:3000"), false),
+            ("127.0.0.1.evil.example:3000", Some("http://127.0.0.1.evil.example:3000"), false),
+        ] {
+            let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static(host))]);
+            headers.extend(origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin))));
+            assert_eq!(is_our_own(&headers), is_own, "{host} {origin:?}");
+        }
+    }
+}
