@@ -2,50 +2,18 @@
 // answers that get lost.
 
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import { brings, examples, lossy, storage, tab, untilAnswered } from './browser.js';
 import { SETTINGS, burst, claims, registered, seeded } from './journey.js';
 
-const PAGE = readFileSync(new URL('../../docs/clients.md', import.meta.url), 'utf8');
-const [FIRST, SECOND, ...rest] = PAGE.split('```js\n').slice(1).map((block) => block.split('```')[0]);
+const [FIRST, SECOND, ...rest] = examples('clients.md');
 assert.deepEqual(rest, [], 'each example of the page is run');
 
-/** A browser's storage for one site. */
-function storage() {
-  const items = new Map();
-  return {
-    getItem: (name) => items.get(name) ?? null,
-    setItem: (name, value) => items.set(name, value),
-    removeItem: (name) => items.delete(name),
-  };
-}
-
-/** Whether an answer brings new tokens. */
-function brings(url, answer) {
-  return answer.ok && (url.endsWith('/refresh') || answer.headers.has('x-new-refresh-token'));
-}
-
-/** An answer did not arrive. */
-class Lost extends Error {}
-
-/** fetch, where the answers that bring new tokens get lost now and then. */
-function lossy(random, lost) {
-  return async (url, options) => {
-    const answer = await fetch(url, options);
-    if (brings(url, answer) && random() < 0.3) {
-      lost.count++;
-      throw new Lost();
-    }
-    return answer;
-  };
-}
-
 /** A page of the site, with the script in it. */
-function tab(script, url, localStorage, fetch) {
-  const body = `${script.replace('http://127.0.0.1:3000', url)}\nreturn { login, call };`;
-  return new Function('localStorage', 'fetch', body)(localStorage, fetch);
+function page(script, url, localStorage, fetch) {
+  return tab(script.replace('http://127.0.0.1:3000', url), { localStorage, fetch }, ['login', 'call']);
 }
 
 /** A promise, and what fulfils it. */
@@ -55,16 +23,6 @@ function deferred() {
     resolve = fulfil;
   });
   return { promise, resolve };
-}
-
-async function untilAnswered(call) {
-  for (;;) {
-    try {
-      return await call();
-    } catch (error) {
-      if (!(error instanceof Lost)) throw error;
-    }
-  }
 }
 
 const EXAMPLES = { 'Idempotency-Key': FIRST, 'x-refresh-token': `${FIRST}\n${SECOND}` };
@@ -77,7 +35,7 @@ describe('an example of the docs', { concurrency: true }, () => {
       test(`${setting}: with ${name}, it stays signed in, in two tabs that lose answers`, async () => {
         const { email, password } = await registered(server.url);
         const [localStorage, lost] = [storage(), { count: 0 }];
-        const tabs = [0, 1].map(() => tab(script, server.url, localStorage, lossy(random, lost)));
+        const tabs = [0, 1].map(() => page(script, server.url, localStorage, lossy(random, lost)));
         const held = () => JSON.parse(localStorage.getItem('session'));
         await sleep(3000 * random());
         await tabs[0].login(email, password);
@@ -107,7 +65,7 @@ describe('an example of the docs', { concurrency: true }, () => {
         return answer;
       };
       const localStorage = storage();
-      const [slowTab, otherTab] = [slow, fetch].map((fetch) => tab(script, url, localStorage, fetch));
+      const [slowTab, otherTab] = [slow, fetch].map((fetch) => page(script, url, localStorage, fetch));
       const held = () => JSON.parse(localStorage.getItem('session'));
       const expiry = () => sleep(claims(held().access_token).exp * 1000 - Date.now());
       await otherTab.login(email, password);
@@ -128,7 +86,7 @@ describe('an example of the docs', { concurrency: true }, () => {
       const { url } = SETTINGS['interval 0'];
       const { email, password } = await registered(url);
       const localStorage = storage();
-      const { login, call } = tab(script, url, localStorage, fetch);
+      const { login, call } = page(script, url, localStorage, fetch);
       await login(email, password);
       const { access_token } = JSON.parse(localStorage.getItem('session'));
       const headers = { authorization: `Bearer ${access_token}` };

@@ -4,31 +4,25 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+export { seeded } from '../support/seeded.js';
+
 /** The servers that tools/test-clients has started, by name. */
 export const SETTINGS = JSON.parse(process.env.SETTINGS);
 
 const PASSWORD = 'correct horse battery';
 
-/** A new user of a server. */
-export async function registered(url) {
+/** A new user of a server, which may want headers more. */
+export async function registered(url, headers = {}, tries = 5) {
   const email = `${crypto.randomUUID()}@example.com`;
   const answer = await fetch(`${url}/api/v1/auth/register`, {
     method: 'POST',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', ...headers },
     body: JSON.stringify({ email, password: PASSWORD }),
   });
+  // All the clients come at once.
+  if (answer.status === 503 && tries > 1) return registered(url, headers, tries - 1);
   assert.equal(answer.status, 201);
   return { email, password: PASSWORD };
-}
-
-/** Random numbers below 1, the same in each run (mulberry32). */
-export function seeded(seed) {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** What a token says. */

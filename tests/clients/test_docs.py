@@ -24,20 +24,32 @@ def test_a_pattern_matches_only_what_it_shows():
     assert not matches('{"a":"eyJx"} and more', '{"a":"eyJ…"}')
 
 
-@pytest.mark.parametrize("page", ["clients.md", "troubleshooting.md"])
-def test_a_page_shows_what_one_sees(page):
-    fenced = (DOCS / page).read_text().split("```")[1::2]
+# A page, or a section of it, and the server that it is about.
+WALKS = [
+    ("clients.md", "", "DOCS_URL"),
+    ("troubleshooting.md", "", "DOCS_URL"),
+    ("cookies.md", "## What a request must show\n", "COOKIES_URL"),
+]
+
+
+@pytest.mark.parametrize("page, section, server", WALKS)
+def test_a_page_shows_what_one_sees(page, section, server, tmp_path):
+    text = (DOCS / page).read_text()
+    if section:
+        text = text.partition(section)[2].partition("\n## ")[0]
+    fenced = text.split("```")[1::2]
+    port = os.environ[server].rpartition(":")[2]
     blocks = [block.split("\n", 1) for block in fenced]
     blocks = [(language, block) for language, block in blocks if language not in ("js", "log") and block != START]
     script, expected = "", []
     for language, block in blocks:
         if language == "sh":
-            script += f"echo '{MARK}'\n" + block.replace("http://127.0.0.1:3000", os.environ["DOCS_URL"])
+            script += f"echo '{MARK}'\n" + block.replace(":3000", f":{port}")
             expected.append("")
         else:
             expected[-1] = block.strip()
     assert "make dev" not in script, "the server is started with other options than the page says"
-    run = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    run = subprocess.run(["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path)
     printed = [part.strip() for part in run.stdout.replace("\r", "").split(MARK)[1:]]
     assert len(printed) == len(expected), run.stderr
     assert sum(map(bool, expected)) >= 3
