@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-build fuzz lint deny bench build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build fuzz lint deny bench build deploy
 
 TOOLS := .venv/.installed
 # What needs Rust alone: the fuzz targets want a C++ compiler too.
@@ -18,7 +18,7 @@ test: ## format, clippy, all tests, docs: needs Rust alone
 	cargo test $(RUST)
 	RUSTDOCFLAGS="-D warnings" cargo doc $(RUST) --no-deps
 
-test-all: test lint deny test-example test-runtime fuzz test-dynamodb-local test-clients test-openapi test-build ## all of them
+test-all: test lint deny test-example test-runtime fuzz test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build ## all of them
 
 test-example: ## the function in examples/, against the local system
 	cd examples/protected && cargo fmt --check
@@ -36,6 +36,17 @@ test-clients: ## clients as strangers write them, and the docs' own: needs Node 
 
 test-openapi: ## openapi.yaml, linted, and tried on the local system: needs Node and Python
 	tools/test-openapi
+
+test-typescript: ## @freshkey/client, and what npm would get of it: needs Node
+	tools/install clients/typescript
+	cd clients/typescript && npm run lint && npm test && npm run test:packaging
+
+test-python: ## the package freshkey, and what PyPI would get of it: needs Python and Node
+	tools/install clients/python
+	cd clients/python && .venv/bin/pytest
+
+test-browser: ## the client, the page and the React example in Chromium: needs Node
+	tools/test-browser
 
 test-build: build ## what is deployed: for arm64, and 4 MB at most
 	.venv/bin/python tools/check_build.py

@@ -1,0 +1,110 @@
+"""The package builds, installs where there is nothing yet, and its README is right."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from support import PASSWORD, a_user
+
+HERE = Path(__file__).resolve().parents[1]
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
+FIRST, HTTPX, REQUESTS, ASYNCIO, ERRORS = BLOCKS
+
+
+def run(*command: str | Path, folder: Path = HERE) -> str:
+    """What the command prints. Fails with what it says."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ended = subprocess.run(
+        list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, as `python -m build` makes it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder)
+    [wheel] = folder.glob("freshkey-*-py3-none-any.whl")
+    assert len(list(folder.glob("freshkey-*.tar.gz"))) == 1
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment with the wheel, and what it brings with it."""
+    folder = tmp_path_factory.mktemp("venv")
+    run(sys.executable, "-m", "venv", folder)
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel)
+    return python
+
+
+def code(block: str, url: str, email: str) -> str:
+    """A block of the README, for another server and another user."""
+    changed = block.replace("http://127.0.0.1:3000", url).replace("ada@example.com", email)
+    assert changed != block
+    assert PASSWORD in block or "login" not in block
+    return changed
+
+
+def test_the_wheel_is_typed_and_says_its_licence(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "freshkey/py.typed" in names
+    assert {name.rsplit("/", 1)[1] for name in names if "/licenses/" in name} == {
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+    }
+    assert not [name for name in names if not name.startswith(("freshkey/", "freshkey-"))]
+
+
+def test_five_lines_make_a_first_call(python: Path, local: str, tmp_path: Path) -> None:
+    lines = [line for line in FIRST.splitlines() if line]
+    assert len(lines) <= 5
+    email = a_user(local)
+    said = run(python, "-W", "error", "-c", code(FIRST, local, email), folder=tmp_path)
+    assert email in said
+    held = json.loads((tmp_path / "session.json").read_text())
+    assert held["access_token"] not in said
+    said = run(python, "-W", "error", "-c", code(ASYNCIO, local, email), folder=tmp_path)
+    assert email in said, "it is still signed in"
+
+
+def test_the_wheel_needs_httpx_alone(python: Path) -> None:
+    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
+    names = {entry["name"].lower() for entry in listed}
+    brought = {
+        "httpx",
+        "httpcore",
+        "h11",
+        "anyio",
+        "certifi",
+        "idna",
+        "sniffio",
+        "typing-extensions",
+        "typing_extensions",
+    }
+    assert names - brought - {"exceptiongroup", "pip", "setuptools"} == {"freshkey"}
+
+
+@pytest.mark.parametrize("block", [HTTPX, REQUESTS, ERRORS], ids=["httpx", "requests", "errors"])
+def test_the_readme_goes_on_so(local: str, tmp_path: Path, block: str) -> None:
+    email = a_user(local)
+    print_me = 'print(client.me()["email"])' if block is ERRORS else ""
+    first = 'from freshkey import AuthClient\nclient = AuthClient("http://127.0.0.1:3000")\n'
+    login = "" if block is ERRORS else f'client.login("ada@example.com", "{PASSWORD}")\n'
+    said = run(sys.executable, "-c", code(first + login + block + print_me, local, email), folder=tmp_path)
+    assert email in said
+
+
+@pytest.mark.parametrize(
+    "command", [["mypy"], ["ruff", "check"], ["ruff", "format", "--check"]], ids=["mypy", "check", "format"]
+)
+def test_the_linters_find_nothing(command: list[str]) -> None:
+    run(sys.executable, "-m", *command)

@@ -1,0 +1,63 @@
+"""What is printed shows no token, no key and no password."""
+
+import copy
+import logging
+import pickle
+import traceback
+import uuid
+from typing import Any
+
+import pytest
+from conftest import Connect
+from support import PASSWORD, Proxy, a_user
+
+from freshkey import BearerAuth, FileStorage, FreshkeyError, MemoryStorage, SignedOut, Tokens
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_nothing_that_is_printed_shows_a_secret(
+    connect: Connect, proxy: Proxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    wrong, new = uuid.uuid4().hex, uuid.uuid4().hex
+    seen: list[Tokens] = []
+    storage = MemoryStorage()
+    client = connect(proxy.url, storage=storage, on_tokens=seen.append)
+    await client.login(a_user(proxy.url), PASSWORD)
+    await client.refresh_access_token()
+    proxy.set(dropAnswer=1)
+    failures: list[BaseException] = []
+    for call in (client.refresh_access_token, lambda: client.login("ada@example.com", PASSWORD)):
+        with pytest.raises(FreshkeyError) as failed:
+            await call()
+        failures.append(failed.value)
+    proxy.set()
+    with pytest.raises(FreshkeyError) as failed:
+        await client.change_password(wrong, new)
+    failures.append(failed.value)
+
+    held: dict[str, Any] = storage.load() or {}
+    secrets = [PASSWORD, wrong, new, held["device_token"]]
+    for tokens in seen:
+        secrets += [tokens.access_token, tokens.refresh_token, tokens.key]
+    printed = [repr(thing) for thing in (client, storage, seen, BearerAuth, failures)]
+    printed += [str(failure) for failure in failures]
+    printed += ["".join(traceback.format_exception(failure)) for failure in failures]
+    printed += [caplog.text]
+    assert len(seen) == 2
+    assert "expires_at" in repr(seen)
+    for secret in secrets:
+        assert len(secret) > 15
+        assert not any(secret in text for text in printed)
+
+
+async def test_an_error_can_be_copied_and_sent_to_another_process() -> None:
+    error = SignedOut(401, "invalid_refresh_token", "It is over.", request_id="one")
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (type(twin), twin.status, twin.request_id) == (SignedOut, 401, "one")
+        assert str(twin) == "It is over. (401 invalid_refresh_token)"
+
+
+async def test_a_storage_says_where_it_is() -> None:
+    assert repr(FileStorage("session.json")) == "FileStorage('session.json')"

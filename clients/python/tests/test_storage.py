@@ -1,0 +1,215 @@
+"""What is kept, for whom, and what several processes may do with one file."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import support
+from conftest import Connect
+from support import PASSWORD, REFRESH, Proxy, a_user, generation
+from test_endurance import Refreshing
+
+from freshkey import AuthClient, FileStorage, Record, SignedOut
+
+
+def signed_in(url: str, file: Path) -> Record:
+    """A file with a new session, and what is in it."""
+    with AuthClient(url, storage=FileStorage(file)) as client:
+        client.login(a_user(url), PASSWORD)
+    return read(file)
+
+
+def read(file: Path) -> Record:
+    """What the file holds."""
+    record: Record = json.loads(file.read_text())
+    return record
+
+
+@pytest.mark.anyio
+async def test_a_session_survives_the_process(connect: Connect, local: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    before = signed_in(local, file)
+    client = connect(local, storage=FileStorage(str(file)))
+    assert client.is_signed_in
+    assert await client.access_token() == before["access_token"]
+    await client.refresh_access_token()
+    assert generation(read(file)["refresh_token"]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
+def test_only_its_owner_may_read_the_file(local: str, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    previous = os.umask(0)
+    try:
+        signed_in(local, folder / "session.json")
+    finally:
+        os.umask(previous)
+    files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert files == {"session.json": 0o600, "session.json.lock": 0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_what_a_killed_process_left_is_in_nobodys_way(local: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    (tmp_path / "session.json.new").write_text('{"half": ')
+    (tmp_path / "session.json.new").chmod(0o644)
+    signed_in(local, file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not (tmp_path / "session.json.new").exists()
+
+
+def test_a_file_that_holds_something_else_is_told_without_its_contents(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    for text in ('{"refresh_token": "secret', '"secret"'):
+        file.write_text(text)
+        with AuthClient("http://127.0.0.1:1", storage=FileStorage(file)) as client:
+            with pytest.raises(ValueError, match="does not hold a JSON object") as failed:
+                client.access_token()
+            assert "secret" not in "".join(traceback.format_exception(failed.value))
+        assert file.read_text() == text
+
+
+@pytest.mark.anyio
+async def test_two_tokens_of_other_code_are_enough(connect: Connect, proxy: Proxy, tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    tokens = signed_in(proxy.url, file)
+    file.write_text(json.dumps({name: tokens[name] for name in ("access_token", "refresh_token")}))
+    client = connect(proxy.url, storage=FileStorage(file))
+    assert await client.access_token() == tokens["access_token"], "its expiry is read from the token"
+    proxy.next("dropAnswer")
+    await client.refresh_access_token()
+    [first, second] = proxy.requests(REFRESH)
+    assert first["headers"]["idempotency-key"] == second["headers"]["idempotency-key"] != ""
+    assert generation(read(file)["refresh_token"]) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("expires_in", [3600, 0, None])
+async def test_tokens_are_taken_over(
+    connect: Connect, proxy: Proxy, tmp_path: Path, expires_in: float | None
+) -> None:
+    tokens = signed_in(proxy.url, tmp_path / "session.json")
+    client = connect(proxy.url)
+    client.set_tokens(tokens["access_token"], tokens["refresh_token"], expires_in)
+    assert (await client.me())["id"]
+    assert len(proxy.requests(REFRESH)) == (1 if expires_in == 0 else 0)
+    await client.refresh_access_token()
+
+
+class Own:
+    """A storage of one's own, as simple as can be; it remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.saved: list[Record] = []
+
+    def load(self) -> Record | None:
+        return self.saved[-1] if self.saved else None
+
+    def save(self, record: Record) -> None:
+        self.saved.append(json.loads(json.dumps(record)))
+
+
+@pytest.mark.anyio
+async def test_a_key_is_kept_before_its_token_is_sent(connect: Connect, proxy: Proxy) -> None:
+    storage = Own()
+    client = connect(proxy.url, storage=storage)
+    await client.login(a_user(proxy.url), PASSWORD)
+    for _ in range(3):
+        kept = storage.saved[-1]["key"]
+        proxy.clear()
+        await client.refresh_access_token()
+        [sent] = proxy.requests(REFRESH)
+        assert sent["headers"]["idempotency-key"] == kept
+    assert len({record["key"] for record in storage.saved}) == len(storage.saved) == 4
+
+
+@pytest.mark.anyio
+async def test_clients_of_one_file_use_what_another_got(
+    connect: Connect, proxy: Proxy, tmp_path: Path
+) -> None:
+    file = tmp_path / "session.json"
+    signed_in(proxy.url, file)
+    one, two = (connect(proxy.url, storage=FileStorage(file)) for _ in range(2))
+    token = await one.refresh_access_token()
+    assert await two.access_token() == token
+    await two.logout()
+    with pytest.raises(SignedOut):
+        await one.access_token()
+    assert len(proxy.requests(REFRESH)) == 1
+
+
+def test_the_lock_keeps_threads_and_processes_out(tmp_path: Path) -> None:
+    file = tmp_path / "count.json"
+    storage = FileStorage(file)
+    storage.path.write_text('{"count": 0}')
+    program = (
+        "import sys; from freshkey import FileStorage\n"
+        "storage = FileStorage(sys.argv[1])\n"
+        "for _ in range(50):\n"
+        "    with storage.lock(): storage.save({'count': storage.load()['count'] + 1})\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", program, str(file)]) for _ in range(2)]
+
+    def count() -> None:
+        for _ in range(50):
+            with storage.lock():
+                storage.save({"count": (storage.load() or {})["count"] + 1})
+
+    threads = [threading.Thread(target=count) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [process.wait() for process in processes] == [0, 0]
+    assert storage.load() == {"count": 200}
+
+
+def test_a_process_that_is_killed_lets_go_of_the_lock(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    program = (
+        "import sys; from freshkey import FileStorage\n"
+        "with FileStorage(sys.argv[1]).lock(): print('locked', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"locked\n"
+        entered = threading.Event()
+
+        def enter() -> None:
+            with FileStorage(file).lock():
+                entered.set()
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        assert not entered.wait(0.3)
+        process.kill()
+        assert entered.wait(20)
+        thread.join()
+
+
+def test_processes_that_refresh_one_file_at_once_are_one_attempt(local: str, tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    signed_in(local, file)
+    with support.proxy(local, seed=7) as proxy, ExitStack() as started:
+        proxy.set(delay={"p": 0.5, "ms": 50}, dropAnswer=0.1)
+        kinds = ("threads", "tasks", "threads")
+        processes = [started.enter_context(Refreshing(proxy.url, file, "v1", kind)) for kind in kinds]
+        for rotation in range(2, 42):
+            refused = read(file)["access_token"]
+            for process in processes:
+                process.tell(refused)
+            assert [process.generation() for process in processes] == [rotation] * 3
+        keys = [entry["headers"]["idempotency-key"] for entry in proxy.requests(REFRESH)]
+        assert len(set(keys)) == 40, "one key for each token"
+        assert len(keys) > 60, "they were at it at once"
+    with AuthClient(local, storage=FileStorage(file)) as client:
+        client.refresh_access_token()
+        assert client.me()["id"]
