@@ -1,5 +1,5 @@
-//! How fast it is: one refresh without and with its table, a password hash
-//! beside the C reference, and the start of a function.
+//! How fast it is: one refresh without and with its table, and beside a flood
+//! of logins; a password hash beside the C reference; and the start of a function.
 //!
 //! `make bench` runs it. Criterion's report comes first, a table of medians
 //! last. What is compared takes turns, call by call, so that whatever else the
@@ -30,6 +30,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 const PASSWORD: &str = "a quiet river";
+/// How many logins refreshes must bear beside them.
+const LOGINS: usize = 200;
 const SETTINGS: [(&str, &str); 6] = [
     ("JWT_SECRET_KEY", "0nly-for-this-bench-Zq8vT2mXw7Lr4KcJ"),
     ("JWT_ISSUER", "https://auth.example.com"),
@@ -47,8 +49,8 @@ fn main() {
     let system = runtime.block_on(system());
     let refresh = system.function("refresh").unwrap();
     let app = refresh.app();
-    let (alice, bob) = (Member::new("alice@example.com", app), Member::new("bob@example.com", app));
-    for member in [&alice, &bob] {
+    let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| Member::new(&format!("{name}@example.com"), app));
+    for member in [&alice, &bob, &carol] {
         runtime.block_on(member.write(app));
     }
     // What a function logs with, so that what it leaves out is paid for too.
@@ -70,12 +72,16 @@ fn main() {
         [("ours", &mut ours(&runtime, app, &hash)), ("C reference", &mut || reference.call())],
     );
     criterion.final_summary();
+    let [alone, beside] = beside_logins(&runtime, &system, &carol);
 
     println!("\n{:<40}{:>12}", "", "median");
     row("refresh: verify, decide, sign", pure, "target: 30 µs or less");
     let added = handler.saturating_sub(calls);
     row("refresh: event to answer", handler, &format!("{added:.1?} more than its calls"));
     row("  its two DynamoDB calls, local engine", calls, "");
+    row("refresh, one after the other", alone, "");
+    let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+    row(&format!("  beside {LOGINS} logins sent at once"), beside, &format!("{ratio:.1} times as long"));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     row("argon2id, 19 MiB, t=2, p=1", ours, &format!("{ratio:.2} of the C reference; target: 0.80 or less"));
     row("  argon2-cffi, the C reference", theirs, "");
@@ -236,7 +242,7 @@ fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
 fn handler(runtime: &Runtime, refresh: &Function, member: &Member) -> impl FnMut() -> Duration {
     let mut token = member.token.expose_secret().to_owned();
     move || {
-        let event = event(&token);
+        let event = event("/api/v1/auth/refresh", &json!({ "refresh_token": token }));
         let mut context = Context::default();
         context.request_id = "8d3f6a02-31c1-4c8f-9a65-1f0f6a0b7c11".into();
         let start = Instant::now();
@@ -249,13 +255,40 @@ fn handler(runtime: &Runtime, refresh: &Function, member: &Member) -> impl FnMut
     }
 }
 
+/// The median of refreshes by themselves, and of those beside logins that were
+/// all sent at once. In AWS the two are functions of their own; here they share
+/// a process, the machine and the local engine.
+fn beside_logins(runtime: &Runtime, system: &System, member: &Member) -> [Duration; 2] {
+    const ALONE: usize = 200;
+    let dave = json!({ "email": "dave@example.com", "password": PASSWORD });
+    let register = system.function("register").unwrap();
+    let registered = runtime.block_on(register.invoke(&event("/api/v1/auth/register", &dave), Context::default()));
+    assert_eq!(registered["statusCode"], 201, "{registered}");
+
+    let mut refresh = handler(runtime, system.function("refresh").unwrap(), member);
+    let alone = (0..ALONE).map(|_| refresh()).collect();
+    let login = Arc::new(event("/api/v1/auth/login", &dave));
+    let logins = [(); LOGINS].map(|()| {
+        let (function, event) = (system.function("login").unwrap().clone(), Arc::clone(&login));
+        runtime.spawn(async move { function.invoke(&event, Context::default()).await })
+    });
+    let mut beside = Vec::new();
+    while logins.iter().any(|login| !login.is_finished()) {
+        beside.push(refresh());
+    }
+    let statuses = logins.map(|login| runtime.block_on(login).unwrap()["statusCode"].as_u64().unwrap());
+    // Those whose turn did not come in time are told to come back.
+    assert!(statuses.iter().all(|status| [200, 503].contains(status)) && statuses.contains(&200), "{statuses:?}");
+    [median(alone), median(beside)]
+}
+
 /// What API Gateway sends for a browser's request.
-fn event(token: &str) -> String {
+fn event(path: &str, body: &Value) -> String {
     let Client { ip, user_agent } = client();
     json!({
         "version": "2.0",
-        "routeKey": "POST /api/v1/auth/refresh",
-        "rawPath": "/api/v1/auth/refresh",
+        "routeKey": format!("POST {path}"),
+        "rawPath": path,
         "rawQueryString": "",
         "headers": {
             "accept": "application/json",
@@ -278,18 +311,18 @@ fn event(token: &str) -> String {
             "domainPrefix": "auth",
             "http": {
                 "method": "POST",
-                "path": "/api/v1/auth/refresh",
+                "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": ip,
                 "userAgent": user_agent,
             },
             "requestId": "PzX1Yg3oDoEEJ5w=",
-            "routeKey": "POST /api/v1/auth/refresh",
+            "routeKey": format!("POST {path}"),
             "stage": "$default",
             "time": "17/Aug/2026:09:30:00 +0000",
             "timeEpoch": 1_786_959_000_000_u64,
         },
-        "body": json!({ "refresh_token": token }).to_string(),
+        "body": body.to_string(),
         "isBase64Encoded": false,
     })
     .to_string()

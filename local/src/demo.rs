@@ -35,15 +35,17 @@ pub const END: Timestamp = Timestamp::from_seconds(4_102_444_800);
 
 /// The user to play with, and those of the events; and whether their first
 /// refresh token is spent.
-const CALLERS: [(&str, bool); 17] = [
+const CALLERS: [(&str, bool); 19] = [
     ("demo", false),
     ("logout", false),
+    ("logout-cookie", false),
     ("logout-header", false),
     ("me-change", false),
     ("me-delete", false),
     ("me-renewed", false),
     ("password", false),
     ("refresh", false),
+    ("refresh-cookie", false),
     ("refresh-form", false),
     ("refresh-lexik", false),
     ("refresh-lexik-form", false),

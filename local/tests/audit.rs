@@ -19,8 +19,9 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use freshkey::audit::{self, Act};
-use freshkey::id::UserId;
+use freshkey::id::{SessionId, UserId};
 use freshkey::metrics::{self, Counter};
+use freshkey::store::Outcome;
 use freshkey::telemetry;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
@@ -207,6 +208,51 @@ async fn au1_each_act_is_one_event_of_who_what_when_why_and_from_where() {
     }
     let all: BTreeSet<_> = Act::ALL.iter().map(|act| act.name().to_owned()).collect();
     assert_eq!(watcher.seen, all);
+}
+
+#[tokio::test]
+async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more() {
+    let (world, log, _guard) = watched(&[]).await;
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+    let alice = world.register(EMAIL).await;
+    let laptop = world.login(PASSWORD).await.user();
+    let logout = |token: &str| world.post("/api/v1/auth/logout", json!({ "refresh_token": token }));
+    for expected in [&["authn_token_revoked: logout"][..], &[], &[]] {
+        let (reply, _) = watcher.sees(logout(&laptop.refresh_token), expected).await;
+        reply.expect(StatusCode::NO_CONTENT);
+    }
+
+    // It ends itself between the list and the deletion.
+    let tablet = world.login(PASSWORD).await.user();
+    let store = world.app("account").store().clone();
+    let sid = world::claims(&tablet.refresh_token)["sid"].as_str().unwrap().to_owned();
+    let (user, session) = (UserId::parse(&alice.id).unwrap(), SessionId::parse(&sid).unwrap());
+    let beside = world.beside(&[]).await;
+    world.wire.on_call({
+        let store = beside.app("account").store().clone();
+        move |call| {
+            let (store, is_deletion) = (store.clone(), call.operation == "DeleteItem");
+            async move {
+                if is_deletion {
+                    assert_eq!(store.delete_session(user, session).await.unwrap(), Outcome::Done);
+                }
+                Fate::Pass
+            }
+        }
+    });
+    let end = world.request(Method::DELETE, &format!("/api/v1/auth/sessions/{sid}")).bearer(&alice.access_token);
+    let (reply, _) = watcher.sees(end, &[]).await;
+    reply.expect(StatusCode::NO_CONTENT);
+    world.wire.heal();
+    assert_eq!(store.delete_session(user, session).await.unwrap(), Outcome::Refused);
+    let end = world.request(Method::DELETE, &format!("/api/v1/auth/sessions/{sid}")).bearer(&alice.access_token);
+    watcher.sees(end, &[]).await.0.expect(StatusCode::NOT_FOUND);
+
+    // One that reuse ended was not ended by the logout that comes after.
+    refresh(&world, &alice.refresh_token, "one").await.expect(StatusCode::OK);
+    refresh(&world, &alice.refresh_token, "two").await.expect(StatusCode::UNAUTHORIZED);
+    let (reply, _) = watcher.sees(logout(&alice.refresh_token), &[]).await;
+    reply.expect(StatusCode::NO_CONTENT);
 }
 
 #[tokio::test]

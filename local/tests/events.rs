@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
+use freshkey::id::SessionId;
 use freshkey::token::{Keys, RefreshToken};
 use freshkey::{ManualClock, Timestamp};
 use http::{Method, Request};
@@ -32,6 +33,12 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const ANOTHER_SECRET: &str = "a secret that the demo does not know, 0123456789";
 const WRONG_PASSWORD: &str = "four friendly cats";
 const NEW_PASSWORD: &str = "five friendly foxes";
+/// The one page that may use cookies.
+const ORIGIN: &str = "https://app.example.com";
+/// What the demo's functions are told for the events: a client picks how its
+/// refresh token travels, so that one setting serves them all.
+const SETTINGS: [(&str, &str); 3] =
+    [("JWT_SECRET_KEY", demo::SECRET), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", ORIGIN)];
 
 fn template() -> Template {
     Template::read(Path::new(TEMPLATE), &[]).unwrap()
@@ -81,6 +88,19 @@ impl Wallet {
     fn expired_refresh(&self, name: &str) -> String {
         let token = self.caller(name).refresh_token.clone();
         self.sign(demo::SECRET, &RefreshToken { expires_at: demo::LOGIN + 30 * DAY, ..token })
+    }
+
+    /// A token of a generation that no client reaches: it has rotated too often.
+    fn refresh_too_often(&self, name: &str) -> String {
+        let token = self.caller(name).refresh_token.clone();
+        self.sign(demo::SECRET, &RefreshToken { generation: 1_000_000_000, ..token })
+    }
+
+    /// The token of a session that its user ended: there is no such session any more.
+    fn revoked_refresh(&self, name: &str) -> String {
+        let Caller { user, refresh_token, .. } = self.caller(name);
+        let session_id = SessionId::parse(&user.id.to_string()).unwrap();
+        self.sign(demo::SECRET, &RefreshToken { session_id, ..refresh_token.clone() })
     }
 
     fn forged_refresh(&self, name: &str) -> String {
@@ -178,6 +198,16 @@ impl Sample {
         self.json(&json!({ "refresh_token": token }))
     }
 
+    /// From a page of `origin` that keeps its refresh token in the cookie.
+    fn on_page(self, origin: &str) -> Self {
+        let transport = self.header("x-token-transport", "cookie").header("x-requested-with", "fetch");
+        transport.header("origin", origin)
+    }
+
+    fn cookie(self, token: &str) -> Self {
+        self.header("cookie", &format!("__Host-refresh_token={token}"))
+    }
+
     fn idempotent(self) -> Self {
         self.header("idempotency-key", demo::IDEMPOTENCY_KEY)
     }
@@ -230,6 +260,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
     let elsewhere = of.caller("sessions-end").elsewhere.id;
     let newcomer =
         json!({ "email": demo::NEWCOMER, "password": demo::PASSWORD, "first_name": "New", "last_name": "Comer" });
+    let login = json!({ "email": demo::EMAIL, "password": demo::PASSWORD });
     let change = |old: &str, new: &str| json!({ "current_password": old, "new_password": new });
 
     vec![
@@ -239,6 +270,10 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         post("login", LOGIN).sign_in(demo::EMAIL, demo::PASSWORD),
         post("login-wrong-password", LOGIN).sign_in(demo::EMAIL, WRONG_PASSWORD),
         post("login-not-json", LOGIN).body("application/json", "email=demo@example.com".into()),
+        post("login-text-plain", LOGIN).body("text/plain", login.to_string()),
+        post("login-too-large", LOGIN).json(&json!({ "email": demo::EMAIL, "password": "x".repeat(8 * 1024) })),
+        post("login-cookie", LOGIN).on_page(ORIGIN).json(&login),
+        post("login-cookie-foreign-origin", LOGIN).on_page("https://evil.example").json(&login),
         post("login-lexik", LEXIK_LOGIN).sign_in(demo::EMAIL, demo::PASSWORD),
         post("login-lexik-wrong-password", LEXIK_LOGIN).sign_in(demo::EMAIL, WRONG_PASSWORD),
         post("refresh", REFRESH).token(&of.refresh("refresh")).idempotent(),
@@ -248,6 +283,13 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         post("refresh-reused", REFRESH).token(&of.refresh("refresh-reused")),
         post("refresh-expired", REFRESH).token(&of.expired_refresh("demo")),
         post("refresh-forged", REFRESH).token(&of.forged_refresh("demo")),
+        post("refresh-revoked", REFRESH).token(&of.revoked_refresh("demo")),
+        post("refresh-too-often", REFRESH).token(&of.refresh_too_often("demo")),
+        post("refresh-cookie", REFRESH).on_page(ORIGIN).cookie(&of.refresh("refresh-cookie")).idempotent(),
+        post("refresh-cookie-foreign-origin", REFRESH)
+            .on_page("https://evil.example")
+            .cookie(&of.refresh("demo"))
+            .idempotent(),
         post("refresh-no-token", REFRESH).json(&json!({})),
         post("refresh-lexik", LEXIK_REFRESH).token(&of.refresh("refresh-lexik")),
         post("refresh-lexik-form", LEXIK_REFRESH).form(format!("refresh_token={}", of.refresh("refresh-lexik-form"))),
@@ -255,6 +297,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         post("refresh-lexik-no-token", LEXIK_REFRESH).json(&json!({})),
         post("logout", LOGOUT).token(&of.refresh("logout")),
         post("logout-header", LOGOUT).header("x-refresh-token", &of.refresh("logout-header")),
+        post("logout-cookie", LOGOUT).on_page(ORIGIN).cookie(&of.refresh("logout-cookie")),
         post("logout-forged", LOGOUT).token(&of.forged_refresh("demo")),
         post("logout-no-token", LOGOUT),
         get("me", ME).bearer(&of.access("demo")),
@@ -284,6 +327,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
             .bearer(&of.access("demo"))
             .json(&json!({ "password": WRONG_PASSWORD })),
         get("sessions", SESSIONS).bearer(&of.access("demo")),
+        get("sessions-no-token", SESSIONS),
         delete("sessions-end", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("sessions-end")),
         delete("sessions-end-unknown", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("demo")),
         delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
@@ -304,7 +348,7 @@ async fn demo_at(now: Timestamp) -> System {
         data: None,
         table_endpoint: None,
         allow_origins: Vec::new(),
-        variables: [("JWT_SECRET_KEY".to_owned(), demo::SECRET.to_owned())].into(),
+        variables: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         clock: LocalClock::new(Arc::new(ManualClock::at(now))),
         http_client: None,
     };
@@ -436,16 +480,17 @@ fn env_json_gives_each_function_the_demos_settings_by_variables_that_it_declares
     let template = template();
     let variables = |name: &str| {
         let function = template.functions.iter().find(|function| function.name == name).unwrap();
-        for variable in ["JWT_SECRET_KEY", "TABLE_ENDPOINT"] {
+        for variable in SETTINGS.map(|(name, _)| name).into_iter().chain(["TABLE_ENDPOINT"]) {
             assert!(function.variables.contains_key(variable), "{name} does not declare {variable}");
         }
-        json!({
+        let mut variables = json!({
             "TABLE_NAME": function.variables["TABLE_NAME"],
             "TABLE_ENDPOINT": format!("http://127.0.0.1:{}", demo::TABLE_PORT),
-            "JWT_SECRET_KEY": demo::SECRET,
             "JWT_ISSUER": function.variables["JWT_ISSUER"],
             "JWT_AUDIENCE": function.variables["JWT_AUDIENCE"],
-        })
+        });
+        SETTINGS.iter().for_each(|(name, value)| variables[*name] = (*value).into());
+        variables
     };
     let env: BTreeMap<_, _> = logical_ids().into_iter().map(|(id, name)| (id, variables(&name))).collect();
     check("env.json", &json!(env));

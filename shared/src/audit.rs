@@ -235,8 +235,9 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::config::tests::parse;
     use crate::layer::Authenticate;
-    use crate::{App, Config, telemetry};
+    use crate::{App, telemetry};
 
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
@@ -257,14 +258,7 @@ mod tests {
         let writer = log.clone();
         let _guard =
             tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, move || -> Log { writer.clone() }));
-        let config = Config::parse(|name| match name {
-            "JWT_SECRET_KEY" => Some("0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a".into()),
-            "JWT_ISSUER" => Some("https://auth.example.com".into()),
-            "JWT_AUDIENCE" => Some("https://api.example.com".into()),
-            "TABLE_NAME" => Some("freshkey".into()),
-            "TABLE_ENDPOINT" => Some("http://127.0.0.1:1".into()),
-            _ => None,
-        });
+        let config = parse(&[("TABLE_ENDPOINT", "http://127.0.0.1:1")]);
         let clock = ManualClock::at(Timestamp::from_seconds(1_800_000_000));
         let app = App::connect(config.unwrap(), Arc::new(clock), None).await;
         let event = json!({

@@ -18,6 +18,8 @@ const MINUTE: f64 = 60.0;
 const DAY: f64 = 24.0 * 60.0 * 60.0;
 /// A century: what "never" comes to, and still a date.
 const LONGEST: f64 = 36_500.0 * DAY;
+/// The most bytes of JWT_ISSUER and of JWT_AUDIENCE.
+const MAX_PARTY: usize = 256;
 
 /// Everything that can be set, parsed.
 #[derive(Debug)]
@@ -115,9 +117,8 @@ impl Config {
         let mut reader = Reader { lookup, faults: Vec::new() };
         let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, keys::ALGORITHMS);
         let keys = reader.keys(algorithm);
-        let issuer = reader.required("JWT_ISSUER", "who issues the tokens, such as https://auth.example.com");
-        let audience =
-            reader.required("JWT_AUDIENCE", "who the access tokens are for, such as https://api.example.com");
+        let issuer = reader.party("JWT_ISSUER", "who issues the tokens, such as https://auth.example.com");
+        let audience = reader.party("JWT_AUDIENCE", "who the access tokens are for, such as https://api.example.com");
         if [refresh::AUDIENCE, device::AUDIENCE].contains(&audience.as_str()) {
             reader
                 .fault("JWT_AUDIENCE", format_args!("must not be {audience:?}, the audience of another kind of token"));
@@ -132,10 +133,14 @@ impl Config {
             iterations: reader.number("ARGON2_ITERATIONS", 2, 1..=u32::MAX.into()) as u32,
         };
         if !password_work.is_allowed() {
+            let pair = |work: WorkFactor| format!("{} and {}", work.memory_kib, work.iterations);
+            let minimum = WorkFactor::MINIMUM.map(pair);
             reader.fault(
                 "ARGON2_MEMORY_KIB and ARGON2_ITERATIONS",
                 format_args!(
-                    "must be at least 19456 and 2, or 47104 and 1 (OWASP's minimum), and at most 131072 and 16"
+                    "must be at least {} (OWASP's minimum), and at most {}",
+                    minimum.join(" or "),
+                    pair(WorkFactor::MAXIMUM)
                 ),
             );
         }
@@ -196,6 +201,17 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.fault(name, format_args!("is missing: {expects}"));
             String::new()
         })
+    }
+
+    /// The name of a party, which stands in every token. However it is spelled,
+    /// it leaves room for the rest of one, so that no token is too long for its
+    /// cookie, or for us.
+    fn party(&mut self, name: &str, expects: &str) -> String {
+        let party = self.required(name, expects);
+        if party.len() > MAX_PARTY || party.contains(char::is_control) {
+            self.fault(name, format_args!("must be at most {MAX_PARTY} bytes, without control characters"));
+        }
+        party
     }
 
     fn parsed<T: FromStr>(&self, name: &str) -> Option<Result<T, String>> {
@@ -332,25 +348,31 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let arn = self.get("JWT_SECRET_ARN");
         let passphrase = self.secret("JWT_PASSPHRASE");
         let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
-        match self.secret("JWT_SECRET_KEY").map(|secret| Keys::single(&secret)) {
-            Some(Ok(keys)) => match signing(keys, private_key, passphrase.as_ref(), algorithm) {
-                Ok(keys) => return KeySource::Given(Arc::new(keys)),
-                Err(fault) => self.fault("JWT_PRIVATE_KEY", fault),
-            },
-            Some(Err(fault)) => self.fault("JWT_SECRET_KEY", fault),
-            None if private_key.is_some() && arn.is_some() => {
-                self.fault(
-                    "JWT_PRIVATE_KEY",
-                    "goes with JWT_SECRET_KEY; beside JWT_SECRET_ARN, put the key into that secret",
-                );
+        let secret = match (self.secret("JWT_SECRET_KEY"), arn) {
+            (Some(secret), _) => Keys::single(&secret).map_err(|fault| fault.to_string()),
+            (None, Some(arn)) => {
+                if private_key.is_some() {
+                    self.fault(
+                        "JWT_PRIVATE_KEY",
+                        "goes with JWT_SECRET_KEY; beside JWT_SECRET_ARN, put the key into that secret",
+                    );
+                }
+                return KeySource::Secret(arn);
             }
-            None if arn.is_none() => self.fault(
-                "JWT_SECRET_KEY",
-                "is missing: a secret of at least 32 random bytes (or JWT_SECRET_ARN, the ARN of one)",
-            ),
-            None => {}
-        }
-        KeySource::Secret(arn.unwrap_or_default())
+            (None, None) => {
+                Err("is missing: a secret of at least 32 random bytes (or JWT_SECRET_ARN, the ARN of one)".into())
+            }
+        };
+        // Whatever is wrong with the secret, the private key is looked at too.
+        let keys = secret.unwrap_or_else(|fault| {
+            self.fault("JWT_SECRET_KEY", fault);
+            Keys::default()
+        });
+        let keys = signing(keys, private_key, passphrase.as_ref(), algorithm).unwrap_or_else(|fault| {
+            self.fault("JWT_PRIVATE_KEY", fault);
+            Keys::default()
+        });
+        KeySource::Given(Arc::new(keys))
     }
 }
 
@@ -372,22 +394,30 @@ fn signing(
     algorithm: Algorithm,
 ) -> Result<Keys, String> {
     let Some(pem) = private_key else {
-        let missing = |_| format!("is missing: a private key for {algorithm:?} in PEM, or a path to one");
-        return keys.for_algorithm(algorithm).map_err(missing);
+        return match algorithm {
+            Algorithm::HS256 => Ok(keys),
+            _ => Err(format!("is missing: a private key for {algorithm:?} in PEM, or a path to one")),
+        };
     };
     let keys = keys.with_private_key(pem?.expose_secret(), passphrase);
     keys.and_then(|keys| keys.for_algorithm(algorithm)).map_err(|fault| fault.to_string())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::email::Email;
+    use crate::id::UserId;
+    use crate::session::{Client, Session};
+    use crate::token::RefreshToken;
 
     const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 
-    fn parse(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    /// What is required, and these variables over it.
+    pub(crate) fn parse(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut variables = HashMap::from([
             ("JWT_SECRET_KEY", SECRET),
             ("JWT_ISSUER", "https://auth.example.com"),
@@ -438,6 +468,7 @@ mod tests {
             ("JWT_ISSUER", ""),
             ("JWT_AUDIENCE", "urn:freshkey:refresh"),
             ("JWT_AUDIENCE", "urn:freshkey:device"),
+            ("JWT_AUDIENCE", "https://api.example.com/\u{7}"),
             ("JWT_ALGORITHM", "none"),
             ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0"),
             ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "NaN"),
@@ -491,6 +522,63 @@ mod tests {
         let allowed_origins = vec!["https://app.example.com".into(), "http://localhost:5173".into()];
         assert_eq!(transport, Transport { mode: Mode::Cookie, same_site: SameSite::Lax, allowed_origins });
         assert_eq!(parse(&[("REFRESH_TOKEN_TRANSPORT", "both"), origins]).unwrap().transport.mode, Mode::Both);
+    }
+
+    #[test]
+    fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_cookie_may_be() {
+        let one_too_many = "\"".repeat(MAX_PARTY + 1);
+        for name in ["JWT_ISSUER", "JWT_AUDIENCE"] {
+            let fault = parse(&[(name, &one_too_many)]).unwrap_err();
+            assert!(fault.0.len() == 1 && fault.0[0].starts_with(&format!("{name} must be at most 256")), "{fault}");
+        }
+        // Each of these bytes takes two in JSON.
+        let longest = &one_too_many[1..];
+        let config = parse(&[("JWT_ISSUER", longest), ("JWT_AUDIENCE", longest)]).unwrap();
+        let kid = "k".repeat(64);
+        let secret = serde_json::json!({ "signing": kid, "refresh": kid, (kid.as_str()): SECRET });
+        let keys = Keys::parse(&secret.to_string().into()).unwrap();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let (user, email) = (UserId::random(), Email::parse("alice@example.com").unwrap());
+        let (session, secret) = Session::open(user, 0, Client::default(), now, config.session_lifetime);
+        let mut refresh = RefreshToken::first(&session, secret, config.session_lifetime.absolute_end(now));
+        refresh.generation = (1 << 53) - 1;
+        let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
+        assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
+        let device = config.device_tokens.issue(&keys, &email, now).unwrap();
+        let access = config.access_tokens.issue(&keys, user, session.id, &config.default_roles, now).unwrap().token;
+        assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
+        for token in [refresh, device, access] {
+            let length = token.expose_secret().len();
+            // With a cookie's name before it, and roles to spare.
+            assert!((1000..3000).contains(&length), "{length}");
+        }
+    }
+
+    #[test]
+    fn pw9_the_fault_of_a_weak_work_factor_names_every_one_that_is_strong_enough() {
+        let fault = parse(&[("ARGON2_ITERATIONS", "1")]).unwrap_err();
+        assert_eq!(
+            fault.0,
+            ["ARGON2_MEMORY_KIB and ARGON2_ITERATIONS must be at least 47104 and 1 or 19456 and 2 or 12288 and 3 or \
+              9216 and 4 or 7168 and 5 (OWASP's minimum), and at most 131072 and 16"]
+        );
+    }
+
+    #[test]
+    fn faults_of_the_private_key_are_reported_beside_those_of_the_secret() {
+        for secret in ["short", "", "your-super-secret-key-here"] {
+            for private_key in ["", "nowhere", &key("p256"), &key("rsa-1024"), &key("rsa-2048-aes256-sha256")] {
+                let variables =
+                    [("JWT_SECRET_KEY", secret), ("JWT_ALGORITHM", "RS256"), ("JWT_PRIVATE_KEY", private_key)];
+                let fault = parse(&variables).unwrap_err();
+                let [first, second] = &fault.0[..] else { panic!("{fault}") };
+                assert!(first.starts_with("JWT_SECRET_KEY "), "{fault}");
+                assert!(second.starts_with("JWT_PRIVATE_KEY "), "{fault}");
+            }
+        }
+        let good = [("JWT_SECRET_KEY", ""), ("JWT_ALGORITHM", "ES256"), ("JWT_PRIVATE_KEY", &key("p256"))];
+        let fault = parse(&good).unwrap_err();
+        assert!(fault.0.len() == 1 && fault.0[0].starts_with("JWT_SECRET_KEY is missing"), "{fault}");
     }
 
     #[test]

@@ -115,6 +115,7 @@ mod tests {
             "\"alice bob\"@example.com",
             "alice\0@example.com",
             "alice@exam\u{7}ple.com",
+            "al\u{9b}ice@example.com",
             "a@b@example.com",
             long.as_str(),
         ] {

@@ -209,21 +209,14 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::config::Config;
+    use crate::config::tests::parse;
 
     async fn function<H, F>(handler: H) -> Function
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let config = Config::parse(|name| match name {
-            "JWT_SECRET_KEY" => Some("0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a".into()),
-            "JWT_ISSUER" => Some("https://auth.example.com".into()),
-            "JWT_AUDIENCE" => Some("https://api.example.com".into()),
-            "TABLE_NAME" => Some("freshkey".into()),
-            "TABLE_ENDPOINT" => Some("http://127.0.0.1:1".into()),
-            _ => None,
-        });
+        let config = parse(&[("TABLE_ENDPOINT", "http://127.0.0.1:1")]);
         Function::new(App::connect(config.unwrap(), Arc::new(SystemClock), None).await, handler)
     }
 

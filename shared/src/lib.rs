@@ -8,6 +8,7 @@
 //! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
 //! - [`user`], [`session`]: the records, and the rule by which a session rotates
 //! - [`audit`]: what is told of each act that bears on security
+//! - [`telemetry`]: the log that all of it goes to
 //! - [`limit`]: how often one may guess
 //! - [`token`]: access tokens, refresh tokens, device tokens and their keys
 //! - [`transport`]: how refresh tokens travel

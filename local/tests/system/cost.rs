@@ -3,7 +3,11 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::world::{EMAIL, PASSWORD, World, signed_up, signed_up_with, world};
+use crate::world::{EMAIL, PASSWORD, World, claims, signed_up, signed_up_with, world};
+
+/// What the limits cost where a password is right: the guess is counted at the
+/// account and at the address, and given back at both.
+const GUESS: [&str; 4] = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
 
 /// The calls since the last look, and in how many sequential round trips.
 fn cost(world: &World) -> (Vec<String>, usize) {
@@ -33,8 +37,7 @@ async fn register_costs_one_transaction_after_one_write_of_a_counter() {
 async fn login_costs_three_round_trips() {
     let (world, _) = signed_up().await;
     world.login(PASSWORD).await.expect(StatusCode::OK);
-    let counters = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
-    assert_eq!(cost(&world), with(&counters, &["GetItem", "PutItem", "Query"], 3));
+    assert_eq!(cost(&world), with(&GUESS, &["GetItem", "PutItem", "Query"], 3));
 }
 
 #[tokio::test]
@@ -60,8 +63,7 @@ async fn rl5_a_login_over_a_limit_costs_one_round_trip_and_one_to_spare_the_addr
 async fn rf16_login_at_the_cap_of_sessions_costs_no_more_round_trips() {
     let (world, _) = signed_up_with(&[("MAX_SESSIONS", "1")]).await;
     world.login(PASSWORD).await.expect(StatusCode::OK);
-    let counters = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
-    assert_eq!(cost(&world), with(&counters, &["GetItem", "Query", "TransactWriteItems"], 3));
+    assert_eq!(cost(&world), with(&GUESS, &["GetItem", "Query", "TransactWriteItems"], 3));
 }
 
 #[tokio::test]
@@ -79,6 +81,60 @@ async fn users_me_costs_one_read_and_logout_one_write() {
     let body = json!({ "refresh_token": alice.refresh_token });
     world.post("/api/v1/auth/logout", body).await.expect(StatusCode::NO_CONTENT);
     assert_eq!(cost(&world), calls(&["DeleteItem"], 1));
+}
+
+#[tokio::test]
+async fn jw18_a_look_at_the_session_on_every_call_costs_two_reads_in_one_round_trip_more() {
+    let (world, alice) = signed_up_with(&[("CHECK_SESSION_ON_EVERY_CALL", "true")]).await;
+    world.get("/api/v1/users/me").bearer(&alice.access_token).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["GetItem", "GetItem", "GetItem"], 2));
+}
+
+#[tokio::test]
+async fn a_renewal_in_the_middleware_costs_what_a_refresh_costs_and_looks_at_the_session_by_itself() {
+    for check in ["false", "true"] {
+        let (world, alice) = signed_up_with(&[("CHECK_SESSION_ON_EVERY_CALL", check)]).await;
+        world.pass(3600);
+        let me = world.get("/api/v1/users/me").bearer(&alice.access_token);
+        let reply = me.header("x-refresh-token", &alice.refresh_token).await.expect(StatusCode::OK);
+        assert!(reply.headers.contains_key("x-new-access-token"));
+        assert_eq!(cost(&world), calls(&["GetItem", "GetItem", "UpdateItem"], 2));
+    }
+}
+
+#[tokio::test]
+async fn the_list_of_sessions_costs_one_read_and_the_end_of_one_a_write_more() {
+    let (world, alice) = signed_up().await;
+    let other = world.login(PASSWORD).await.expect(StatusCode::OK).text("refresh_token");
+    world.wire.take();
+    world.get("/api/v1/auth/sessions").bearer(&alice.access_token).await.expect(StatusCode::OK);
+    assert_eq!(cost(&world), calls(&["Query"], 1));
+    let path = format!("/api/v1/auth/sessions/{}", claims(&other)["sid"].as_str().unwrap());
+    world.request(Method::DELETE, &path).bearer(&alice.access_token).await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(cost(&world), calls(&["DeleteItem", "Query"], 2));
+}
+
+#[tokio::test]
+async fn pw8_a_change_of_the_password_costs_five_round_trips() {
+    let (world, alice) = signed_up().await;
+    let body = json!({ "current_password": PASSWORD, "new_password": "a loud brook over eight stones" });
+    let change = world.request(Method::PUT, "/api/v1/users/me/password").bearer(&alice.access_token).json(body);
+    change.await.expect(StatusCode::NO_CONTENT);
+    // The user, the credential, the transaction, and a look for sessions that are dead now.
+    assert_eq!(cost(&world), with(&GUESS, &["GetItem", "GetItem", "TransactWriteItems", "Query"], 5));
+}
+
+#[tokio::test]
+async fn a_deletion_costs_four_round_trips_and_one_for_the_sessions() {
+    let (world, alice) = signed_up().await;
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    world.wire.take();
+    let body = json!({ "password": PASSWORD });
+    let delete = world.post("/api/v1/users/me/delete", body).bearer(&alice.access_token);
+    delete.await.expect(StatusCode::NO_CONTENT);
+    let sessions = ["DeleteItem", "DeleteItem"];
+    let once = ["GetItem", "GetItem", "TransactWriteItems", "Query"];
+    assert_eq!(cost(&world), with(&GUESS, &[&once[..], &sessions].concat(), 5));
 }
 
 #[tokio::test]

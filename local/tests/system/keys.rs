@@ -321,10 +321,36 @@ async fn jw15_er3_while_the_secret_cannot_be_read_a_token_of_an_unknown_key_is_a
 
     world.wire.heal();
     world.wire.set_secret(json!({ "signing": "k1" }));
+    world.pass(5);
     assert_eq!(status_of_me(&world, &access).await, StatusCode::SERVICE_UNAVAILABLE);
     world.wire.set_secret(secret);
+    world.pass(5);
     assert_eq!(status_of_me(&world, &access).await, StatusCode::OK);
     world.refresh(&refresh).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn jw4_jw15_while_the_secret_cannot_be_read_it_is_asked_for_once_in_five_seconds() {
+    let world = world_with_secret(one_secret(), &[]).await;
+    let alice = world.register(EMAIL).await;
+    let unknown = forged("k2");
+    world.pass(6 * MINUTE);
+    // Each read fails at once, and the SDK does not repeat it.
+    world.wire.fault("GetSecretValue", usize::MAX, Fate::Refused(400, "AccessDeniedException"));
+    world.wire.take();
+    for (seconds, expected) in [(0, 1), (4, 0), (1, 1), (3, 0), (2, 1)] {
+        world.pass(seconds);
+        let crowd = (0..20).map(|_| status_of_me(&world, &unknown));
+        let crowd = futures_util::future::join_all(crowd).await;
+        assert!(crowd.into_iter().all(|status| status == StatusCode::SERVICE_UNAVAILABLE));
+        // The keys at hand serve as before.
+        assert_eq!(status_of_me(&world, &alice.access_token).await, StatusCode::OK);
+        assert_eq!(reads(&world), expected, "{seconds} seconds later");
+    }
+    world.wire.heal();
+    assert_eq!(status_of_me(&world, &unknown).await, StatusCode::SERVICE_UNAVAILABLE);
+    world.pass(5);
+    assert_eq!(status_of_me(&world, &unknown).await, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
@@ -348,6 +374,7 @@ async fn se6_without_a_secret_from_the_start_every_route_is_a_503_until_there_is
         assert_eq!(reply.headers["cache-control"], "no-store", "{path}");
     }
     world.wire.set_secret(one_secret());
+    world.pass(5);
     let alice = world.register(EMAIL).await;
     assert_eq!(status_of_me(&world, &alice.access_token).await, StatusCode::OK);
     assert_eq!(world.get(JWKS).await.status, StatusCode::OK);
@@ -463,5 +490,6 @@ async fn se6_an_authorizer_without_keys_lets_nobody_in() {
     let world = world_over(Wire::new(), &[ARN]).await;
     assert!(!is_let_in(&world, &alice.access_token).await);
     world.wire.set_secret(one_secret());
+    world.pass(5);
     assert!(is_let_in(&world, &alice.access_token).await);
 }

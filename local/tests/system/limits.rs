@@ -1,6 +1,7 @@
 //! How often one may guess, and who pays for it: the guesser, not the owner.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::{self, StreamExt};
 use http::{Method, StatusCode};
@@ -497,6 +498,42 @@ async fn rl5_a_guess_that_cannot_be_given_back_stays_counted_and_the_login_succe
     world.login(PASSWORD).await.expect(StatusCode::OK);
     world.wire.heal();
     assert_eq!(wait(world.login(PASSWORD).await), 30);
+}
+
+/// `fate` for the next write of the counter whose name begins so; everything else passes.
+fn meet_counter(world: &World, name: &'static str, fate: Fate) {
+    let is_met = AtomicBool::new(false);
+    world.wire.on_call(move |call| {
+        let pk = call.body["Key"]["pk"]["S"].as_str().unwrap_or_default();
+        let is_it = pk.starts_with(name) && !is_met.swap(true, Ordering::Relaxed);
+        let fate = if is_it { fate.clone() } else { Fate::Pass };
+        async move { fate }
+    });
+}
+
+#[tokio::test]
+async fn rl1_re2_a_guess_whose_count_was_written_and_not_answered_is_counted_once_and_made() {
+    let (world, device_token) = guarded(&[]).await;
+    // Among the free ones, where the repeated write would pass.
+    guess(&world, 3).await;
+    meet_counter(&world, "LIMIT#account#", Fate::AnswerLost);
+    guess(&world, 1).await;
+    world.wire.heal();
+    guess(&world, 1).await;
+    assert_eq!(wait(world.login(PASSWORD).await), 30);
+
+    // After them, where it would meet the pause that the first one started.
+    world.pass(30);
+    meet_counter(&world, "LIMIT#account#", Fate::AnswerLost);
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    world.wire.heal();
+
+    for _ in 0..5 {
+        on_device(&world, &device_token, WRONG).await.expect(StatusCode::UNAUTHORIZED);
+    }
+    world.pass(30);
+    meet_counter(&world, "LIMIT#device#", Fate::AnswerLost);
+    on_device(&world, &device_token, PASSWORD).await.expect(StatusCode::OK);
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! The layer in front of `functions/account`, and what it renews.
 
+use freshkey::id::UserId;
+use freshkey::session::Client;
 use futures_util::future::join_all;
 use http::StatusCode;
+use jsonwebtoken::EncodingKey;
 use serde_json::json;
 
 use crate::wire::Fate;
 use crate::world::{PASSWORD, Reply, User, World, claims, signed_up, signed_up_with};
 
 const HOUR: u64 = 3600;
+const SECRET: &str = "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ";
 const NEW: [&str; 3] = ["x-new-access-token", "x-new-refresh-token", "x-new-expires-in"];
 
 async fn me(world: &World, pair: &User) -> Reply {
@@ -84,6 +88,36 @@ async fn mw1_the_two_tokens_must_be_of_one_session() {
     }
     assert!(world.is_alive(&mallory.refresh_token).await);
     assert!(world.is_alive(&alice.refresh_token).await);
+}
+
+#[tokio::test]
+async fn mw1_the_two_tokens_must_be_of_one_user_whatever_the_session() {
+    let (world, alice) = signed_up_with(&[("JWT_SECRET_KEY", SECRET)]).await;
+    let mallory = world.register("mallory@example.com").await;
+    let mut said = claims(&alice.access_token);
+    said["sub"] = mallory.id.into();
+    let header = jsonwebtoken::decode_header(&alice.access_token).unwrap();
+    let access_token = jsonwebtoken::encode(&header, &said, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
+    world.pass(HOUR);
+    let mixed = User { access_token, ..alice.clone() };
+    assert_eq!(me(&world, &mixed).await.expect(StatusCode::UNAUTHORIZED).error(), "invalid_refresh_token");
+    assert!(brings_tokens(&me(&world, &alice).await.expect(StatusCode::OK)));
+}
+
+#[tokio::test]
+async fn mw1_the_request_is_served_as_what_the_user_is_by_now() {
+    let (world, alice) = signed_up().await;
+    let app = world.app("account");
+    let mut user = app.store().user(UserId::parse(&alice.id).unwrap()).await.unwrap().unwrap();
+    let credential = app.store().credential(&user.email).await.unwrap().unwrap();
+    user.roles = vec!["ROLE_ADMIN".into()];
+    app.store().seed_user(&user, &credential, &[]).await.unwrap();
+    let admit = |refresh| app.admit(Some(&alice.access_token), refresh, Client::default());
+    assert_eq!(admit(None).await.unwrap().identity.roles, ["ROLE_USER"]);
+    world.pass(HOUR);
+    let admitted = admit(Some(&alice.refresh_token)).await.unwrap();
+    assert_eq!(admitted.identity.roles, ["ROLE_ADMIN"]);
+    assert_eq!((admitted.identity.user_id, admitted.renewed.is_some()), (user.id, true));
 }
 
 #[tokio::test]

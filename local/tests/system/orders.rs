@@ -160,9 +160,11 @@ impl Gate {
         Fate::Pass
     }
 
-    /// Who stands at it.
+    /// Who stands at it. A call that its request has dropped has left.
     fn stand(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.0.lock().unwrap()
+        let mut stand = self.0.lock().unwrap();
+        stand.retain(|waiting| !waiting.pass.is_closed());
+        stand
     }
 }
 
@@ -394,7 +396,8 @@ impl Stage {
     }
 
     /// Waits until every request has been answered or stands at the gate, and
-    /// nothing is on its way.
+    /// neither a call nor a hash is on its way: a login that stands at the gate
+    /// may leave it when the hash says that the password is wrong.
     async fn settle(&self, requests: &[JoinHandle<Answer>; 2]) {
         let mut calm = 0;
         while calm < CALM {
@@ -403,7 +406,8 @@ impl Stage {
             let is_at_rest = |(request, task): (usize, &JoinHandle<_>)| {
                 task.is_finished() || waiting.iter().any(|waiting| waiting.request == request)
             };
-            let is_calm = self.wire.in_flight() == waiting.len() && requests.iter().enumerate().all(is_at_rest);
+            let is_idle = self.wire.in_flight() == waiting.len() && self.app.hasher().is_idle();
+            let is_calm = is_idle && requests.iter().enumerate().all(is_at_rest);
             calm = if is_calm { calm + 1 } else { 0 };
         }
     }

@@ -16,6 +16,33 @@ async fn rf2_a_spent_token_revokes_its_session() {
 }
 
 #[tokio::test]
+async fn re8_a_clock_that_is_behind_takes_the_tokens_of_one_that_is_not_and_revives_nothing() {
+    const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ");
+    let (world, _) = signed_up_with(&[SECRET]).await;
+    let behind = world.beside(&[SECRET]).await;
+    world.pass(5);
+    let login = async || world.login(PASSWORD).await.expect(StatusCode::OK).user();
+    let (ended, reused, kept) = (login().await, login().await, login().await);
+    behind.get("/api/v1/users/me").bearer(&kept.access_token).await.expect(StatusCode::OK);
+
+    let logout = json!({ "refresh_token": ended.refresh_token });
+    world.post("/api/v1/auth/logout", logout).await.expect(StatusCode::NO_CONTENT);
+    assert!(!behind.is_alive(&ended.refresh_token).await);
+
+    // Rotated at a time that for the other is yet to come: spent all the same.
+    let successor = world.refresh(&reused.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
+    assert!(!behind.is_alive(&reused.refresh_token).await);
+    assert!(!behind.is_alive(&successor).await);
+    assert!(!world.is_alive(&successor).await);
+
+    // Rotated in turn by the two, whose time goes forth and back.
+    let mut token = kept.refresh_token;
+    for world in [&behind, &world, &behind, &world] {
+        token = world.refresh(&token).await.expect(StatusCode::OK).text("refresh_token");
+    }
+}
+
+#[tokio::test]
 async fn re5_a_key_gives_the_same_successor_again_also_a_day_later() {
     let (world, alice) = signed_up().await;
     let first = world.refresh_with_key(&alice.refresh_token, "k").await.expect(StatusCode::OK);

@@ -27,6 +27,8 @@ const SESSIONS: &str = "/api/v1/auth/sessions";
 const LAYER: &str = "examples/protected";
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protected/template.yaml");
 
+const AUTHORIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/authorizer/template.yaml");
+
 type Actions = BTreeMap<String, BTreeSet<String>>;
 
 fn yaml(text: &str) -> Value {
@@ -297,7 +299,9 @@ fn every_parameter_that_the_template_allows_is_one_that_the_functions_start_with
     for (name, parameter) in template["Parameters"].as_mapping().unwrap() {
         let listed = parameter.get("AllowedValues").and_then(Value::as_sequence).into_iter().flatten();
         let bounds = ["MinValue", "MaxValue"].into_iter().filter_map(|bound| parameter.get(bound));
-        for value in listed.chain(bounds).map(shown) {
+        let lengths = ["MinLength", "MaxLength"].into_iter().filter_map(|bound| parameter.get(bound)?.as_u64());
+        let longest = lengths.map(|length| "x".repeat(length as usize));
+        for value in listed.chain(bounds).map(shown).chain(longest) {
             // Cookies need an origin.
             for function in functions(&[(name.as_str().unwrap(), &value), ("AllowedOrigins", "https://a.example")]) {
                 let config = Config::parse(|name| function.variables.get(name).cloned());
@@ -316,8 +320,22 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     }
     let [(_, properties)] = lambdas(&example).try_into().unwrap();
     let variables = &properties["Environment"]["Variables"];
-    let config = Config::parse(|name| variables.get(name).map(|_| "something".to_owned()));
+    // With keys of any algorithm and with cookies, too, by the same parameters.
+    let told =
+        [("JWT_ALGORITHM", "RS256"), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", "https://a.example")];
+    let told = BTreeMap::from(told);
+    let something = |name: &str| told.get(name).copied().unwrap_or("something").to_owned();
+    let config = Config::parse(|name| variables.get(name).map(|_| something(name)));
     assert!(config.is_ok(), "{}", config.unwrap_err());
+    for name in told.keys() {
+        assert_eq!(variables[name], template["Globals"]["Function"]["Environment"]["Variables"][name], "{name}");
+    }
+    for name in ["JwtAlgorithm", "RefreshTokenTransport", "AllowedOrigins"] {
+        for member in ["Type", "Default", "AllowedValues", "AllowedPattern"] {
+            let (ours, its) = (&template["Parameters"][name], &example["Parameters"][name]);
+            assert_eq!(its.get(member), ours.get(member), "{member} of {name}");
+        }
+    }
     let exposed = |template: &Value| {
         let cors = only(template, HTTP_API)["Properties"]["CorsConfiguration"].clone();
         let texts = |name: &str| texts(&cors[1][name]).into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -325,6 +343,60 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
         texts("ExposeHeaders")
     };
     assert_eq!(exposed(&example), exposed(&template));
+}
+
+#[test]
+fn re9_re10_the_example_of_an_authorizer_asks_it_as_it_answers_and_remembers_nothing_for_longer_than_a_token_lives() {
+    let (template, example) = (template(), read(AUTHORIZER));
+    for name in ["AuthorizerArn", "Issuer", "Audience"] {
+        assert!(template["Outputs"].get(name).is_some(), "{name}");
+        let said = example["Parameters"][name]["Description"].as_str().unwrap();
+        assert!(said.starts_with(&format!("The output {name} of Freshkey's stack")), "{said}");
+    }
+    let default = |template: &Value, parameter: &str| template["Parameters"][parameter]["Default"].clone();
+    assert_eq!(default(&example, "Audience"), default(&template, "JwtAudience"));
+    // API Gateway looks for the keys at the issuer, which nobody but its owner knows.
+    assert_eq!(example["Parameters"]["Issuer"]["Default"], Value::Null);
+    assert_eq!(example["Parameters"]["Issuer"]["AllowedPattern"], yaml("https://.+"));
+
+    let api = &only(&example, HTTP_API)["Properties"];
+    assert_eq!(api["FailOnWarnings"], yaml("true"), "a route whose issuer does not answer would be left out");
+    let authorizers = &api["Auth"]["Authorizers"];
+    let ours = &authorizers["Freshkey"];
+    assert_eq!(ours["FunctionArn"], yaml("!Ref AuthorizerArn"));
+    assert_eq!(ours["AuthorizerPayloadFormatVersion"].as_str(), Some("2.0"));
+    assert_eq!(ours["EnableSimpleResponses"], yaml("true"));
+    assert_eq!(ours["EnableFunctionDefaultPermissions"], yaml("true"));
+    assert_eq!(ours["Identity"]["Headers"], yaml("[Authorization]"));
+    let remembered = ours["Identity"]["ReauthorizeEvery"].as_u64().unwrap();
+    let lifetime = 60 * default(&template, "JwtAccessTokenExpireMinutes").as_u64().unwrap();
+    assert!(remembered <= lifetime, "{remembered} seconds, and a token lives for {lifetime}");
+    let jwt = &authorizers["Jwt"];
+    assert_eq!(jwt["JwtConfiguration"], yaml("{ issuer: !Ref Issuer, audience: [!Ref Audience] }"));
+    assert_eq!(jwt["IdentitySource"].as_str(), Some("$request.header.Authorization"));
+
+    // Each route is behind one of the two.
+    let routes = api["DefinitionBody"]["paths"].as_mapping().unwrap();
+    let routes = routes.iter().flat_map(|(_, methods)| methods.as_mapping().unwrap().iter());
+    let guards: Vec<_> = routes.map(|(_, route)| route["security"].clone()).collect();
+    assert_eq!(guards, [yaml("[{ Freshkey: [] }]"), yaml("[{ Jwt: [] }]")]);
+}
+
+#[test]
+fn re16_no_jsonwebtoken_of_cve_2026_25537_is_built_or_would_be_let_in() {
+    let read = |file: &str| std::fs::read_to_string(format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    assert!(read("deny.toml").contains(r#"{ name = "jsonwebtoken", version = "<10.3", "#));
+    for lock in ["Cargo.lock", "examples/protected/Cargo.lock"] {
+        let text = read(lock);
+        let versions = text.split("name = \"jsonwebtoken\"\nversion = \"").skip(1);
+        let versions: Vec<Vec<u64>> = versions
+            .map(|rest| rest.split('"').next().unwrap().split('.').map(|part| part.parse().unwrap()).collect())
+            .collect();
+        assert!(
+            !versions.is_empty() && versions.iter().all(|version| version[..] >= [10, 3][..]),
+            "{lock}: {versions:?}"
+        );
+    }
 }
 
 #[test]

@@ -154,6 +154,18 @@ async fn en1_the_lexik_route_tells_no_more() {
 }
 
 #[tokio::test]
+async fn en1_a_wrong_password_is_refused_as_soon_as_the_hash_says_so_however_slow_the_table_is() {
+    let (world, _) = signed_up().await;
+    world.wire.fault("Query", usize::MAX, Fate::Silence);
+    world.login("not her password").await.expect(StatusCode::UNAUTHORIZED);
+    let asked = world.wire.take();
+    let queries = asked.operations().into_iter().filter(|operation| *operation == "Query").count();
+    assert_eq!(queries, 1, "the read was neither awaited nor repeated");
+    // A right one needs the user.
+    world.login(PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn en2_unknown_wrong_and_disabled_cost_one_hash_each() {
     let (world, _) = signed_up().await;
     let bob = world.register("bob@example.com").await;
@@ -571,6 +583,22 @@ async fn sessions_are_listed_the_latest_login_first_and_the_calling_one_marked()
         }),
     ];
     assert_eq!(sessions(&world, &phone).await, expected);
+}
+
+#[tokio::test]
+async fn re13_every_read_is_consistent_so_that_no_list_lags_behind_an_end() {
+    let (world, alice) = signed_up_with(&[("CHECK_SESSION_ON_EVERY_CALL", "true")]).await;
+    me(&world, &alice).await.expect(StatusCode::OK);
+    assert_eq!(sessions(&world, &alice).await.len(), 1);
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    change_password(&world, &alice, PASSWORD, NEW_PASSWORD).await.expect(StatusCode::NO_CONTENT);
+    let calls = world.wire.take().calls;
+    let reads: Vec<_> = calls.iter().filter(|call| ["GetItem", "Query"].contains(&call.operation.as_str())).collect();
+    assert!(reads.iter().any(|read| read.operation == "GetItem") && reads.iter().any(|read| read.operation == "Query"));
+    for Call { operation, body } in reads {
+        assert_eq!(body["ConsistentRead"], true, "{operation} {body}");
+    }
 }
 
 #[tokio::test]

@@ -68,9 +68,7 @@ impl App {
         if !self.sessions(caller).await?.iter().any(|live| live.id == session) {
             return Err(Error::NotFound);
         }
-        self.store.delete_session(caller.user_id, session).await?;
-        self.record(Event::of(Act::Revoked).by(caller.user_id).in_session(session).because("ended_by_user"));
-        Ok(())
+        self.delete_session(caller.user_id, session, "ended_by_user").await
     }
 
     /// Ends every session of the caller; with `keep_current`, all but the calling one.

@@ -7,8 +7,9 @@ use super::{App, Error};
 use crate::audit::{Act, Event};
 use crate::clock::Timestamp;
 use crate::email::Email;
+use crate::entropy;
 use crate::limit::{Address, Counter, Mark};
-use crate::session::Client;
+use crate::session::{Client, Hash};
 use crate::store::{Counted, Outcome, StoreError};
 use crate::token::Keys;
 
@@ -18,6 +19,8 @@ const THROTTLED: Duration = Duration::from_secs(1);
 /// A guess at a password, made at a moment.
 pub(super) struct Guess {
     at: Timestamp,
+    /// What identifies it, so that it is counted once.
+    attempt: Hash,
     by: By,
     /// When the latest guess before this one was made; known once it is counted.
     before: OnceLock<Timestamp>,
@@ -57,7 +60,7 @@ impl App {
                 mark: Mark::of(email),
             },
         };
-        Guess { at, by, before: OnceLock::new() }
+        Guess { at, attempt: Hash::of(&[&entropy::bytes::<16>()]), by, before: OnceLock::new() }
     }
 
     /// The name of the device, if its token says that it has logged in to this
@@ -132,7 +135,7 @@ impl App {
     /// How long to wait, if the guess may not be made now.
     async fn count_failures(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
         let (counter, now, guesses) = (guess.failures(), guess.at, self.config.limits.guesses);
-        Ok(match self.store.count_guess(counter, &guesses.steps(), now).await? {
+        Ok(match self.store.count_guess(counter, &guesses.steps(), &guess.attempt, now).await? {
             Counted::Yes { before } => {
                 if let Some(before) = before {
                     guess.before.get_or_init(|| before);
@@ -146,7 +149,7 @@ impl App {
     }
 
     async fn uncount_failures(&self, guess: &Guess) -> Result<(), StoreError> {
-        self.store.uncount_guess(guess.failures(), guess.at, guess.before.get().copied()).await
+        self.store.uncount_guess(guess.failures(), &guess.attempt, guess.before.get().copied()).await
     }
 
     async fn count_address(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {

@@ -16,12 +16,16 @@ use crate::token::{Keys, Rejection};
 /// From this age on, a copy may lack a key that has come into force. A new key
 /// waits for longer than that, and than the JWKS is cached, before it signs.
 const STALE: Duration = Duration::from_secs(5 * 60);
+/// For how long nobody reads the secret again once that has failed: whoever
+/// sends tokens of unknown keys must not make an outage worse, or dear.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// A copy of the secret, once it was read.
 #[derive(Default)]
 pub(super) struct KeyCopy {
     held: RwLock<Option<(Arc<Keys>, Timestamp)>>,
-    reading: Mutex<()>,
+    /// Whoever reads it holds this: when that last failed.
+    failed_at: Mutex<Option<Timestamp>>,
 }
 
 impl KeyCopy {
@@ -62,8 +66,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret cannot be read: whether the token
-    /// is good is not known.
+    /// [`Error::Unavailable`] when the secret cannot be read, or could not a
+    /// moment ago: whether the token is good is not known.
     pub(super) async fn verified<T>(
         &self,
         verify: impl Fn(&Keys) -> Result<T, Rejection>,
@@ -80,7 +84,7 @@ impl App {
     }
 
     /// The keys of a copy that was read at this time or later. However many ask
-    /// for a new one, one of them reads it.
+    /// for a new one, one of them reads it; where that fails, it fails for all.
     async fn keys_since(&self, oldest: Option<Timestamp>) -> Result<Arc<Keys>, Error> {
         let arn = match &self.config.keys {
             KeySource::Given(keys) => return Ok(Arc::clone(keys)),
@@ -89,14 +93,17 @@ impl App {
         if let Some(keys) = self.key_copy.since(oldest) {
             return Ok(keys);
         }
-        let _alone = self.key_copy.reading.lock().await;
+        let mut failed_at = self.key_copy.failed_at.lock().await;
         if let Some(keys) = self.key_copy.since(oldest) {
             return Ok(keys);
         }
         let now = self.now();
-        let keys = Arc::new(self.read_keys(arn).await?);
-        self.key_copy.hold(&keys, now);
-        Ok(keys)
+        if failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
+            return Err(Error::unavailable());
+        }
+        let read = self.read_keys(arn).await.map(Arc::new);
+        *failed_at = read.is_err().then_some(now);
+        read.inspect(|keys| self.key_copy.hold(keys, now))
     }
 
     async fn read_keys(&self, arn: &str) -> Result<Keys, Error> {

@@ -88,13 +88,14 @@ impl App {
             self.hasher.verify(password, None).await?;
             return Err(self.refuse_login("unknown_address", None));
         };
-        let (is_right, user) = tokio::join!(
-            self.hasher.verify(password, Some(&credential.password_hash)),
-            self.store.user_and_sessions(credential.user_id),
-        );
-        if !is_right? {
-            return Err(self.refuse_login("wrong_password", Some(credential.user_id)));
-        }
+        // A wrong password is refused when an unknown address would be: as soon
+        // as the hash says so, whatever becomes of the read beside it.
+        let check = async {
+            let is_right = self.hasher.verify(password, Some(&credential.password_hash)).await?;
+            is_right.then_some(()).ok_or_else(|| self.refuse_login("wrong_password", Some(credential.user_id)))
+        };
+        let read = async { Ok(self.store.user_and_sessions(credential.user_id).await) };
+        let ((), user) = tokio::try_join!(check, read)?;
         let (Some(user), sessions) = user? else {
             return Err(self.refuse_login("user_gone", Some(credential.user_id)));
         };

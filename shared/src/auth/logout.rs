@@ -2,6 +2,8 @@
 
 use super::{App, Error};
 use crate::audit::{Act, Event};
+use crate::id::{SessionId, UserId};
+use crate::store::Outcome;
 
 impl App {
     /// Ends the session of a refresh token, whatever the token's generation,
@@ -21,9 +23,19 @@ impl App {
                 return Ok(());
             }
         };
-        self.store.delete_session(presented.user_id, presented.session_id).await?;
-        let ended = Event::of(Act::Revoked).by(presented.user_id).in_session(presented.session_id);
-        self.record(ended.because("logout"));
+        self.delete_session(presented.user_id, presented.session_id, "logout").await
+    }
+
+    /// Deletes a session, and records that if it was there.
+    pub(super) async fn delete_session(
+        &self,
+        user: UserId,
+        session: SessionId,
+        reason: &'static str,
+    ) -> Result<(), Error> {
+        if self.store.delete_session(user, session).await? == Outcome::Done {
+            self.record(Event::of(Act::Revoked).by(user).in_session(session).because(reason));
+        }
         Ok(())
     }
 }

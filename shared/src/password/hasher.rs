@@ -33,13 +33,23 @@ pub struct WorkFactor {
 }
 
 impl WorkFactor {
-    /// Whether this is no weaker than OWASP's minimum for argon2id with one
-    /// lane (Password Storage Cheat Sheet), and within what a function can bear.
+    /// OWASP's minimum for argon2id with one lane (Password Storage Cheat
+    /// Sheet): any of these is as good as the others.
+    pub const MINIMUM: [Self; 5] =
+        [Self::new(47_104, 1), Self::new(19_456, 2), Self::new(12_288, 3), Self::new(9_216, 4), Self::new(7_168, 5)];
+    /// What a function can bear.
+    pub const MAXIMUM: Self = Self::new(MAX_MEMORY_KIB, MAX_ITERATIONS);
+
+    const fn new(memory_kib: u32, iterations: u32) -> Self {
+        Self { memory_kib, iterations }
+    }
+
+    /// Whether this is no weaker than one of [`MINIMUM`](Self::MINIMUM), and
+    /// within [`MAXIMUM`](Self::MAXIMUM).
     pub fn is_allowed(self) -> bool {
-        const MINIMUM: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
-        self.memory_kib <= MAX_MEMORY_KIB
-            && self.iterations <= MAX_ITERATIONS
-            && MINIMUM.iter().any(|&(memory, iterations)| self.memory_kib >= memory && self.iterations >= iterations)
+        let is_within = |most: Self| self.memory_kib <= most.memory_kib && self.iterations <= most.iterations;
+        let is_from = |least: &Self| self.memory_kib >= least.memory_kib && self.iterations >= least.iterations;
+        is_within(Self::MAXIMUM) && Self::MINIMUM.iter().any(is_from)
     }
 }
 
@@ -77,6 +87,7 @@ pub struct Busy;
 pub struct Hasher {
     work: WorkFactor,
     inner: Arc<Inner>,
+    parallel: usize,
     turns: Arc<Semaphore>,
 }
 
@@ -97,6 +108,7 @@ impl Hasher {
         Self {
             work,
             inner: Arc::new(Inner { buffers: Mutex::default(), computed: AtomicU64::new(0) }),
+            parallel,
             turns: Arc::new(Semaphore::new(parallel)),
         }
     }
@@ -155,6 +167,11 @@ impl Hasher {
         self.inner.computed.load(Ordering::Relaxed)
     }
 
+    /// Whether no hash is under way.
+    pub fn is_idle(&self) -> bool {
+        self.turns.available_permits() == self.parallel
+    }
+
     /// A PHC string of today's work factor, with a salt of its own.
     fn template(&self, output: &[u8; 32]) -> Phc {
         let params = Params::new(self.work.memory_kib, self.work.iterations, 1, Some(output.len())).ok();
@@ -173,12 +190,13 @@ impl Hasher {
         let inner = Arc::clone(&self.inner);
         let password = password.clone();
         let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
+        // The turn ends when the hash is at hand or, where nobody waits for it
+        // any more, when it is computed.
         let computed = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
             let start = Instant::now();
-            (inner.compute(&password, &params, &salt), start.elapsed())
+            (inner.compute(&password, &params, &salt), start.elapsed(), turn)
         });
-        let (output, elapsed) = computed.await.map_err(|_| Busy)?;
+        let (output, elapsed, _turn) = computed.await.map_err(|_| Busy)?;
         metrics::hashed(elapsed);
         output
     }

@@ -5,10 +5,11 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
-use super::item::{self, Reader, number};
+use super::item::{self, Reader, hash, number, to_hash};
 use super::{Outcome, Store, StoreError, unavailable, updated};
 use crate::clock::Timestamp;
 use crate::limit::{Counter, Mark, Step};
+use crate::session::Hash;
 
 /// What came of counting a guess.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +17,8 @@ use crate::limit::{Counter, Mark, Step};
 pub enum Counted {
     /// It was counted, and may be made.
     Yes {
-        /// When the latest one before it was made, if there was one.
+        /// When the latest one before it was made, if there was one and the
+        /// answer that said so was not lost.
         before: Option<Timestamp>,
     },
     /// It was not, because there have been so many, the latest at that time.
@@ -29,25 +31,35 @@ pub enum Counted {
 }
 
 impl Store {
-    /// Counts a guess, if one of `steps` lets it be made now.
-    pub async fn count_guess(&self, counter: &Counter, steps: &[Step], now: Timestamp) -> Result<Counted, StoreError> {
-        let mut condition = "attribute_not_exists(pk)".to_owned();
+    /// Counts a guess, if one of `steps` lets it be made now. `attempt`
+    /// identifies it: the SDK's retry after a lost answer finds that it has been
+    /// counted, and counts it once.
+    pub async fn count_guess(
+        &self,
+        counter: &Counter,
+        steps: &[Step],
+        attempt: &Hash,
+        now: Timestamp,
+    ) -> Result<Counted, StoreError> {
+        let mut may_be_made = Vec::new();
         let mut call = self.client.update_item();
         for (at, step) in steps.iter().enumerate() {
-            condition.push_str(&format!(" OR (tries < :below{at}"));
+            let mut condition = format!("(tries < :below{at}");
             call = call.expression_attribute_values(format!(":below{at}"), number(step.below));
             if !step.pause.is_zero() {
                 condition.push_str(&format!(" AND latest <= :before{at}"));
                 call = call.expression_attribute_values(format!(":before{at}"), number((now - step.pause).millis()));
             }
-            condition.push(')');
+            may_be_made.push(condition + ")");
         }
+        let may_be_made = may_be_made.join(" OR ");
         let result = call
             .table_name(&self.table)
             .set_key(Some(item::counter_key(counter)))
-            .condition_expression(condition)
-            .update_expression("SET latest = :now, expires_at = :expires_at ADD tries :one")
+            .condition_expression(format!("attribute_not_exists(pk) OR (attempt <> :attempt AND ({may_be_made}))"))
+            .update_expression("SET latest = :now, attempt = :attempt, expires_at = :expires_at ADD tries :one")
             .expression_attribute_values(":now", number(now.millis()))
+            .expression_attribute_values(":attempt", hash(attempt))
             .expression_attribute_values(":expires_at", number(counter.until.seconds()))
             .expression_attribute_values(":one", number(1))
             .return_values(ReturnValue::UpdatedOld)
@@ -62,6 +74,9 @@ impl Store {
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     let item = Reader(failed.item().ok_or(StoreError::Corrupt("tries"))?);
+                    if item.optional("attempt", to_hash)? == Some(*attempt) {
+                        return Ok(Counted::Yes { before: None });
+                    }
                     let latest = Timestamp::from_millis(item.number("latest")?);
                     Ok(Counted::No { tries: item.number("tries")?, latest })
                 }
@@ -98,12 +113,12 @@ impl Store {
         updated(result)
     }
 
-    /// Takes back a guess that was counted at `at`, so that the pause goes on
+    /// Takes back the guess that `attempt` identifies, so that the pause goes on
     /// that was running `before`; unless another guess has come since.
     pub async fn uncount_guess(
         &self,
         counter: &Counter,
-        at: Timestamp,
+        attempt: &Hash,
         before: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         if let Some(before) = before {
@@ -112,9 +127,9 @@ impl Store {
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(item::counter_key(counter)))
-                .condition_expression("tries > :zero AND latest = :at")
+                .condition_expression("tries > :zero AND attempt = :attempt")
                 .update_expression("SET latest = :before ADD tries :minus")
-                .expression_attribute_values(":at", number(at.millis()))
+                .expression_attribute_values(":attempt", hash(attempt))
                 .expression_attribute_values(":before", number(before.millis()))
                 .expression_attribute_values(":minus", number(-1))
                 .expression_attribute_values(":zero", number(0))

@@ -165,7 +165,8 @@ pub fn to_session(item: &Item) -> Result<Session, StoreError> {
     })
 }
 
-fn to_hash(value: &AttributeValue) -> Option<Hash> {
+/// A hash from an attribute.
+pub fn to_hash(value: &AttributeValue) -> Option<Hash> {
     Hash::from_bytes(value.as_b().ok()?.as_ref())
 }
 
@@ -187,6 +188,7 @@ impl<'a> Reader<'a> {
         number.parse().map_err(|_| StoreError::Corrupt(name))
     }
 
+    /// An attribute that may be missing.
     pub fn optional<T>(
         &self,
         name: &'static str,

@@ -310,20 +310,22 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a session that its user ended. One that reuse ended stays, as evidence.
-    pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<(), StoreError> {
+    /// Deletes a session that its user ended. [`Outcome::Refused`] when there is
+    /// none, as the SDK's own retry finds after a lost answer, and for one that
+    /// reuse ended, which stays as evidence.
+    pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Outcome, StoreError> {
         let call = self
             .client
             .delete_item()
             .table_name(&self.table)
             .set_key(Some(item::session_key(user, session)))
-            .condition_expression("attribute_not_exists(revoked_at)");
+            .condition_expression("attribute_exists(pk) AND attribute_not_exists(revoked_at)");
         match call.send().await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Outcome::Done),
             Err(error)
                 if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
             {
-                Ok(())
+                Ok(Outcome::Refused)
             }
             Err(error) => Err(unavailable("DeleteItem")(error)),
         }

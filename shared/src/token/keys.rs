@@ -46,7 +46,8 @@ pub const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("EdDSA", Algorithm::EdDSA),
 ];
 
-/// Every key that verifies, and which of them sign.
+/// Every key that verifies, and which of them sign. By default there is none.
+#[derive(Default)]
 pub struct Keys {
     ring: BTreeMap<String, Key>,
     signing: String,
