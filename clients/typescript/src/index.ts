@@ -1,0 +1,16 @@
+// What the package is made of.
+
+export { ApiClient, type ApiClientOptions, type RequestOptions, type Session, type User } from './api.js';
+export { FreshkeyError, type FieldError } from './errors.js';
+export type { StoredSession, Tokens, TokenStorage } from './storage.js';
+export {
+  TokenManager,
+  type Authorization,
+  type Credentials,
+  type Dialect,
+  type LexikUser,
+  type LoginAnswer,
+  type Registration,
+  type SignedOutReason,
+  type TokenManagerOptions,
+} from './tokens.js';

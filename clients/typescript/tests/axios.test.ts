@@ -1,0 +1,255 @@
+// The interceptors, on instances as apps make them, against the real system behind a proxy that counts.
+
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { Readable } from 'node:stream';
+
+import axios, { type AxiosHeaders, type AxiosInstance, type AxiosResponse } from 'axios';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+
+import { attach } from '../src/axios.js';
+import { ApiClient, FreshkeyError, TokenManager, type Dialect } from '../src/index.js';
+import { expire, signedUp, startWorld, until, type World } from './world.js';
+
+const ME = '/api/v1/users/me';
+const GET_ME = `GET ${ME}`;
+const REFRESH = { v1: 'POST /api/v1/auth/refresh', lexik: 'POST /api/token/refresh' };
+
+let world: World;
+
+beforeAll(async () => {
+  world = await startWorld();
+});
+afterAll(() => world.stop());
+beforeEach(() => {
+  world.proxy.set({});
+  world.proxy.requests.length = 0;
+});
+
+/** Somebody new who is signed in, and an instance of theirs. */
+async function signedIn(dialect: Dialect = 'v1') {
+  const { tokens, credentials } = await signedUp(world, { dialect });
+  if (dialect === 'lexik') await tokens.login(credentials);
+  const instance = axios.create({ baseURL: world.url });
+  const detach = attach(instance, tokens);
+  return { tokens, instance, detach, ...credentials };
+}
+
+/** Puts a token in its place that the server does not take, although its time has not come. */
+function spoil(tokens: TokenManager): Promise<void> {
+  const { refresh_token } = tokens.getTokens()!;
+  return tokens.setTokens({ access_token: 'spoilt', refresh_token: refresh_token!, expires_in: 3600 });
+}
+
+/** What a call answers once the server, which 100 of them can be too many for, answers anything but 503. */
+async function patiently(call: () => Promise<AxiosResponse>): Promise<AxiosResponse> {
+  return call().catch((error) => {
+    if (error.response?.status !== 503) throw error;
+    return patiently(call);
+  });
+}
+
+/** How many requests the server answered with that status. */
+function answered(what: string, status: number): number {
+  return world.proxy.requests.filter((one) => `${one.method} ${one.path}` === what && one.status === status).length;
+}
+
+describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
+  test('100 parallel calls over an expiry cost one refresh', async () => {
+    const { tokens, instance, email } = await signedIn(dialect);
+    await expire(tokens);
+    const answers = await Promise.all(Array.from({ length: 100 }, () => patiently(() => instance.get(ME))));
+    expect(new Set(answers.map(({ data }) => data.email))).toEqual(new Set([email]));
+    expect(answered(REFRESH[dialect], 200)).toBe(1);
+    expect(answered(GET_ME, 200)).toBe(100);
+    expect(answered(GET_ME, 401)).toBe(0);
+  });
+
+  test('100 parallel calls that are answered with 401 cost one refresh, and each is sent once more', async () => {
+    const { tokens, instance, email } = await signedIn(dialect);
+    await spoil(tokens);
+    const answers = await Promise.all(Array.from({ length: 100 }, () => patiently(() => instance.get(ME))));
+    expect(new Set(answers.map(({ data }) => data.email))).toEqual(new Set([email]));
+    expect(answered(REFRESH[dialect], 200)).toBe(1);
+    expect(answered(GET_ME, 200)).toBe(100);
+    expect(answered(GET_ME, 401)).toBeLessThanOrEqual(100);
+  });
+
+  test('a session that has ended leaves the 401 to the app, and nobody signed in', async () => {
+    const { tokens, instance } = await signedIn(dialect);
+    const { access_token } = tokens.getTokens()!;
+    const headers = { authorization: `Bearer ${access_token}` };
+    await fetch(`${world.url}/api/v1/auth/sessions`, { method: 'DELETE', headers });
+    await spoil(tokens);
+    await expect(instance.get(ME)).rejects.toMatchObject({ isAxiosError: true, response: { status: 401 } });
+    expect(tokens.isSignedIn).toBe(false);
+    expect(world.count(REFRESH[dialect])).toBe(1);
+  });
+});
+
+test('ApiClient and axios over one token manager share one refresh', async () => {
+  const { tokens, instance } = await signedIn();
+  const client = new ApiClient(world.url, tokens);
+  await expire(tokens);
+  await Promise.all(Array.from({ length: 40 }, (_, n) => (n % 2 ? client.me() : patiently(() => instance.get(ME)))));
+  expect(answered(REFRESH.v1, 200)).toBe(1);
+});
+
+test('a call is repeated with its body, its parameters and its own headers', async () => {
+  const { tokens, instance } = await signedIn();
+  await spoil(tokens);
+  const options = { params: { of: 'use' }, headers: { 'x-requested-with': 'test' } };
+  const { data } = await instance.patch(ME, { first_name: 'Ada' }, options);
+  expect(data.first_name).toBe('Ada');
+  const patches = `PATCH ${ME}?of=use`;
+  expect(world.count(patches)).toBe(2);
+  expect(world.sent(patches, 'x-requested-with')).toEqual(['test', 'test']);
+});
+
+test('a transformation of the body sees what the app gave, also when the call is repeated', async () => {
+  const { tokens, instance } = await signedIn();
+  const seen: unknown[] = [];
+  const transformRequest = (data: unknown, headers: AxiosHeaders) => {
+    seen.push(data);
+    headers.setContentType('application/json');
+    return JSON.stringify(data);
+  };
+  await spoil(tokens);
+  await instance.patch(ME, { first_name: 'Ada' }, { transformRequest });
+  expect(seen).toEqual([{ first_name: 'Ada' }, { first_name: 'Ada' }]);
+});
+
+test('a second 401 is the answer', async () => {
+  const { tokens, instance } = await signedIn();
+  await spoil(tokens);
+  // Somebody behind us puts a token of its own on every call.
+  const adapter = axios.getAdapter(axios.defaults.adapter!);
+  instance.defaults.adapter = (config) =>
+    adapter({ ...config, headers: config.headers.concat({ authorization: 'Bearer no' }) });
+  await expect(instance.get(ME)).rejects.toMatchObject({ response: { status: 401 } });
+  expect(world.count(GET_ME)).toBe(2);
+  expect(world.count(REFRESH.v1)).toBe(1);
+});
+
+test('an instance for which no status is an error gets the repeated answer, too', async () => {
+  const { tokens, instance } = await signedIn();
+  instance.defaults.validateStatus = () => true;
+  await spoil(tokens);
+  expect((await instance.get(ME)).status).toBe(200);
+  expect((await instance.get('/api/v1/nothing')).status).toBe(404);
+});
+
+test('a stream is not sent twice: its 401 is the answer, and the next call goes through', async () => {
+  const { tokens, instance } = await signedIn();
+  await spoil(tokens);
+  const headers = { 'content-type': 'application/json' };
+  const body = () => Readable.from(['{"first_name":"Ada"}']);
+  await expect(instance.patch(ME, body(), { headers })).rejects.toMatchObject({ response: { status: 401 } });
+  expect((await instance.patch(ME, body(), { headers })).data.first_name).toBe('Ada');
+});
+
+test('an outage fails a call only once the access token has expired, and signs nobody out', async () => {
+  const { tokens, instance } = await signedIn();
+  world.proxy.set({ only: REFRESH.v1, dropRequest: 1 });
+  await tokens.setTokens({ ...tokens.getTokens()!, expires_at: Date.now() + 60_000 });
+  expect((await instance.get(ME)).status).toBe(200);
+  await expire(tokens);
+  const failure = await instance.get(ME).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(FreshkeyError);
+  expect(failure).toMatchObject({ code: 'network' });
+  world.proxy.set({});
+  expect((await instance.get(ME)).status).toBe(200);
+});
+
+test('a call with an Authorization header or auth of its own is left alone', async () => {
+  const { tokens, instance } = await signedIn();
+  await spoil(tokens);
+  const calls = [{ headers: { Authorization: 'Bearer mine' } }, { auth: { username: 'ada', password: 'hers' } }];
+  for (const call of calls) await expect(instance.get(ME, call)).rejects.toMatchObject({ response: { status: 401 } });
+  expect(world.sent(GET_ME, 'authorization')).toEqual(['Bearer mine', expect.stringMatching(/^Basic /)]);
+  expect(world.count(REFRESH.v1)).toBe(0);
+});
+
+test('when nobody is signed in, calls go without a token', async () => {
+  const instance = axios.create({ baseURL: world.url });
+  attach(instance, new TokenManager(world.url));
+  await expect(instance.get(ME)).rejects.toMatchObject({ response: { status: 401 } });
+  expect(world.sent(GET_ME, 'authorization')).toEqual([undefined]);
+});
+
+test('after it is detached, calls go without a token', async () => {
+  const { instance, detach } = await signedIn();
+  detach();
+  await expect(instance.get(ME)).rejects.toMatchObject({ response: { status: 401 } });
+  expect(world.sent(GET_ME, 'authorization')).toEqual([undefined]);
+});
+
+describe('another host', () => {
+  const received: (string | undefined)[] = [];
+  let other: string;
+  const server = createServer(({ headers }, response) => {
+    received.push(headers.authorization ?? (headers['x-refresh-token'] as string | undefined));
+    response.writeHead(401).end();
+  });
+
+  beforeAll(async () => {
+    await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
+    other = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  });
+  afterAll(() => server.close());
+  beforeEach(() => void received.splice(0));
+
+  const ways: [string, (instance: AxiosInstance) => Promise<unknown>][] = [
+    ['by an address of its own', (instance) => instance.get(`${other}${ME}`)],
+    ['by a baseURL of its own', (instance) => instance.get(ME, { baseURL: other })],
+  ];
+  test.each(ways)('gets no token, %s, and its 401 refreshes nothing', async (_, call) => {
+    const { instance } = await signedIn();
+    await expect(call(instance)).rejects.toMatchObject({ response: { status: 401 } });
+    expect(received).toEqual([undefined]);
+    expect(world.count(REFRESH.v1)).toBe(0);
+  });
+
+  test('is no way out for an instance without a baseURL: tokens go to the token manager’s', async () => {
+    const { tokens, email } = await signedIn();
+    const instance = axios.create();
+    attach(instance, tokens);
+    await expect(instance.get(other)).rejects.toMatchObject({ response: { status: 401 } });
+    expect(received).toEqual([undefined]);
+    expect((await instance.get(world.url + ME)).data.email).toBe(email);
+  });
+});
+
+test('interceptors that the app has already keep working, on each try', async () => {
+  const { tokens, instance } = await signedIn();
+  const seen = vi.fn();
+  instance.interceptors.request.use((config) => ({
+    ...config,
+    headers: config.headers.concat({ 'x-device-token': 'mine' }),
+  }));
+  instance.interceptors.response.use((answer) => {
+    seen(answer.status);
+    return answer;
+  });
+  await spoil(tokens);
+  await instance.get(ME);
+  expect(seen).toHaveBeenCalledWith(200);
+  expect(world.sent(GET_ME, 'x-device-token')).toEqual(['mine', 'mine']);
+});
+
+test('with headerRefresh the tokens go by headers alone, and those of the answer are adopted', async () => {
+  const brief = await startWorld({ JWT_ACCESS_TOKEN_EXPIRE_MINUTES: '0.02' });
+  const { tokens } = await signedUp(brief);
+  const spent = tokens.getTokens()!.refresh_token;
+  new ApiClient(brief.url, tokens, { headerRefresh: true });
+  const instance = axios.create({ baseURL: brief.url });
+  attach(instance, tokens);
+  await until(() => tokens.isTokenExpired());
+  const answers = await Promise.all(Array.from({ length: 20 }, () => instance.get(ME)));
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]));
+  const successors = answers.map(({ headers }) => headers['x-new-refresh-token']);
+  expect(tokens.getTokens()!.refresh_token).not.toBe(spent);
+  expect(new Set(successors)).toEqual(new Set([tokens.getTokens()!.refresh_token]));
+  expect(brief.count(REFRESH.v1)).toBe(0);
+  await brief.stop();
+});

@@ -1,0 +1,105 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+
+import { ApiClient, TokenManager } from '../src/index.js';
+import { REFRESH, claims, generation, signedUp, startWorld, until, type World } from './world.js';
+
+const ME = 'GET /api/v1/users/me';
+let world: World;
+
+beforeAll(async () => {
+  world = await startWorld({ JWT_ACCESS_TOKEN_EXPIRE_MINUTES: '0.05' });
+});
+beforeEach(() => {
+  world.proxy.requests.length = 0;
+  world.proxy.set({ only: ME });
+});
+afterAll(() => world.stop());
+
+async function client() {
+  const user = await signedUp(world);
+  return { ...user, api: new ApiClient(world.url, user.tokens, { headerRefresh: true }) };
+}
+
+describe('with headerRefresh', () => {
+  test('20 parallel calls over an expiry are served, with one rotation and without the endpoint', async () => {
+    const { tokens, api, told } = await client();
+    const { access_token } = tokens.getTokens()!;
+    await until(() => tokens.isTokenExpired());
+    await Promise.all(Array.from({ length: 20 }, () => api.me()));
+    expect(generation(tokens)).toBe(2);
+    expect(told).toEqual(['tokens', 'tokens']);
+    expect(claims(tokens.getAccessToken()).sid).toBe(claims(access_token).sid);
+    expect(world.count(ME)).toBe(20);
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('life goes on over many expiries, with lost requests and answers', async () => {
+    const { tokens, api } = await client();
+    for (let rotation = 2; rotation < 5; rotation++) {
+      await until(() => tokens.isTokenExpired());
+      world.proxy.next('dropAnswer', 'dropRequest');
+      const users = await Promise.all(Array.from({ length: 5 }, () => api.me()));
+      expect(users).toHaveLength(5);
+      expect(generation(tokens)).toBe(rotation);
+    }
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('refreshTokens goes by the header, too, when it is time', async () => {
+    const { tokens } = await client();
+    const held = tokens.getTokens();
+    expect(await tokens.refreshTokens()).toEqual(held);
+    await until(() => tokens.isTokenExpired());
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('a session that was ended elsewhere ends here', async () => {
+    const { tokens, api, told } = await client();
+    const other = new TokenManager(world.url);
+    await other.setTokens(tokens.getTokens()!);
+    await other.logout();
+    await until(() => tokens.isTokenExpired());
+    const answers = await Promise.all(Array.from({ length: 20 }, () => api.fetch('/api/v1/users/me')));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]));
+    expect(told).toEqual(['tokens', 'session_ended']);
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('a call that another one overtook is repeated with the new pair', async () => {
+    const { tokens, api } = await client();
+    await until(() => tokens.isTokenExpired());
+    const { refresh_token } = tokens.getTokens()!;
+    const other = new TokenManager(world.url);
+    world.proxy.next('hold');
+    const late = api.me();
+    await until(() => world.count(ME) === 1);
+    await api.me();
+    await other.setTokens(tokens.getTokens()!);
+    const newest = tokens.getTokens();
+    world.proxy.release();
+    await late;
+    expect(tokens.getTokens()).toEqual(newest);
+    expect(newest?.refresh_token).not.toBe(refresh_token);
+  });
+
+  test('a call that is tried again carries the pair of that moment', async () => {
+    const { tokens, api } = await client();
+    await until(() => tokens.isTokenExpired());
+    world.proxy.next('unavailable');
+    const again = api.me();
+    await until(() => world.proxy.requests.some(({ status }) => status === 503));
+    await api.me();
+    await again;
+    expect(world.sent(ME, 'x-refresh-token').map((token) => claims(String(token)).gen)).toEqual([1, 1, 2]);
+  });
+
+  test('is refused where it cannot be', () => {
+    const lexik = new TokenManager(world.url, { dialect: 'lexik' });
+    const cookie = new TokenManager(world.url, { storage: 'cookie' });
+    for (const tokens of [lexik, cookie]) {
+      expect(() => new ApiClient(world.url, tokens, { headerRefresh: true })).toThrow(TypeError);
+    }
+  });
+});

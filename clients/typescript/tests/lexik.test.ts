@@ -1,0 +1,69 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+
+import { ApiClient, TokenManager } from '../src/index.js';
+import { claims, expire, generation, signedUp, startWorld, type World } from './world.js';
+
+const REFRESH = 'POST /api/token/refresh';
+let world: World;
+
+beforeAll(async () => {
+  world = await startWorld();
+});
+beforeEach(() => {
+  world.proxy.requests.length = 0;
+  world.proxy.set({ only: REFRESH });
+});
+afterAll(() => world.stop());
+
+async function client() {
+  const { credentials } = await signedUp(world);
+  const told: string[] = [];
+  const tokens = new TokenManager(world.url, { dialect: 'lexik', onSignedOut: (reason) => void told.push(reason) });
+  const answer = await tokens.login(credentials);
+  return { tokens, told, credentials, answer, api: new ApiClient(world.url, tokens) };
+}
+
+describe('the lexik dialect', () => {
+  test('signs in, with the user in the answer, and the lifetime from the token', async () => {
+    const { tokens, answer, credentials } = await client();
+    expect(answer.user?.email).toBe(credentials.email);
+    expect(answer.token).toBe(tokens.getAccessToken());
+    const { iat, exp } = claims(answer.token) as { iat: number; exp: number };
+    const left = tokens.getTokens()!.expires_at - Date.now();
+    expect(left).toBeLessThanOrEqual((exp - iat) * 1000);
+    expect(left).toBeGreaterThan((exp - iat) * 1000 - 5000);
+  });
+
+  test('refreshes with a key, through lost answers', async () => {
+    const { tokens, api, credentials } = await client();
+    await expire(tokens);
+    world.proxy.next('dropAnswer', 'dropRequest');
+    expect((await api.me()).email).toBe(credentials.email);
+    expect(generation(tokens)).toBe(2);
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
+    expect(world.count(REFRESH)).toBe(3);
+  });
+
+  test('ends the session on the server’s 400', async () => {
+    const { tokens, told } = await client();
+    const other = new TokenManager(world.url);
+    await other.setTokens(tokens.getTokens()!);
+    await other.logout();
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'invalid_refresh_token', status: 400 });
+    expect(told).toEqual(['session_ended']);
+  });
+
+  test('registers', async () => {
+    const tokens = new TokenManager(world.url, { dialect: 'lexik' });
+    await tokens.register({ email: `${crypto.randomUUID()}@example.com`, password: 'correct horse battery' });
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+  });
+
+  test('calls a wrong password by its name', async () => {
+    const { tokens, credentials } = await client();
+    const wrong = tokens.login({ ...credentials, password: 'wrong horse battery' });
+    await expect(wrong).rejects.toMatchObject({ code: 'invalid_credentials', status: 401 });
+    expect(tokens.isSignedIn).toBe(true);
+  });
+});

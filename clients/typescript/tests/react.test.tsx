@@ -1,0 +1,303 @@
+// @vitest-environment happy-dom
+//
+// The provider and the hook, in a page of its own origin, against the real system behind a proxy that counts.
+
+import { act, cleanup, render, screen, waitFor } from '@testing-library/react';
+import { StrictMode, type ReactNode } from 'react';
+import { hydrateRoot } from 'react-dom/client';
+import { renderToString } from 'react-dom/server';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+
+import { ApiClient, TokenManager, type Dialect, type StoredSession, type TokenManagerOptions } from '../src/index.js';
+import { AuthProvider, useAuth, type Auth } from '../src/react.js';
+import { signedUp, somebody, startWorld, type World } from './world.js';
+
+const ME = 'GET /api/v1/users/me';
+
+let world: World;
+const complaints = vi.spyOn(console, 'error');
+
+beforeAll(async () => {
+  world = await startWorld({ ALLOWED_ORIGINS: location.origin });
+});
+afterAll(() => world.stop());
+beforeEach(() => {
+  localStorage.clear();
+  world.proxy.set({});
+  world.proxy.requests.length = 0;
+  complaints.mockClear();
+});
+afterEach(() => {
+  cleanup();
+  expect(complaints).not.toHaveBeenCalled();
+});
+
+/** A client, and what `useAuth` gave at each rendering. */
+function app(tokens: TokenManager) {
+  const client = new ApiClient(world.url, tokens);
+  const seen: Auth[] = [];
+  function Page() {
+    const auth = useAuth();
+    seen.push(auth);
+    return <p>{words(auth)}</p>;
+  }
+  const page = (
+    <AuthProvider client={client}>
+      <Page />
+    </AuthProvider>
+  );
+  return { client, seen, page, auth: () => seen.at(-1)! };
+}
+
+/** What a page would say. */
+function words({ isLoading, isAuthenticated, user }: Auth): string {
+  if (isLoading) return 'loading';
+  if (!isAuthenticated) return 'signed out';
+  return user ? `signed in as ${user.email}` : 'signed in';
+}
+
+/** What was shown, without repetitions. */
+function story(seen: Auth[]): string[] {
+  return seen.map(words).filter((text, n, all) => text !== all[n - 1]);
+}
+
+async function shows(text: string): Promise<void> {
+  await screen.findByText(text, undefined, { timeout: 20_000 });
+}
+
+describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
+  test('one registers, signs out, and signs in', async () => {
+    const { seen, page, auth } = app(new TokenManager(world.url, { dialect }));
+    const ada = somebody();
+    render(page);
+    await shows('signed out');
+    await act(() => auth().register({ ...ada, first_name: 'Ada' }));
+    await shows(`signed in as ${ada.email}`);
+    expect(auth().user).toMatchObject({ first_name: 'Ada', roles: ['ROLE_USER'] });
+    await act(() => auth().logout());
+    await shows('signed out');
+    expect(auth().user).toBeNull();
+    await act(() => auth().login(ada));
+    await shows(`signed in as ${ada.email}`);
+    const [loading, name] = ['loading', `signed in as ${ada.email}`];
+    expect(story(seen)).toEqual([loading, 'signed out', loading, name, 'signed out', loading, name]);
+    expect(world.count(ME)).toBe(2);
+  });
+});
+
+test('a wrong password is the caller’s to tell, and changes nothing', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  const { seen, page, auth } = app(tokens);
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  const wrong = auth().login({ ...credentials, password: 'not that one' });
+  await act(() => expect(wrong).rejects.toMatchObject({ code: 'invalid_credentials' }));
+  expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
+});
+
+test('who is signed in on load is known before anything else is shown', async () => {
+  const { credentials } = await signedUp(world, { storage: 'localStorage' });
+  const { seen, page } = app(new TokenManager(world.url, { storage: 'localStorage' }));
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
+});
+
+test('a storage that takes its time is waited for', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  const stored = tokens.getTokens()!;
+  const storage = { load: () => Promise.resolve(stored), save: () => {} };
+  const { seen, page } = app(new TokenManager(world.url, { storage }));
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
+});
+
+test('under StrictMode, and by two providers of one client, the user is read once', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  const { page } = app(tokens);
+  const twice = (
+    <StrictMode>
+      {page}
+      {page}
+    </StrictMode>
+  );
+  render(twice);
+  await waitFor(() => expect(screen.getAllByText(`signed in as ${credentials.email}`)).toHaveLength(2));
+  expect(world.count(ME)).toBe(1);
+});
+
+test('a refresh keeps the user, and renders nothing anew', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  const { seen, page, auth } = app(tokens);
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  const { user } = auth();
+  const renderings = seen.length;
+  const before = tokens.getAccessToken();
+  await act(() => auth().refreshTokens());
+  expect(tokens.getAccessToken()).not.toBe(before);
+  expect(auth().user).toBe(user);
+  expect(seen).toHaveLength(renderings);
+  expect(world.count(ME)).toBe(1);
+});
+
+test('the functions are the same at every rendering', async () => {
+  const { seen, page, auth } = app(new TokenManager(world.url));
+  render(page);
+  await shows('signed out');
+  await act(() => auth().register(somebody()));
+  await waitFor(() => expect(auth().user).not.toBeNull());
+  for (const name of ['login', 'register', 'logout', 'refreshTokens'] as const) {
+    expect(new Set(seen.map((auth) => auth[name])).size).toBe(1);
+  }
+});
+
+test('a session that the server has ended is signed out', async () => {
+  const { tokens, credentials, told } = await signedUp(world);
+  const { client, page, auth } = app(tokens);
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  const other = new TokenManager(world.url);
+  await other.login(credentials);
+  await new ApiClient(world.url, other).logoutEverywhere();
+  await act(() => expect(auth().refreshTokens()).rejects.toMatchObject({ code: 'invalid_refresh_token' }));
+  await shows('signed out');
+  expect(told.at(-1)).toBe('session_ended');
+  await expect(client.me()).rejects.toMatchObject({ status: 401 });
+});
+
+test('where the user cannot be read one is signed in without, until the tokens change', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  world.proxy.set({ only: ME, dropRequest: 1 });
+  const { page, auth } = app(tokens);
+  render(page);
+  await shows('signed in');
+  expect(auth()).toMatchObject({ isAuthenticated: true, isLoading: false, user: null });
+  world.proxy.set({});
+  await act(() => auth().refreshTokens());
+  await shows(`signed in as ${credentials.email}`);
+});
+
+test('what comes too late is not shown: another user signs in while the first is being read', async () => {
+  const { tokens } = await signedUp(world);
+  const { credentials: second } = await signedUp(world);
+  world.proxy.set({ only: ME });
+  world.proxy.next('hold');
+  const { seen, page, auth } = app(tokens);
+  render(page);
+  await waitFor(() => expect(world.count(ME)).toBe(1));
+  await act(() => auth().login(second));
+  await shows(`signed in as ${second.email}`);
+  world.proxy.release();
+  await act(() => auth().refreshTokens());
+  expect(story(seen)).toEqual(['loading', `signed in as ${second.email}`]);
+});
+
+test('after it is unmounted nothing is rendered, and mounted again it shows what is so then', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  world.proxy.set({ only: ME });
+  world.proxy.next('hold');
+  const { seen, page } = app(tokens);
+  const { unmount } = render(page);
+  await waitFor(() => expect(world.count(ME)).toBe(1));
+  unmount();
+  const renderings = seen.length;
+  world.proxy.release();
+  await tokens.logout();
+  await tokens.login(credentials);
+  await waitFor(() => expect(world.count(ME)).toBe(2));
+  expect(seen).toHaveLength(renderings);
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  expect(world.count(ME)).toBe(2);
+});
+
+describe('another tab', () => {
+  const options: TokenManagerOptions = { storage: 'localStorage' };
+
+  /** What a browser tells this tab when another one does something. */
+  async function elsewhere(change: (other: TokenManager) => Promise<unknown>): Promise<void> {
+    const before = { ...localStorage };
+    const other = new TokenManager(world.url, options);
+    await act(async () => {
+      await change(other);
+      other.close();
+      for (const key of new Set([...Object.keys(before), ...Object.keys(localStorage)])) {
+        const [oldValue, newValue] = [before[key] ?? null, localStorage.getItem(key)];
+        if (oldValue === newValue) continue;
+        window.dispatchEvent(new StorageEvent('storage', { key, oldValue, newValue, storageArea: localStorage }));
+      }
+    });
+  }
+
+  test('that signs in, changes the user and signs out is followed', async () => {
+    const { credentials: first } = await signedUp(world);
+    const { credentials: second } = await signedUp(world);
+    const { page } = app(new TokenManager(world.url, options));
+    render(page);
+    await shows('signed out');
+    await elsewhere((other) => other.login(first));
+    await shows(`signed in as ${first.email}`);
+    await elsewhere((other) => other.login(second));
+    await shows(`signed in as ${second.email}`);
+    await elsewhere((other) => other.logout());
+    await shows('signed out');
+  });
+});
+
+test('a page stays as it is while an access token is on its way', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  let record: StoredSession = { ...tokens.getTokens()!, key: 'a' };
+  let hear = () => {};
+  const { seen, page } = app(
+    new TokenManager(world.url, {
+      storage: {
+        load: () => record,
+        save: (session) => void (record = session!),
+        subscribe: (listener) => ((hear = listener), () => {}),
+      },
+    }),
+  );
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  for (const access_token of ['', record.access_token]) {
+    record = { ...record, access_token };
+    await act(async () => hear());
+  }
+  await new Promise(setImmediate);
+  expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
+  expect(world.count(ME)).toBe(1);
+});
+
+describe('on a server', () => {
+  test.each(['memory', 'localStorage'] as const)('with %s storage it is loading, and asks nothing', async (storage) => {
+    const { tokens } = await signedUp(world, { storage });
+    expect(renderToString(app(tokens).page)).toBe('<p>loading</p>');
+    expect(world.count(ME)).toBe(0);
+  });
+
+  test('a page that comes alive goes on from there without a mismatch, whatever is known by then', async () => {
+    const { tokens, credentials } = await signedUp(world, { storage: 'localStorage' });
+    const { page } = app(tokens);
+    const html = renderToString(page);
+    const { unmount } = render(page);
+    await shows(`signed in as ${credentials.email}`);
+    unmount();
+    const container = document.body.appendChild(document.createElement('div'));
+    container.innerHTML = html;
+    const onRecoverableError = vi.fn();
+    const root = await act(async () => hydrateRoot(container, page, { onRecoverableError }));
+    await shows(`signed in as ${credentials.email}`);
+    expect(onRecoverableError).not.toHaveBeenCalled();
+    await act(async () => root.unmount());
+    container.remove();
+  });
+});
+
+test('useAuth without a provider says what is missing', () => {
+  complaints.mockImplementation(() => {}); // React's own words about it
+  const Lost = (): ReactNode => useAuth().user?.email;
+  expect(() => render(<Lost />)).toThrow('<AuthProvider>');
+  complaints.mockReset();
+});

@@ -1,0 +1,371 @@
+import { once } from 'node:events';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+
+import { ApiClient, FreshkeyError, TokenManager, type TokenManagerOptions } from '../src/index.js';
+import { REFRESH, expire, generation, signedUp, startWorld, until, type World } from './world.js';
+
+let world: World;
+
+beforeAll(async () => {
+  world = await startWorld();
+});
+beforeEach(() => {
+  world.proxy.requests.length = 0;
+  world.proxy.set({ only: REFRESH });
+});
+afterEach(() => {
+  vi.useRealTimers();
+});
+afterAll(() => world.stop());
+
+async function client(options?: TokenManagerOptions) {
+  const user = await signedUp(world, options);
+  return { ...user, api: new ApiClient(world.url, user.tokens) };
+}
+
+/** As if the server took the access token no longer, although its time has not come. */
+function spoil(tokens: TokenManager): Promise<void> {
+  return tokens.setTokens({ ...tokens.getTokens()!, access_token: 'spoilt' });
+}
+
+/** The same tokens, with so many minutes left. */
+function left(tokens: TokenManager, minutes: number): Promise<void> {
+  return tokens.setTokens({ ...tokens.getTokens()!, expires_at: Date.now() + minutes * 60_000 });
+}
+
+describe('one refresh', () => {
+  test('serves 100 parallel calls over an expiry', async () => {
+    const brief = await startWorld({ JWT_ACCESS_TOKEN_EXPIRE_MINUTES: '0.15' });
+    try {
+      const { tokens, credentials } = await signedUp(brief);
+      const api = new ApiClient(brief.url, tokens);
+      await until(() => tokens.isTokenExpired());
+      const users = await Promise.all(Array.from({ length: 100 }, () => api.me()));
+      expect(new Set(users.map(({ email }) => email))).toEqual(new Set([credentials.email]));
+      expect(brief.count(REFRESH)).toBe(1);
+      expect(generation(tokens)).toBe(2);
+    } finally {
+      await brief.stop();
+    }
+  });
+
+  test('serves 100 parallel calls that were answered 401', async () => {
+    const { tokens, api } = await client();
+    await spoil(tokens);
+    await Promise.all(Array.from({ length: 100 }, () => api.me()));
+    expect(world.count(REFRESH)).toBe(1);
+    expect(world.count('GET /api/v1/users/me')).toBe(200);
+  });
+
+  test('serves a call whose 401 arrives only afterwards', async () => {
+    const { tokens, api } = await client();
+    await spoil(tokens);
+    const me = 'GET /api/v1/users/me';
+    world.proxy.set({ only: me });
+    world.proxy.next('hold');
+    const late = api.me();
+    await until(() => world.count(me) === 1);
+    await api.me();
+    world.proxy.release();
+    await late;
+    expect(world.count(REFRESH)).toBe(1);
+  });
+
+  test('is made ahead of expiry, and the call goes out with its tokens', async () => {
+    const { tokens, api } = await client();
+    const before = tokens.getAccessToken();
+    await left(tokens, 4);
+    await api.me();
+    expect(world.count(REFRESH)).toBe(1);
+    expect(world.sent('GET /api/v1/users/me', 'authorization')).toEqual([`Bearer ${tokens.getAccessToken()}`]);
+    expect(tokens.getAccessToken()).not.toBe(before);
+  });
+});
+
+describe('a refresh is repeated with the same key', () => {
+  test.each(['dropRequest', 'dropAnswer', 'tooMany', 'limited', 'unavailable'])('after %s', async (fault) => {
+    const { tokens, told } = await client();
+    world.proxy.next(fault);
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+    const keys = world.sent(REFRESH, 'idempotency-key');
+    expect(keys).toHaveLength(2);
+    expect(keys[0]).toMatch(/^[0-9a-f]{32}$/);
+    expect(keys[1]).toBe(keys[0]);
+    expect(told).toEqual(['tokens', 'tokens']);
+  });
+
+  test('not before Retry-After', async () => {
+    const { tokens } = await client();
+    world.proxy.next('unavailable');
+    const start = Date.now();
+    await tokens.refreshTokens();
+    expect(Date.now() - start).toBeGreaterThanOrEqual(1000);
+  });
+
+  test('where an answer with status 200 is not the server’s', async () => {
+    let answers = 0;
+    const portal: typeof fetch = async (url, init) => {
+      const answer = await fetch(url, init);
+      return String(url).endsWith('/refresh') && answers++ === 0 ? new Response('<h1>Welcome to our hotel') : answer;
+    };
+    const { tokens } = await client({ fetch: portal });
+    await tokens.refreshTokens();
+    expect(answers).toBe(2);
+    expect(generation(tokens)).toBe(2);
+  });
+
+  test('where a request hangs, whether or not it can be aborted', async () => {
+    let requests = 0;
+    const hanging: typeof fetch = (url, init) =>
+      String(url).endsWith('/refresh') && requests++ === 0 ? new Promise(() => {}) : fetch(url, init);
+    const { tokens } = await client({ fetch: hanging });
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const refreshed = tokens.refreshTokens();
+    while (requests === 0) await new Promise(setImmediate);
+    vi.advanceTimersByTime(10_000);
+    while (requests === 1) {
+      await new Promise(setImmediate);
+      vi.advanceTimersByTime(50);
+    }
+    vi.useRealTimers();
+    await refreshed;
+    expect(generation(tokens)).toBe(2);
+  });
+
+  test('by the next call, when all tries were in vain', async () => {
+    const { tokens, api, told } = await client();
+    await expire(tokens);
+    world.proxy.set({ only: REFRESH, dropAnswer: 1 });
+    await expect(api.me()).rejects.toMatchObject({ name: 'FreshkeyError', code: 'network', status: 0 });
+    expect(world.count(REFRESH)).toBe(5);
+    expect(tokens.isSignedIn).toBe(true);
+    world.proxy.set({ only: REFRESH });
+    await api.me();
+    expect(generation(tokens)).toBe(2);
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
+    expect(told).not.toContain('session_ended');
+  });
+
+  test('and each refresh token has a key of its own', async () => {
+    const { tokens } = await client();
+    for (let rotation = 0; rotation < 5; rotation++) await tokens.refreshTokens();
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(5);
+  });
+});
+
+describe('a refresh ahead of expiry', () => {
+  test.each(['dropRequest', 'unavailable'])('that fails by %s does not fail the call', async (fault) => {
+    const { tokens, api } = await client();
+    await left(tokens, 4);
+    world.proxy.set({ only: REFRESH, [fault]: 1 });
+    const { access_token } = tokens.getTokens()!;
+    await api.me();
+    expect(world.sent('GET /api/v1/users/me', 'authorization')).toEqual([`Bearer ${access_token}`]);
+    expect(tokens.isSignedIn).toBe(true);
+    await tokens.clearTokens(); // ends the tries, which go on
+  });
+
+  test('never takes more than half the lifetime, which is an hour here, for the buffer', async () => {
+    const { tokens } = await client();
+    await left(tokens, 31);
+    expect(tokens.shouldRefreshToken(60)).toBe(false);
+    await left(tokens, 29);
+    expect(tokens.shouldRefreshToken(60)).toBe(true);
+    expect(tokens.shouldRefreshToken()).toBe(false);
+    await left(tokens, 4);
+    expect(tokens.shouldRefreshToken()).toBe(true);
+    expect(tokens.isTokenExpired()).toBe(false);
+  });
+});
+
+describe('the session ends', () => {
+  test('on the server’s word, which the call that learned it hands on as 401', async () => {
+    const { tokens, api, told } = await client();
+    const { refresh_token } = tokens.getTokens()!;
+    const thief = new TokenManager(world.url);
+    await thief.setTokens({ access_token: '', refresh_token: refresh_token! });
+    await thief.refreshTokens();
+    await expire(tokens);
+    const answer = await api.fetch('/api/v1/users/me');
+    expect(answer.status).toBe(401);
+    expect(tokens.isSignedIn).toBe(false);
+    expect(tokens.getTokens()).toBe(null);
+    expect(told).toEqual(['tokens', 'session_ended']);
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'not_signed_in' });
+    await expect(thief.refreshTokens()).rejects.toMatchObject({ code: 'invalid_refresh_token', status: 401 });
+  });
+
+  test('for all who wait for the refresh, and is told once', async () => {
+    const { tokens, api, told } = await client();
+    await api.logoutEverywhere({ exceptCurrent: true });
+    const other = new TokenManager(world.url);
+    await other.setTokens(tokens.getTokens()!);
+    await other.logout();
+    await expire(tokens);
+    const answers = await Promise.all(Array.from({ length: 20 }, () => api.fetch('/api/v1/users/me')));
+    expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]));
+    expect(told.filter((what) => what !== 'tokens')).toEqual(['session_ended']);
+    expect(world.count(REFRESH)).toBe(1);
+  });
+
+  test.each<[string, number, string | null, HeadersInit, object]>([
+    ['401 of a gateway', 401, '{"message":"Unauthorized"}', {}, { code: 'invalid_token' }],
+    ['401 without a body', 401, null, {}, { code: 'invalid_token' }],
+    ['400 of a proxy', 400, '<h1>Bad Request</h1>', {}, { code: 'invalid_request' }],
+    ['429 for an hour', 429, null, { 'retry-after': '3600' }, { code: 'rate_limited', retryAfter: 3600 }],
+    ['200 without tokens', 200, '{}', {}, { code: 'unreadable' }],
+  ])('not for an answer that is not the definitive word: %s', async (_, status, body, headers, error) => {
+    const forbidding: typeof fetch = async (url, init) =>
+      String(url).endsWith('/refresh') ? new Response(body, { status, headers }) : fetch(url, init);
+    const { tokens, told } = await client({ fetch: forbidding });
+    const held = tokens.getTokens();
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ status, ...error });
+    expect(tokens.getTokens()).toEqual(held);
+    expect(told).toEqual(['tokens']);
+  });
+
+  test('not for a redirect, which no token follows', async () => {
+    let followed = 0;
+    const elsewhere = createServer((_, response) => void response.end(String(followed++))).listen(0, '127.0.0.1');
+    await once(elsewhere, 'listening');
+    const location = `http://127.0.0.1:${(elsewhere.address() as AddressInfo).port}`;
+    const redirecting = createServer((_, response) => void response.writeHead(307, { location }).end());
+    await once(redirecting.listen(0, '127.0.0.1'), 'listening');
+    const { port } = redirecting.address() as AddressInfo;
+    const { tokens } = await client({
+      fetch: (url, init) => fetch(String(url).endsWith('/refresh') ? `http://127.0.0.1:${port}` : url, init),
+    });
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'network' });
+    expect(tokens.isSignedIn).toBe(true);
+    expect(followed).toBe(0);
+    for (const server of [elsewhere, redirecting]) {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  test('where there was no refresh token, with the access token', async () => {
+    const { tokens } = await client();
+    const told: string[] = [];
+    const bare = new TokenManager(world.url, { onSignedOut: (reason) => void told.push(reason) });
+    await bare.setTokens({ access_token: tokens.getAccessToken()! });
+    const api = new ApiClient(world.url, bare);
+    await left(bare, 1);
+    expect(bare.shouldRefreshToken()).toBe(false);
+    expect((await api.fetch('/api/v1/users/me')).status).toBe(200);
+    await spoil(bare);
+    expect((await api.fetch('/api/v1/users/me')).status).toBe(401);
+    expect(told).toEqual(['session_ended']);
+  });
+});
+
+describe('an answer that comes too late', () => {
+  test('does not undo a logout', async () => {
+    const { tokens, told } = await client();
+    world.proxy.next('hold');
+    const refused = expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'not_signed_in' });
+    await until(() => world.count(REFRESH) === 1);
+    await tokens.logout();
+    await refused;
+    world.proxy.release();
+    expect(tokens.isSignedIn).toBe(false);
+    expect(told).toEqual(['tokens', 'logged_out']);
+  });
+
+  test('does not replace the tokens of a new login', async () => {
+    const { tokens, credentials } = await client();
+    world.proxy.next('hold');
+    const refreshed = tokens.refreshTokens();
+    await until(() => world.count(REFRESH) === 1);
+    await tokens.login(credentials);
+    const held = tokens.getTokens();
+    world.proxy.release();
+    expect(await refreshed).toEqual(held);
+    expect(tokens.getTokens()).toEqual(held);
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+  });
+});
+
+describe('clocks', () => {
+  test.each([-24, -1, 1, 24])('may be %i hours off', async (hours) => {
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + hours * 3_600_000 });
+    const { tokens, api } = await client();
+    expect(tokens.isTokenExpired()).toBe(false);
+    await api.me();
+    expect(world.count(REFRESH)).toBe(0);
+    vi.setSystemTime(Date.now() + 3_600_000);
+    expect(tokens.isTokenExpired()).toBe(true);
+    await api.me();
+    expect(world.count(REFRESH)).toBe(1);
+  });
+});
+
+describe('a login', () => {
+  test('with a wrong password changes nothing that is held', async () => {
+    const { tokens, credentials, told } = await client();
+    const held = tokens.getTokens();
+    const failed = tokens.login({ ...credentials, password: 'wrong horse battery' });
+    await expect(failed).rejects.toMatchObject({ code: 'invalid_credentials', status: 401 });
+    expect(tokens.getTokens()).toEqual(held);
+    expect(told).toEqual(['tokens']);
+  });
+
+  test('brings the device token of the last one, which survives a logout', async () => {
+    const { tokens, credentials } = await client();
+    await tokens.logout();
+    expect(await tokens.login(credentials)).not.toHaveProperty('device_token');
+    expect(world.sent('POST /api/v1/auth/login', 'x-device-token')[0]).toMatch(/^eyJ/);
+  });
+
+  test('names the fields that are wrong', async () => {
+    const tokens = new TokenManager(world.url);
+    const error: FreshkeyError = await tokens.register({ email: 'x', password: 'y' }).catch((error) => error);
+    expect(error).toBeInstanceOf(FreshkeyError);
+    expect(error.code).toBe('validation_failed');
+    expect(error.fields.map(({ field }) => field)).toContain('email');
+    expect(error.requestId).toBeTruthy();
+    expect(tokens.isSignedIn).toBe(false);
+  });
+});
+
+describe('a logout', () => {
+  test('ends the session on the server', async () => {
+    const { tokens, told } = await client();
+    const { refresh_token } = tokens.getTokens()!;
+    await tokens.logout();
+    expect(told).toEqual(['tokens', 'logged_out']);
+    const other = new TokenManager(world.url);
+    await other.setTokens({ access_token: '', refresh_token: refresh_token! });
+    await expect(other.refreshTokens()).rejects.toMatchObject({ code: 'invalid_refresh_token' });
+  });
+
+  test('forgets the tokens at once, also where the server cannot be told', async () => {
+    const { tokens } = await client();
+    world.proxy.set({ dropRequest: 1 });
+    const done = tokens.logout();
+    await until(() => !tokens.isSignedIn);
+    await done;
+    expect(world.count('POST /api/v1/auth/logout')).toBe(3);
+  });
+});
+
+test('what a callback throws does not stop the refresh', async () => {
+  const thrown: unknown[] = [];
+  const caught = (error: unknown) => void thrown.push(error);
+  const others = process.listeners('uncaughtException');
+  process.removeAllListeners('uncaughtException').on('uncaughtException', caught);
+  const { tokens } = await client({
+    onTokens() {
+      throw new Error('of the app');
+    },
+  });
+  await until(() => thrown.length === 1);
+  process.removeAllListeners('uncaughtException');
+  for (const other of others) process.on('uncaughtException', other);
+  expect(tokens.isSignedIn).toBe(true);
+});

@@ -1,0 +1,295 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+
+import { ApiClient, TokenManager, type TokenManagerOptions } from '../src/index.js';
+import { Browser, webLocks } from './browser.js';
+import { REFRESH, expire, generation, signedUp, startWorld, until, type World } from './world.js';
+
+const ORIGIN = 'https://app.example.com';
+
+let world: World;
+let browser: Browser;
+let open: TokenManager[];
+
+beforeEach(() => {
+  world.proxy.requests.length = 0;
+  world.proxy.set({ only: REFRESH });
+  browser = new Browser();
+  open = [];
+});
+afterEach(() => {
+  vi.useRealTimers();
+  for (const tokens of open) tokens.close();
+  browser.close();
+  vi.unstubAllGlobals();
+});
+afterAll(() => world.stop());
+
+/** Web Locks that a tab holds which the system has frozen; and the passing of the time after which nobody waits for it. */
+function frozenLocks() {
+  let waiting = 0;
+  const request = (_name: string, { signal }: { signal?: AbortSignal }) => {
+    waiting++;
+    return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason as Error)));
+  };
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  vi.stubGlobal('navigator', { locks: { request } });
+  return {
+    async waitFor(ms: number) {
+      while (waiting === 0) await new Promise(setImmediate);
+      vi.advanceTimersByTime(ms);
+      vi.useRealTimers();
+    },
+  };
+}
+
+/** One more tab of the page, and what it is told. */
+function tab(options: TokenManagerOptions) {
+  const told: string[] = [];
+  const tokens = browser.inTab(
+    () =>
+      new TokenManager(world.url, {
+        onTokens: () => void told.push('tokens'),
+        onSignedOut: (reason) => void told.push(reason),
+        ...options,
+      }),
+  );
+  open.push(tokens);
+  return { tokens, told, api: new ApiClient(world.url, tokens) };
+}
+
+describe('with localStorage', () => {
+  beforeAll(async () => {
+    world = await startWorld();
+    return () => world.stop();
+  });
+
+  const storage = 'localStorage';
+
+  async function twoTabs() {
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage }));
+    tokens.close();
+    return [tab({ storage }), tab({ storage })] as const;
+  }
+
+  test('two tabs refresh once, one after the other', async () => {
+    vi.stubGlobal('navigator', { locks: webLocks() });
+    const [a, b] = await twoTabs();
+    await Promise.all([a.tokens.refreshTokens(), b.tokens.refreshTokens()]);
+    expect(world.count(REFRESH)).toBe(1);
+    expect(b.tokens.getTokens()).toEqual(a.tokens.getTokens());
+    expect(generation(b.tokens)).toBe(2);
+  });
+
+  test('a tab that is frozen while it holds the lock stops nobody', async () => {
+    const [a] = await twoTabs();
+    const locks = frozenLocks();
+    const refreshed = a.tokens.refreshTokens();
+    await locks.waitFor(15_000);
+    await refreshed;
+    expect(generation(a.tokens)).toBe(2);
+  });
+
+  test('two tabs that cannot lock refresh with the same key, and hold the same refresh token', async () => {
+    vi.stubGlobal('navigator', {});
+    const [a, b] = await twoTabs();
+    for (let rotation = 2; rotation < 12; rotation++) {
+      await Promise.all([expire(a.tokens), expire(b.tokens)]);
+      await Promise.all([a.api.me(), b.api.me()]);
+      expect(generation(a.tokens)).toBe(rotation);
+      expect(b.tokens.getTokens()).toEqual(a.tokens.getTokens());
+    }
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(10);
+  });
+
+  test('a tab whose refresh hangs adopts what another tab got meanwhile', async () => {
+    vi.stubGlobal('navigator', {});
+    const [a, b] = await twoTabs();
+    world.proxy.next('hold');
+    const late = a.tokens.refreshTokens();
+    await until(() => world.count(REFRESH) === 1);
+    await b.tokens.refreshTokens();
+    await b.tokens.refreshTokens();
+    const newest = b.tokens.getTokens();
+    world.proxy.release();
+    expect(await late).toEqual(newest);
+    expect(generation(a.tokens)).toBe(3);
+  });
+
+  test('the other tabs hear of a refresh, of a logout and of a login', async () => {
+    const [a, b] = await twoTabs();
+    await a.tokens.refreshTokens();
+    await until(() => b.told.length === 1);
+    expect(b.tokens.getTokens()).toEqual(a.tokens.getTokens());
+    await a.tokens.logout();
+    await until(() => !b.tokens.isSignedIn);
+    const other = await signedUp(world);
+    await a.tokens.login(other.credentials);
+    await until(() => b.tokens.isSignedIn);
+    expect(b.told).toEqual(['tokens', 'logged_out_elsewhere', 'tokens']);
+    expect((await b.api.me()).email).toBe(other.credentials.email);
+  });
+});
+
+describe('with a cookie', () => {
+  beforeAll(async () => {
+    world = await startWorld({ REFRESH_TOKEN_TRANSPORT: 'both' }, ['--allow-origin', ORIGIN]);
+    return () => world.stop();
+  });
+  beforeEach(() => {
+    vi.stubGlobal('navigator', { locks: webLocks() });
+  });
+
+  let flights = 0;
+  let mostFlights = 0;
+
+  function page() {
+    const plain = browser.fetchFrom(ORIGIN);
+    const counting: typeof fetch = async (url, init) => {
+      if (!String(url).endsWith('/refresh')) return plain(url, init);
+      mostFlights = Math.max(mostFlights, ++flights);
+      return plain(url, init).finally(() => flights--);
+    };
+    return tab({ storage: 'cookie', fetch: counting });
+  }
+
+  async function signedIn() {
+    const { credentials } = await signedUp(world);
+    const first = page();
+    await first.tokens.login(credentials);
+    return { ...first, credentials };
+  }
+
+  test('no script sees a refresh token', async () => {
+    const { tokens } = await signedIn();
+    expect(tokens.getTokens()).not.toHaveProperty('refresh_token');
+    expect(browser.cookies()).toContain('__Host-refresh_token');
+    expect(browser.items()).toEqual(['refresh_key']);
+  });
+
+  test('the key stays when the app sets tokens: only the server changes the cookie', async () => {
+    const { tokens } = await signedIn();
+    const key = browser.item('refresh_key');
+    await tokens.setTokens({ access_token: tokens.getAccessToken()!, refresh_token: 'of old' });
+    expect(browser.item('refresh_key')).toBe(key);
+  });
+
+  test('a reload resumes the session, and a new visitor costs no request', async () => {
+    const { tokens, credentials } = await signedIn();
+    tokens.close();
+    const back = page();
+    expect(back.tokens.isSignedIn).toBe(true);
+    await back.tokens.ready;
+    expect((await back.api.me()).email).toBe(credentials.email);
+    expect(world.count(REFRESH)).toBe(1);
+    browser = new Browser();
+    await page().tokens.ready;
+    expect(world.count(REFRESH)).toBe(1);
+  });
+
+  test('a reload after a lost answer sends the same key', async () => {
+    const { tokens, credentials } = await signedIn();
+    world.proxy.set({ only: REFRESH, dropAnswer: 1 });
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'network' });
+    tokens.close();
+    world.proxy.set({ only: REFRESH });
+    const back = page();
+    expect((await back.api.me()).email).toBe(credentials.email);
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
+  });
+
+  test('ten tabs that refresh at once never do so at the same time, and all stay signed in', async () => {
+    const { credentials } = await signedIn();
+    const tabs = Array.from({ length: 10 }, page);
+    await Promise.all(tabs.map(({ tokens }) => tokens.ready));
+    for (let round = 0; round < 5; round++) {
+      await Promise.all(tabs.map(({ tokens }) => tokens.refreshTokens()));
+    }
+    expect(mostFlights).toBe(1);
+    for (const { api, told } of tabs) {
+      expect((await api.me()).email).toBe(credentials.email);
+      expect(told).not.toContain('session_ended');
+    }
+  });
+
+  test('what one tab got serves the tabs that waited', async () => {
+    const { tokens, api } = await signedIn();
+    const other = page();
+    await other.tokens.ready;
+    await until(() => tokens.getAccessToken() === other.tokens.getAccessToken());
+    const before = world.count(REFRESH);
+    world.proxy.next('hold');
+    const first = tokens.refreshTokens();
+    await until(() => world.count(REFRESH) === before + 1);
+    const second = other.tokens.refreshTokens();
+    world.proxy.release();
+    expect((await second).access_token).toBe((await first).access_token);
+    expect(world.count(REFRESH)).toBe(before + 1);
+    await Promise.all([api.me(), other.api.me()]);
+  });
+
+  test('a logout takes the cookie back, and is told to the other tabs', async () => {
+    const { tokens, told } = await signedIn();
+    const other = page();
+    await other.tokens.ready;
+    await tokens.logout();
+    expect(browser.cookies()).not.toContain('__Host-refresh_token');
+    expect(told).toContain('logged_out');
+    await until(() => other.told.includes('logged_out_elsewhere'));
+    expect(other.tokens.getAccessToken()).toBe(null);
+  });
+
+  test('a logout waits for the refresh of another tab, which would put the cookie back', async () => {
+    const { tokens } = await signedIn();
+    const other = page();
+    await other.tokens.ready;
+    const before = world.count(REFRESH);
+    world.proxy.next('hold');
+    const refused = expect(other.tokens.refreshTokens()).rejects.toMatchObject({ code: 'not_signed_in' });
+    await until(() => world.count(REFRESH) === before + 1);
+    const left = tokens.logout();
+    await until(() => !other.tokens.isSignedIn);
+    world.proxy.release();
+    await Promise.all([refused, left]);
+    expect(browser.cookies()).not.toContain('__Host-refresh_token');
+    expect(browser.items()).toEqual([]);
+  });
+
+  test('a logout whose request was lost is not undone by a reload', async () => {
+    const { tokens } = await signedIn();
+    world.proxy.set({ dropRequest: 1 });
+    await tokens.logout();
+    world.proxy.set({});
+    const back = page();
+    await back.tokens.ready;
+    expect(back.tokens.isSignedIn).toBe(false);
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('a tab that is frozen while it holds the lock stops nobody for ever', async () => {
+    const { tokens, credentials } = await signedIn();
+    const before = tokens.getAccessToken();
+    let locks = frozenLocks();
+    const refreshed = tokens.refreshTokens();
+    await locks.waitFor(180_000);
+    await refreshed;
+    expect(tokens.getAccessToken()).not.toBe(before);
+    locks = frozenLocks();
+    const entered = tokens.login(credentials);
+    await locks.waitFor(180_000);
+    await entered;
+  });
+
+  test('a cookie that is gone ends the session', async () => {
+    const { tokens, told } = await signedIn();
+    tokens.close();
+    const other = tab({ storage: 'cookie', fetch: new Browser().fetchFrom(ORIGIN) });
+    await other.tokens.ready;
+    expect(other.told).toEqual(['session_ended']);
+    expect(told).toEqual(['tokens']);
+  });
+
+  test('a browser without Web Locks is refused', () => {
+    vi.stubGlobal('navigator', {});
+    expect(page).toThrow('Web Locks');
+  });
+});
