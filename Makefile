@@ -38,6 +38,7 @@ test-openapi: ## openapi.yaml, linted, and tried on the local system: needs Node
 	tools/test-openapi
 
 test-typescript: ## @freshkey/client, and what npm would get of it: needs Node
+	node --test tests/support/
 	tools/install clients/typescript
 	cd clients/typescript && npm run lint && npm test && npm run test:packaging
 

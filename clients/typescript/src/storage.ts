@@ -115,14 +115,19 @@ export function cookieStorage(local: Storage): TokenStorage {
       saved = session;
       if (session?.key) local.setItem('refresh_key', session.key);
       else local.removeItem('refresh_key');
-      channel?.postMessage(session);
+      if (!session || session.access_token) channel?.postMessage(session);
     },
     subscribe(listener) {
       channel!.onmessage = ({ data }) => {
         heard = data;
         listener();
       };
-      const ignore = onStorage(local, listener, ({ key, newValue }) => key === 'refresh_key' && newValue === null);
+      // The message can come before what it tells of is to be read here.
+      const ignore = onStorage(
+        local,
+        listener,
+        ({ key, newValue }) => key === 'refresh_key' && (newValue === null || newValue === heard?.key),
+      );
       return () => {
         ignore();
         channel?.close();

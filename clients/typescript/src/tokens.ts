@@ -421,6 +421,9 @@ export class TokenManager {
       if (await isPast()) throw notSignedIn();
     };
     const patience = { ...REFRESHING, signal, before };
+    // A tab sees late what another has written, later than the lock comes. So this may be the key before the cookie's, and
+    // that does no harm, as long as no other is sent with this cookie: it is written again, after the other tab's.
+    if (this.isCookie) await this.#inTurn(() => this.#storage.save(sent));
     let answer: Answer;
     try {
       answer = this.#isByHeader
