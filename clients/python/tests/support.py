@@ -65,9 +65,9 @@ class Proxy:
         """What happens to requests by chance."""
         self._tell(faults=faults)
 
-    def next(self, *names: str) -> None:
-        """What happens to the next requests to refresh, and by chance to nothing."""
-        self._tell(faults={"only": "/refresh$"}, next=names)
+    def next(self, *names: str, only: str = "/refresh$") -> None:
+        """What happens to the next requests to refresh, or to those that match; by chance, to nothing."""
+        self._tell(faults={"only": only}, next=names)
 
     def release(self) -> None:
         """Lets go of the answers that are held."""
@@ -116,7 +116,7 @@ def foreign(location: str | None = None) -> Iterator[tuple[str, list[dict[str, s
             self.end_headers()
             self.wfile.write(b"Welcome")
 
-        do_GET = do_POST = answer
+        do_GET = do_POST = do_PUT = do_DELETE = answer
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

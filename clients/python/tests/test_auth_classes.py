@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -106,6 +107,14 @@ def test_requests_is_kept_signed_in(proxy: Proxy, storage: MemoryStorage, client
             assert len(proxy.requests(REFRESH)) == 1
 
 
+def pipe(data: bytes) -> io.BufferedReader:
+    """A file that can be read once."""
+    end, other = os.pipe()
+    os.write(other, data)
+    os.close(other)
+    return open(end, "rb")
+
+
 def test_a_body_is_sent_again_if_it_can_be(proxy: Proxy, storage: MemoryStorage, client: AuthClient) -> None:
     json, headers = b'{"first_name": "Ada"}', {"content-type": "application/json"}
 
@@ -121,6 +130,8 @@ def test_a_body_is_sent_again_if_it_can_be(proxy: Proxy, storage: MemoryStorage,
     file.seek(len(b"before"))
     assert patch(file) == 200
     assert patch(iter([json])) == 401, "that can be read once only"
+    with pipe(json) as data:
+        assert patch(data) == 401, "and that"
     assert patch(json) == 200
     spoil(storage)
     with httpx.Client(auth=BearerAuth(client)) as http:

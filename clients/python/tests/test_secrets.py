@@ -5,6 +5,7 @@ import logging
 import pickle
 import traceback
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,4 +61,5 @@ async def test_an_error_can_be_copied_and_sent_to_another_process() -> None:
 
 
 async def test_a_storage_says_where_it_is() -> None:
-    assert repr(FileStorage("session.json")) == "FileStorage('session.json')"
+    file = Path.cwd() / "session.json"
+    assert repr(FileStorage("session.json")) == f"FileStorage({str(file)!r})"

@@ -147,6 +147,28 @@ async def test_a_user_changes_the_password(connect: Connect, local: str) -> None
     await there.login(email, "a better horse battery")
 
 
+async def test_a_page_in_place_of_an_answer_is_not_taken_for_one(
+    connect: Connect, local: str, foreign: str
+) -> None:
+    storage = MemoryStorage()
+    await connect(local, storage=storage).login(a_user(local), PASSWORD)
+    client = connect(foreign, storage=storage)
+    for call in (
+        client.me(),
+        client.sessions(),
+        client.revoke_session("one"),
+        client.logout_everywhere(),
+        client.change_password(PASSWORD, "a better horse battery"),
+        client.login("ada@example.com", PASSWORD),
+    ):
+        with pytest.raises(FreshkeyError) as failed:
+            await call
+        assert (failed.value.status, failed.value.code) == (200, "unreadable")
+    assert client.is_signed_in
+    assert not await client.logout(), "the server was not told"
+    assert not client.is_signed_in
+
+
 async def test_the_device_token_outlives_the_session(connect: Connect, proxy: Proxy) -> None:
     client, email = connect(proxy.url), a_user(proxy.url)
     await client.login(email, PASSWORD)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from conftest import Connect
 from support import PASSWORD, REFRESH, Proxy, a_user, generation
 from test_endurance import Refreshing
 
-from freshkey import AuthClient, FileStorage, Record, SignedOut
+from freshkey import AuthClient, FileStorage, FreshkeyError, Record, SignedOut
 
 
 def signed_in(url: str, file: Path) -> Record:
@@ -67,13 +68,13 @@ def test_what_a_killed_process_left_is_in_nobodys_way(local: str, tmp_path: Path
 
 def test_a_file_that_holds_something_else_is_told_without_its_contents(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
-    for text in ('{"refresh_token": "secret', '"secret"'):
-        file.write_text(text)
+    for text in (b'{"refresh_token": "secret', b'{"refresh_token": "secret\xff"}', b'"secret"'):
+        file.write_bytes(text)
         with AuthClient("http://127.0.0.1:1", storage=FileStorage(file)) as client:
             with pytest.raises(ValueError, match="does not hold a JSON object") as failed:
                 client.access_token()
-            assert "secret" not in "".join(traceback.format_exception(failed.value))
-        assert file.read_text() == text
+            assert "secret" not in "".join(traceback.format_exception(failed.value)) + repr(failed.value)
+        assert file.read_bytes() == text
 
 
 @pytest.mark.anyio
@@ -101,6 +102,22 @@ async def test_tokens_are_taken_over(
     assert (await client.me())["id"]
     assert len(proxy.requests(REFRESH)) == (1 if expires_in == 0 else 0)
     await client.refresh_access_token()
+
+
+@pytest.mark.anyio
+async def test_tokens_that_are_handed_over_again_keep_their_key(connect: Connect, proxy: Proxy) -> None:
+    storage = Own()
+    client = connect(proxy.url, storage=storage)
+    await client.login(a_user(proxy.url), PASSWORD)
+    tokens = storage.saved[-1]
+    proxy.set(only="/refresh$", dropAnswer=1)
+    with pytest.raises(FreshkeyError):
+        await client.refresh_access_token()
+    client.set_tokens(tokens["access_token"], tokens["refresh_token"])
+    assert storage.saved[-1]["key"] == tokens["key"]
+    proxy.set()
+    await client.refresh_access_token()
+    assert generation(storage.saved[-1]["refresh_token"]) == 2
 
 
 class Own:
@@ -193,6 +210,34 @@ def test_a_process_that_is_killed_lets_go_of_the_lock(tmp_path: Path) -> None:
         process.kill()
         assert entered.wait(20)
         thread.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+def test_a_process_that_is_forked_does_not_hold_the_lock(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from freshkey import FileStorage\n"
+        "with FileStorage(sys.argv[1]).lock():\n"
+        "    if os.fork() == 0: sys.stdin.read(); os._exit(0)\n"
+        "with FileStorage(sys.argv[1]).lock(): print('locked again', flush=True)\n"
+        "os.wait()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "session.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        said, _, _ = select.select([process.stdout], [], [], 20)
+        process.stdin.close()  # ends the child
+        assert said, "the lock is free while the child lives"
+
+
+def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    client = AuthClient("http://127.0.0.1:1", storage=FileStorage("session.json"))
+    client.set_tokens("one", "two")
+    monkeypatch.chdir("elsewhere")
+    assert client.is_signed_in
+    client.close()
 
 
 def test_processes_that_refresh_one_file_at_once_are_one_attempt(local: str, tmp_path: Path) -> None:

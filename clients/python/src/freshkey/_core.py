@@ -221,28 +221,28 @@ class Core:
             answer = yield from self.call(self._request("POST", "/api/v1/auth/logout", json=body), tries=3)
         except FreshkeyError:
             return False
-        return answer.is_success
+        return answer.status_code == 204
 
     def me(self) -> Steps[User]:
         """The user."""
-        user: User = _body((yield from self.call(self._request("GET", "/api/v1/users/me"))))
+        user: User = _body((yield from self.call(self._request("GET", "/api/v1/users/me"))), "id")
         return user
 
     def sessions(self) -> Steps[list[Session]]:
         """The user's live sessions."""
-        body = _body((yield from self.call(self._request("GET", "/api/v1/auth/sessions"))))
+        body = _body((yield from self.call(self._request("GET", "/api/v1/auth/sessions"))), "sessions")
         sessions: list[Session] = body["sessions"]
         return sessions
 
     def revoke_session(self, session_id: str) -> Steps[None]:
         """Ends one session of the user's."""
         path = f"/api/v1/auth/sessions/{quote(session_id, safe='')}"
-        _body((yield from self.call(self._request("DELETE", path))))
+        _done((yield from self.call(self._request("DELETE", path))))
 
     def logout_everywhere(self, except_current: bool) -> Steps[None]:
         """Ends all sessions of the user's."""
         query = {"except": "current"} if except_current else None
-        _body((yield from self.call(self._request("DELETE", "/api/v1/auth/sessions", params=query))))
+        _done((yield from self.call(self._request("DELETE", "/api/v1/auth/sessions", params=query))))
         if not except_current:
             self._sign_out("logged_out")
 
@@ -250,7 +250,7 @@ class Core:
         """Changes the password, which ends the user's other sessions."""
         body = {"current_password": current_password, "new_password": new_password}
         request = self._request("PUT", "/api/v1/users/me/password", json=body, headers=self._device())
-        _body((yield from self.call(request)))
+        _done((yield from self.call(request)))
 
     def call(self, request: httpx.Request, tries: int | None = None) -> Steps[httpx.Response]:
         """The answer to a request, whatever its status. What cannot have been meant to happen twice is
@@ -314,14 +314,12 @@ class Core:
 
     def _adopt(self, sent: Tokens, new: Tokens) -> Tokens:
         """Keeps the answer, if what was sent is still held: a late one would put back a spent token, or
-        undo a logout. Within a reuse interval the answer may be the token that was sent: it keeps its key."""
+        undo a logout."""
         with self._lock():
             record, held = self._load(), self.tokens()
             if held.refresh_token != sent.refresh_token:
                 return held
-            if new.refresh_token == held.refresh_token:
-                new = replace(new, key=held.key)
-            self._storage.save({**record, **vars(new)})
+            new = self._save(record, new)
         if self._on_tokens:
             self._on_tokens(new)
         return new
@@ -339,7 +337,7 @@ class Core:
         """A login or a registration; gives the answer."""
         request = self._request("POST", path, json=body, headers=self._device())
         answer = yield from self.call(request)
-        said: dict[str, Any] = _body(answer)
+        said: dict[str, Any] = _body(answer, access_token)
         tokens = self._read(said, access_token)
         if tokens is None:
             raise FreshkeyError.of(answer)
@@ -356,7 +354,7 @@ class Core:
             device = (
                 {"device_token": device_token} if isinstance(device_token, str) else self._device_record()
             )
-            self._storage.save({**device, **vars(tokens)})
+            tokens = self._save(device, tokens)
         if self._on_tokens:
             self._on_tokens(tokens)
 
@@ -370,6 +368,16 @@ class Core:
         if self._on_signed_out:
             self._on_signed_out(reason)
         return held
+
+    def _save(self, others: Record, tokens: Tokens) -> Tokens:
+        """Keeps tokens, under the lock, and gives them. A refresh token that is held already keeps its key,
+        with which it may have been sent: within a reuse interval it comes back, and `set_tokens` may be
+        given it again."""
+        held = Tokens.from_record(self._load())
+        if held and held.key and held.refresh_token == tokens.refresh_token:
+            tokens = replace(tokens, key=held.key)
+        self._storage.save({**others, **vars(tokens)})
+        return tokens
 
     def _load(self) -> Record:
         return self._storage.load() or {}
@@ -410,11 +418,18 @@ def _error(outcome: Outcome) -> FreshkeyError:
     return error
 
 
-def _body(answer: httpx.Response) -> Any:
-    """What the answer brings. Raises `FreshkeyError` unless it is a success."""
-    if not answer.is_success:
+def _body(answer: httpx.Response, member: str) -> Any:
+    """What the answer brings. Raises `FreshkeyError` unless it is a success, and has this member."""
+    body = json_object(answer)
+    if not answer.is_success or member not in body:
         raise FreshkeyError.of(answer)
-    return json_object(answer)
+    return body
+
+
+def _done(answer: httpx.Response) -> None:
+    """Raises `FreshkeyError` unless the answer says that it is done: a portal's page does not."""
+    if answer.status_code != 204:
+        raise FreshkeyError.of(answer)
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:

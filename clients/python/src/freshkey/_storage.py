@@ -23,8 +23,8 @@ Record = dict[str, Any]
 class Storage(Protocol):
     """Keeps one record. It is the one truth: it is read whenever a call leaves, and written at once.
 
-    An object that several processes share also has a method `lock()`, which gives a context
-    manager that keeps the others out for the time of a `load` and a `save`.
+    An object that several clients or processes share also has a method `lock()`, which gives a
+    context manager that keeps the others out for the time of a `load` and a `save`.
     """
 
     def load(self) -> Record | None:
@@ -35,7 +35,11 @@ class Storage(Protocol):
 
 
 class MemoryStorage:
-    """Keeps the tokens in this process; clients that share the object share the session."""
+    """Keeps the tokens in this process; clients that share the object share the session.
+
+    A process that is forked gets a copy. Two copies that both refresh are reuse, which ends the
+    session: use a `FileStorage`.
+    """
 
     def __init__(self) -> None:
         """An empty one."""
@@ -65,7 +69,7 @@ class FileStorage:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Storage in this file, which is made when there is something to keep."""
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()  # for a program that changes its folder later
 
     def __repr__(self) -> str:
         """Where the file is, and nothing of what it holds."""
@@ -74,12 +78,12 @@ class FileStorage:
     def load(self) -> Record | None:
         """What the file holds. Raises ValueError if that is not a JSON object."""
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = self.path.read_bytes()
         except FileNotFoundError:
             return None
         try:
             record = json.loads(text)
-        except ValueError:
+        except ValueError:  # what is no JSON, and what is no UTF-8
             record = None  # the error would quote the file
         if not isinstance(record, dict):
             raise ValueError(f"{self.path} does not hold a JSON object.")
@@ -109,6 +113,8 @@ class FileStorage:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
+            if sys.platform != "win32":
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process forked meanwhile has it open, too
             os.close(descriptor)
 
     def _beside(self, suffix: str) -> Path:

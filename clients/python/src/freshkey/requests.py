@@ -28,7 +28,10 @@ class BearerAuth(AuthBase):
         token = self._client.access_token()
         request.headers["Authorization"] = f"Bearer {token}"
         body: Any = request.body
-        start = body.tell() if hasattr(body, "tell") else None
+        try:
+            start = body.tell()
+        except (AttributeError, OSError):  # it is no file, or a pipe
+            start = None
 
         def once_more(response: Response, **kwargs: Any) -> Response:
             sent = response.request
