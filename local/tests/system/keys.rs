@@ -311,7 +311,7 @@ async fn jw15_er3_while_the_secret_cannot_be_read_a_token_of_an_unknown_key_is_a
     let reply = world.get(ME).bearer(&access).await.expect(StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         (reply.error().as_str(), &reply.headers["retry-after"]),
-        ("temporarily_unavailable", &"1".parse().unwrap())
+        ("temporarily_unavailable", &"5".parse().unwrap())
     );
     world.refresh(&refresh).await.expect(StatusCode::SERVICE_UNAVAILABLE);
     let body = json!({ "refresh_token": refresh });

@@ -99,7 +99,7 @@ impl App {
         }
         let now = self.now();
         if failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
-            return Err(Error::unavailable());
+            return Err(unreadable());
         }
         let read = self.read_keys(arn).await.map(Arc::new);
         *failed_at = read.is_err().then_some(now);
@@ -115,6 +115,11 @@ impl App {
             Err(fault) => fault,
         };
         tracing::error!(secret.arn = arn, fault, "the keys cannot be read");
-        Err(Error::unavailable())
+        Err(unreadable())
     }
+}
+
+/// A client that came back sooner would find no new attempt.
+fn unreadable() -> Error {
+    Error::Unavailable { cause: "the keys cannot be read".into(), retry_after: PAUSE }
 }
