@@ -24,8 +24,8 @@ export interface Session {
   created_at: string;
   last_used_at: string;
   expires_at: string;
-  ip: string | null;
-  user_agent: string | null;
+  ip: string;
+  user_agent: string;
   /** Whether it is this one. */
   current: boolean;
 }

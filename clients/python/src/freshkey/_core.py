@@ -64,8 +64,8 @@ class Session(TypedDict):
     created_at: str
     last_used_at: str
     expires_at: str
-    ip: str | None
-    user_agent: str | None
+    ip: str
+    user_agent: str
     current: bool
 
 
