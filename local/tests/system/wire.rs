@@ -62,8 +62,11 @@ struct Inner {
 pub struct Log {
     /// Every call, in order.
     pub calls: Vec<Call>,
-    /// How often the wire went from idle to busy: the round trips in sequence.
+    /// The round trips in sequence: the most calls of which each began after the
+    /// one before it had ended.
     pub round_trips: usize,
+    /// The same, of the calls that have ended.
+    ended: usize,
     in_flight: usize,
 }
 
@@ -157,22 +160,29 @@ struct Tap {
 }
 
 /// Counts a call as in flight for as long as it lives.
-struct InFlight(Wire);
+struct InFlight {
+    wire: Wire,
+    /// Its place in the sequence of round trips, from 1.
+    place: usize,
+}
 
 impl InFlight {
     fn begin(wire: &Wire, call: &Call) -> Self {
         let mut log = wire.0.log.lock().unwrap();
-        log.round_trips += usize::from(log.in_flight == 0);
+        let place = log.ended + 1;
+        log.round_trips = log.round_trips.max(place);
         log.in_flight += 1;
         log.calls.push(call.clone());
-        Self(wire.clone())
+        Self { wire: wire.clone(), place }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let mut log = self.0.0.log.lock().unwrap();
+        let mut log = self.wire.0.log.lock().unwrap();
         log.in_flight = log.in_flight.saturating_sub(1);
+        // At most what the log knows: it may have been taken meanwhile.
+        log.ended = log.ended.max(self.place.min(log.round_trips));
     }
 }
 
