@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode};
+use freshkey::client::Client;
 use freshkey::config::KeySource;
 use freshkey::email::Email;
 use freshkey::password::{Password, PasswordHash};
-use freshkey::session::{Attempt, Client, Decision, Hash, Session, Write, decide};
+use freshkey::session::{Attempt, Decision, Hash, Session, decide};
 use freshkey::token::RefreshToken;
 use freshkey::user::{Credential, Profile, User};
+use freshkey::write::Write;
 use freshkey::{App, Clock, Config, Function, SystemClock, telemetry};
 use lambda_runtime::Context;
 use local::{LocalClock, Options, System};
@@ -205,7 +207,7 @@ fn client() -> Client {
     Client { ip: "198.51.100.7".into(), user_agent: "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Firefox/140.0".into() }
 }
 
-fn keys(config: &Config) -> &freshkey::token::Keys {
+fn keys(config: &Config) -> &freshkey::token::KeyRing {
     match &config.keys {
         KeySource::Given(keys) => keys,
         KeySource::Secret(_) => unreachable!("the settings hold a key"),
@@ -228,7 +230,7 @@ fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
         };
         let expires_at = config.session_lifetime.end(now, presented.absolute_end);
         let written = attempt.rotate(&member.session, expires_at, Client::default());
-        let decision = decide(&attempt, Write::Done(written), Some(member.user.standing()));
+        let decision = decide(&attempt, Write::Done(written), Some(member.user.state()));
         let Decision::Issue { session, .. } = decision else { unreachable!("it was written") };
         let refresh = config.refresh_tokens.sign(keys, &presented.successor(&session)).unwrap();
         let access = config.access_tokens.issue(keys, member.user.id, session.id, &member.user.roles, now).unwrap();

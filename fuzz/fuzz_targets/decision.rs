@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use freshkey::Timestamp;
+use freshkey::client::Client;
 use freshkey::id::{SessionId, UserId};
-use freshkey::session::{Attempt, Client, Decision, Hash, Issue, Session, Write, decide};
-use freshkey::user::Standing;
+use freshkey::session::{Attempt, Decision, Hash, Issue, Session, decide};
+use freshkey::user::UserState;
+use freshkey::write::Write;
 
 /// Small numbers, so that they meet.
 #[derive(Arbitrary, Debug)]
@@ -63,7 +65,7 @@ libfuzzer_sys::fuzz_target!(|case: Case| {
         now: moment(case.now),
         reuse_interval: Duration::from_secs(case.interval.into()),
     };
-    let user = case.user.map(|(is_active, epoch)| Standing { is_active, epoch: epoch.into() });
+    let user = case.user.map(|(is_active, epoch)| UserState { is_active, epoch: epoch.into() });
     let write = match &session {
         Some(session) if attempt.may_rotate(session) => {
             Write::Done(attempt.rotate(session, session.expires_at, Client::default()))

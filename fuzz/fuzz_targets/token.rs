@@ -9,13 +9,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use freshkey::Timestamp;
 use freshkey::config::{Config, KeySource};
-use freshkey::token::Keys;
+use freshkey::token::KeyRing;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 static CONFIG: LazyLock<Config> = LazyLock::new(fuzz::config);
 
-fn keys() -> &'static Keys {
+fn keys() -> &'static KeyRing {
     match &CONFIG.keys {
         KeySource::Given(keys) => keys,
         KeySource::Secret(_) => unreachable!("the secret is given"),

@@ -69,7 +69,7 @@ pub fn event() -> Value {
 }
 
 async fn ask(app: Arc<App>, request: Request) -> Answer {
-    let _ = (http::route(&request), http::bearer(&request), http::client(&request), http::attempt(&request));
+    let _ = (http::route_key(&request), http::bearer(&request), http::client(&request), http::attempt(&request));
     let _ = (http::refresh_token(&request), http::refresh_token_to_end(&request), http::device_token(&request));
     if let Ok(carrier) = Carrier::of(&app, &request) {
         let _ = (carrier.refresh_token(&request), carrier.device_token(&request));

@@ -6,12 +6,13 @@
 
 use freshkey::Timestamp;
 use freshkey::auth::App;
+use freshkey::client::Client;
 use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::Password;
-use freshkey::session::{Client, Hash, Secret, Session};
+use freshkey::session::{Hash, Secret, Session};
 use freshkey::store::{Store, StoreError};
-use freshkey::token::{Keys, RefreshToken};
+use freshkey::token::{KeyRing, RefreshToken};
 use freshkey::user::{Credential, Profile, User};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
@@ -166,7 +167,7 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     });
     try_join_all(seeded).await?;
     let (_, demo) = callers.first().ok_or_else(|| DemoError::value("nobody"))?;
-    let keys = Keys::single(&SECRET.into()).map_err(DemoError::value)?;
+    let keys = KeyRing::single(&SECRET.into()).map_err(DemoError::value)?;
     app.config().refresh_tokens.sign(&keys, &demo.refresh_token).map_err(DemoError::value)
 }
 

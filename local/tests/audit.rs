@@ -20,8 +20,7 @@ use std::process::{Command, Stdio};
 
 use freshkey::audit::{self, Act};
 use freshkey::id::{SessionId, UserId};
-use freshkey::metrics::{self, Counter};
-use freshkey::store::Outcome;
+use freshkey::metrics::{self, Metric};
 use freshkey::telemetry;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
@@ -234,7 +233,7 @@ async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more(
             let (store, is_deletion) = (store.clone(), call.operation == "DeleteItem");
             async move {
                 if is_deletion {
-                    assert_eq!(store.delete_session(user, session).await.unwrap(), Outcome::Done);
+                    assert_eq!(store.delete_session(user, session).await.unwrap(), freshkey::write::Write::Done(()));
                 }
                 Fate::Pass
             }
@@ -244,7 +243,7 @@ async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more(
     let (reply, _) = watcher.sees(end, &[]).await;
     reply.expect(StatusCode::NO_CONTENT);
     world.wire.heal();
-    assert_eq!(store.delete_session(user, session).await.unwrap(), Outcome::Refused);
+    assert_eq!(store.delete_session(user, session).await.unwrap(), freshkey::write::Write::Refused(()));
     let end = world.request(Method::DELETE, &format!("/api/v1/auth/sessions/{sid}")).bearer(&alice.access_token);
     watcher.sees(end, &[]).await.0.expect(StatusCode::NOT_FOUND);
 
@@ -466,12 +465,12 @@ fn each_alarm_of_the_template_listens_to_a_metric_that_there_is() {
         .filter(|resource| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"))
         .map(|alarm| &alarm["Properties"])
         .collect();
-    for counter in [Counter::ReuseDetected, Counter::ImpossibleSessions] {
+    for counter in [Metric::ReuseDetected, Metric::ImpossibleSessions] {
         let of_counter = |alarm: &&&serde_norway::Value| alarm["MetricName"].as_str() == Some(counter.name());
         assert_eq!(alarms.iter().filter(of_counter).count(), 1, "{counter:?}");
     }
     for alarm in alarms {
-        assert!(Counter::ALL.iter().any(|counter| alarm["MetricName"].as_str() == Some(counter.name())), "{alarm:?}");
+        assert!(Metric::ALL.iter().any(|counter| alarm["MetricName"].as_str() == Some(counter.name())), "{alarm:?}");
         assert_eq!(alarm["Namespace"].as_str(), Some(metrics::NAMESPACE));
         assert_eq!(alarm["Dimensions"].as_sequence().unwrap().len(), 1);
         assert_eq!(alarm["Dimensions"][0]["Name"].as_str(), Some("Table"));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use freshkey::id::SessionId;
-use freshkey::token::{Keys, RefreshToken};
+use freshkey::token::{KeyRing, RefreshToken};
 use freshkey::{ManualClock, Timestamp};
 use http::{Method, Request};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -76,7 +76,7 @@ impl Wallet {
 
     fn sign(&self, secret: &str, token: &RefreshToken) -> String {
         let config = self.system.function("refresh").unwrap().app().config();
-        let signed = config.refresh_tokens.sign(&Keys::single(&secret.into()).unwrap(), token);
+        let signed = config.refresh_tokens.sign(&KeyRing::single(&secret.into()).unwrap(), token);
         signed.unwrap().expose_secret().into()
     }
 
@@ -224,9 +224,16 @@ impl Sample {
         Self { change, ..self }
     }
 
-    /// Sent to a path that no route leads to, which only a mistake in the template can do.
+    /// With the key of a route that the function does not know, which only a
+    /// mistake in the template can cause.
     fn astray(self) -> Self {
-        let change = |event: &mut Value| event["rawPath"] = "/.well-known/nothing".into();
+        let change = |event: &mut Value| {
+            let (path, key) = ("/.well-known/nothing", "GET /.well-known/nothing");
+            event["rawPath"] = path.into();
+            event["requestContext"]["http"]["path"] = path.into();
+            event["routeKey"] = key.into();
+            event["requestContext"]["routeKey"] = key.into();
+        };
         Self { change, ..self }
     }
 

@@ -14,10 +14,11 @@ use std::net::IpAddr;
 
 use tracing::Level;
 
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
-use crate::metrics::{self, Counter};
-use crate::session::{Client, Hash};
+use crate::metrics::{self, Metric};
+use crate::session::Hash;
 
 /// The `target` of every audit event, and of no other.
 pub const TARGET: &str = "freshkey::audit";
@@ -64,7 +65,7 @@ struct Words {
     level: Level,
     succeeded: bool,
     message: &'static str,
-    counter: Option<Counter>,
+    counter: Option<Metric>,
 }
 
 impl Act {
@@ -92,7 +93,7 @@ impl Act {
     }
 
     fn words(self) -> Words {
-        use Counter::{Limited, LoginFailures, Logins, Reissues, ReuseDetected, Rotations};
+        use Metric::{Limited, LoginFailures, Logins, Reissues, ReuseDetected, Rotations};
         let (event, level, succeeded, message, counter) = match self {
             Self::LoggedIn => ("authn_login_success", Level::INFO, true, "logged in", Some(Logins)),
             Self::LoginRefused => ("authn_login_fail", Level::WARN, false, "login refused", Some(LoginFailures)),
@@ -140,7 +141,7 @@ impl Event {
     }
 
     /// Whose account it is about.
-    pub fn by(self, user: UserId) -> Self {
+    pub fn about(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
     }
 
@@ -158,7 +159,7 @@ impl Event {
     pub fn record(self, now: Timestamp) {
         let Words { event, level, succeeded, message, counter } = self.act.words();
         counter.into_iter().for_each(metrics::count);
-        let origin = ORIGIN.try_with(Clone::clone).unwrap_or_default();
+        let request = REQUEST.try_with(Clone::clone).unwrap_or_default();
         macro_rules! write {
             ($level:ident) => {
                 tracing::event!(
@@ -171,9 +172,9 @@ impl Event {
                     user.id = self.user.map(tracing::field::display),
                     session.id = self.session.map(tracing::field::display),
                     token.generation = self.generation,
-                    request.id = origin.request_id.as_deref(),
-                    source.ip = origin.ip.map(tracing::field::display),
-                    user_agent.hash = origin.user_agent_hash.as_deref(),
+                    request.id = request.id.as_deref(),
+                    source.ip = request.ip.map(tracing::field::display),
+                    user_agent.hash = request.user_agent_hash.as_deref(),
                     "{message}"
                 )
             };
@@ -186,41 +187,41 @@ impl Event {
     }
 }
 
-/// The request on whose behalf something is done.
-#[derive(Clone, Debug, Default)]
-pub struct Origin {
-    request_id: Option<String>,
+/// The request that events are recorded for.
+#[derive(Clone, Default)]
+struct Request {
+    id: Option<String>,
     ip: Option<IpAddr>,
     user_agent_hash: Option<String>,
 }
 
 tokio::task_local! {
-    static ORIGIN: Origin;
+    static REQUEST: Request;
 }
 
-impl Origin {
-    /// A request by its id, and where it comes from. What is not an address is left out.
-    pub fn new(request_id: &str, client: &Client) -> Self {
+/// Does `work`. The events that it records name this request and its client; an
+/// IP address that cannot be parsed is left out.
+pub(crate) async fn scope<F: Future>(request_id: &str, client: &Client, work: F) -> F::Output {
+    REQUEST.scope(Request::new(request_id, client), work).await
+}
+
+/// Whether events already name a request.
+pub(crate) fn is_in_scope() -> bool {
+    REQUEST.try_with(|_| ()).is_ok()
+}
+
+impl Request {
+    fn new(request_id: &str, client: &Client) -> Self {
         let hash = |agent: &str| {
             let hash = Hash::of(&[agent.as_bytes()]);
             hash.as_bytes()[..USER_AGENT_HASH].iter().map(|byte| format!("{byte:02x}")).collect()
         };
         Self {
-            request_id: Some(request_id.to_owned()).filter(|id| !id.is_empty()),
+            id: Some(request_id.to_owned()).filter(|id| !id.is_empty()),
             ip: client.ip.parse().ok(),
             user_agent_hash: Some(client.user_agent.as_str()).filter(|agent| !agent.is_empty()).map(hash),
         }
     }
-
-    /// Does `work`; the events that it records name this request.
-    pub(crate) async fn scope<F: Future>(self, work: F) -> F::Output {
-        ORIGIN.scope(self, work).await
-    }
-}
-
-/// Whether events already name a request.
-pub(crate) fn has_origin() -> bool {
-    ORIGIN.try_with(|_| ()).is_ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tracing::Level;
 use crate::limit::{Guesses, Limits};
 use crate::password::WorkFactor;
 use crate::session::Lifetime;
-use crate::token::{AccessTokens, Algorithm, DeviceTokens, Keys, RefreshTokens, device, is_pem, keys, refresh};
+use crate::token::{AccessTokens, Algorithm, DeviceTokens, KeyRing, RefreshTokens, device, is_pem, refresh, ring};
 use crate::transport::{Mode, SameSite, Transport, is_origin};
 
 const MINUTE: f64 = 60.0;
@@ -69,7 +69,7 @@ pub struct Config {
 #[derive(Debug)]
 pub enum KeySource {
     /// JWT_SECRET_KEY and JWT_PRIVATE_KEY: at hand.
-    Given(Arc<Keys>),
+    Given(Arc<KeyRing>),
     /// JWT_SECRET_ARN: a secret in Secrets Manager.
     Secret(String),
 }
@@ -115,7 +115,7 @@ impl Config {
     /// none showing the value of a secret.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, faults: Vec::new() };
-        let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, keys::ALGORITHMS);
+        let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, ring::ALGORITHMS);
         let keys = reader.keys(algorithm);
         let issuer = reader.party("JWT_ISSUER", "who issues the tokens, such as https://auth.example.com");
         let audience = reader.party("JWT_AUDIENCE", "who the access tokens are for, such as https://api.example.com");
@@ -349,7 +349,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let passphrase = self.secret("JWT_PASSPHRASE");
         let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
         let secret = match (self.secret("JWT_SECRET_KEY"), arn) {
-            (Some(secret), _) => Keys::single(&secret).map_err(|fault| fault.to_string()),
+            (Some(secret), _) => KeyRing::single(&secret).map_err(|fault| fault.to_string()),
             (None, Some(arn)) => {
                 if private_key.is_some() {
                     self.fault(
@@ -366,11 +366,11 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         // Whatever is wrong with the secret, the private key is looked at too.
         let keys = secret.unwrap_or_else(|fault| {
             self.fault("JWT_SECRET_KEY", fault);
-            Keys::default()
+            KeyRing::default()
         });
         let keys = signing(keys, private_key, passphrase.as_ref(), algorithm).unwrap_or_else(|fault| {
             self.fault("JWT_PRIVATE_KEY", fault);
-            Keys::default()
+            KeyRing::default()
         });
         KeySource::Given(Arc::new(keys))
     }
@@ -388,11 +388,11 @@ fn pem(key: String) -> Result<SecretString, String> {
 
 /// These keys with the private one, if there is one; what signs must be for `algorithm`.
 fn signing(
-    keys: Keys,
+    keys: KeyRing,
     private_key: Option<Result<SecretString, String>>,
     passphrase: Option<&SecretString>,
     algorithm: Algorithm,
-) -> Result<Keys, String> {
+) -> Result<KeyRing, String> {
     let Some(pem) = private_key else {
         return match algorithm {
             Algorithm::HS256 => Ok(keys),
@@ -408,10 +408,11 @@ pub(crate) mod tests {
     use std::collections::HashMap;
 
     use super::*;
+    use crate::client::Client;
     use crate::clock::Timestamp;
     use crate::email::Email;
     use crate::id::UserId;
-    use crate::session::{Client, Session};
+    use crate::session::Session;
     use crate::token::RefreshToken;
 
     const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
@@ -536,7 +537,7 @@ pub(crate) mod tests {
         let config = parse(&[("JWT_ISSUER", longest), ("JWT_AUDIENCE", longest)]).unwrap();
         let kid = "k".repeat(64);
         let secret = serde_json::json!({ "signing": kid, "refresh": kid, (kid.as_str()): SECRET });
-        let keys = Keys::parse(&secret.to_string().into()).unwrap();
+        let keys = KeyRing::parse(&secret.to_string().into()).unwrap();
         let now = Timestamp::from_seconds(1_800_000_000);
         let (user, email) = (UserId::random(), Email::parse("alice@example.com").unwrap());
         let (session, secret) = Session::open(user, 0, Client::default(), now, config.session_lifetime);

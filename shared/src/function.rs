@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt;
 use lambda_http::http::header::HOST;
 use lambda_http::request::LambdaRequest;
-use lambda_http::{Adapter, Body, BoxFuture, Context, LambdaEvent, Request, RequestExt, Response, Service, service_fn};
+use lambda_http::{Adapter, Body, BoxFuture, Context, LambdaEvent, Request, Response, Service, service_fn};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tracing::Instrument;
@@ -31,12 +31,21 @@ const MAX_URL: usize = 10_240;
 
 type Handler = dyn Fn(Arc<App>, Request) -> BoxFuture<'static, Answer> + Send + Sync;
 
+/// What invokes a function.
+#[derive(Clone, Copy)]
+enum Trigger {
+    /// An HTTP API, for one of its routes.
+    Api,
+    /// An HTTP API, to authorize a request.
+    Authorizer,
+}
+
 /// A handler with the app that it works on.
 #[derive(Clone)]
 pub struct Function {
     app: Arc<App>,
     handler: Arc<Handler>,
-    is_authorizer: bool,
+    trigger: Trigger,
 }
 
 /// Runs a handler as the Lambda function that this process is, with the
@@ -82,7 +91,7 @@ impl Function {
         F: Future<Output = Answer> + Send + 'static,
     {
         let handler = Arc::new(move |app, request| Box::pin(handler(app, request)) as BoxFuture<_>);
-        Self { app, handler, is_authorizer: false }
+        Self { app, handler, trigger: Trigger::Api }
     }
 
     /// A Lambda authorizer of an HTTP API (payload 2.0, simple response). Whom
@@ -94,7 +103,7 @@ impl Function {
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        Self { is_authorizer: true, ..Self::new(app, handler) }
+        Self { trigger: Trigger::Authorizer, ..Self::new(app, handler) }
     }
 
     /// The app.
@@ -106,7 +115,10 @@ impl Function {
     /// API gets 400, a handler that panics 500, one that takes too long 503.
     pub async fn invoke(&self, event: &str, context: Context) -> Value {
         let span = tracing::info_span!("request", request.id = context.request_id);
-        let read = if self.is_authorizer { read(&without_identity_source(event)) } else { read(event) };
+        let read = match self.trigger {
+            Trigger::Api => read(event),
+            Trigger::Authorizer => read(&without_identity_source(event)),
+        };
         let (payload, fault) = match read {
             Ok(event) => (event, None),
             Err(fault) => (LambdaRequest::ApiGatewayV2(Default::default()), Some(fault)),
@@ -118,16 +130,19 @@ impl Function {
         let Ok(answer) =
             Adapter::from(service_fn(answer)).call(LambdaEvent { payload, context }).instrument(span).await;
         let answer = serde_json::to_value(answer).unwrap_or_default();
-        if self.is_authorizer { simple(&answer) } else { answer }
+        match self.trigger {
+            Trigger::Api => answer,
+            Trigger::Authorizer => simple(&answer),
+        }
     }
 
     async fn answer(&self, mut request: Request, fault: Option<Error>) -> Response<Body> {
         http::resolve(&mut request, self.app.config().trusted_proxy.as_ref());
-        let dialect = Dialect::of(request.raw_http_path());
+        let dialect = Dialect::of(&http::route_key(&request));
         let id = http::request_id(&request).to_owned();
         let answer = match fault {
             Some(fault) => Err(fault),
-            None => self.app.observe(http::origin(&request), self.handle(request)).await,
+            None => self.app.observe(&id, &http::client(&request), self.handle(request)).await,
         };
         let mut response = http::render(answer, dialect, &id);
         http::secure(response.headers_mut());
@@ -227,7 +242,7 @@ mod tests {
 
     /// Asks a request for all that a handler can ask of one.
     async fn ask(_: Arc<App>, request: Request) -> Answer {
-        let _ = (http::route(&request), http::bearer(&request), http::client(&request));
+        let _ = (http::route_key(&request), http::bearer(&request), http::client(&request));
         let members = http::members(&request)?;
         http::attempt(&request)?;
         let token = http::refresh_token(&request).or_else(|_| http::refresh_token_to_end(&request));
@@ -480,7 +495,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn re9_an_authorizer_lets_in_whom_its_handler_answers_with_200_and_nobody_else() {
         let ask = async |function: Function| {
-            let authorizer = Function { is_authorizer: true, ..function };
+            let authorizer = Function { trigger: Trigger::Authorizer, ..function };
             let start = Instant::now();
             let answer = invoke(&authorizer, &with("/identitySource", json!(["Bearer abc"])).to_string()).await;
             assert!(start.elapsed() <= DEADLINE + Duration::from_millis(1));
@@ -528,11 +543,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn er1_an_error_is_rendered_in_the_dialect_of_its_path() {
+    async fn er1_an_error_is_rendered_in_the_dialect_of_its_route() {
         let refusing = function(|_, _| async { Err(Error::InvalidCredentials) }).await;
         let answer = invoke(&refusing, &event().to_string()).await;
         assert_eq!(problem(&answer)["error"], "invalid_credentials");
-        let answer = invoke(&refusing, &with("/rawPath", "/api/auth").to_string()).await;
+        let answer = invoke(&refusing, &with("/requestContext/routeKey", "POST /api/auth").to_string()).await;
         assert_eq!(problem(&answer), json!({ "code": 401, "message": "Invalid credentials." }));
     }
 

@@ -103,7 +103,8 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let Self { layer, inner } = self.clone();
         http::resolve(&mut request, layer.app.config().trusted_proxy.as_ref());
-        let (app, origin) = (Arc::clone(&layer.app), http::origin(&request));
+        let app = Arc::clone(&layer.app);
+        let (request_id, client) = (http::request_id(&request).to_owned(), http::client(&request));
         let answer = async move {
             let (identity, renewed) = match layer.admit(&request).await {
                 Ok(admitted) => admitted,
@@ -120,7 +121,7 @@ where
             }
             Ok(response)
         };
-        Box::pin(async move { app.observe(origin, answer).await })
+        Box::pin(async move { app.observe(&request_id, &client, answer).await })
     }
 }
 
@@ -138,7 +139,7 @@ impl Authenticate {
 
     fn allows(&self, identity: &Identity) -> bool {
         let Some(role) = self.role.filter(|role| !identity.has_role(role)) else { return true };
-        let denied = Event::of(Act::AccessDenied).by(identity.user_id).in_session(identity.session_id);
+        let denied = Event::of(Act::AccessDenied).about(identity.user_id).in_session(identity.session_id);
         self.app.record(denied.because(format_args!("takes the role {role}")));
         false
     }

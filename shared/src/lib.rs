@@ -4,7 +4,9 @@
 //! The modules, in reading order; each uses only those above it:
 //!
 //! - [`clock`], [`entropy`]: the only doors to time and randomness
-//! - [`metrics`]: what is counted
+//! - [`metrics`]: counts for CloudWatch
+//! - [`write`]: the outcome of a conditional write
+//! - [`client`]: where a request came from
 //! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
 //! - [`user`], [`session`]: the records, and the rule by which a session rotates
 //! - [`audit`]: what is told of each act that bears on security
@@ -22,6 +24,7 @@
 pub mod audit;
 pub mod auth;
 mod aws;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod email;
@@ -39,10 +42,13 @@ pub mod telemetry;
 pub mod token;
 pub mod transport;
 pub mod user;
+pub mod write;
 
 mod json;
 
 pub use auth::{App, Error};
-pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+#[cfg(any(test, feature = "testing"))]
+pub use clock::ManualClock;
+pub use clock::{Clock, SystemClock, Timestamp};
 pub use config::{Config, ConfigError};
 pub use function::Function;

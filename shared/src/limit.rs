@@ -139,15 +139,15 @@ impl fmt::Debug for Counter {
 /// A few bytes that stand for an account among those that an address has tried.
 /// Two accounts that share them count as one, which does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark([u8; 8]);
+pub struct AccountTag([u8; 8]);
 
-impl Mark {
-    /// The mark of an account.
+impl AccountTag {
+    /// The tag of an account.
     pub fn of(email: &Email) -> Self {
         let hash = Hash::of(&[b"account:", email.canonical().as_bytes()]);
-        let mut mark = [0; 8];
-        mark.copy_from_slice(&hash.as_bytes()[..8]);
-        Self(mark)
+        let mut tag = [0; 8];
+        tag.copy_from_slice(&hash.as_bytes()[..8]);
+        Self(tag)
     }
 
     /// The bytes.

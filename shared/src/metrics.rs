@@ -24,7 +24,7 @@ const MAX_VALUES: usize = 100;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counter {
+pub enum Metric {
     /// Logins.
     Logins,
     /// Passwords that were refused.
@@ -43,7 +43,7 @@ pub enum Counter {
     ImpossibleSessions,
 }
 
-impl Counter {
+impl Metric {
     /// Every counter.
     pub const ALL: [Self; 8] = [
         Self::Logins,
@@ -74,7 +74,7 @@ impl Counter {
 /// What a request has counted.
 #[derive(Debug, Default)]
 struct Metrics {
-    counts: [u64; Counter::ALL.len()],
+    counts: [u64; Metric::ALL.len()],
     hash_millis: Vec<f64>,
 }
 
@@ -83,7 +83,7 @@ tokio::task_local! {
 }
 
 /// Counts one. Outside a request, nothing is counted.
-pub(crate) fn count(counter: Counter) {
+pub(crate) fn count(counter: Metric) {
     let _ = METRICS.try_with(|metrics| metrics.borrow_mut().counts[counter as usize] += 1);
 }
 
@@ -113,7 +113,7 @@ pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, w
 impl Metrics {
     /// The line in the embedded metric format; none where there is nothing to tell.
     fn line(&self, table: &str, now: Timestamp) -> Option<Value> {
-        let counted = Counter::ALL.into_iter().map(|counter| (counter.name(), self.counts[counter as usize]));
+        let counted = Metric::ALL.into_iter().map(|counter| (counter.name(), self.counts[counter as usize]));
         let counted = counted.filter(|&(_, count)| count > 0);
         let mut metrics: Vec<Value> =
             counted.clone().map(|(name, _)| json!({ "Name": name, "Unit": "Count" })).collect();
@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn what_a_request_counted_is_one_line_in_the_embedded_metric_format() {
         let mut metrics = Metrics::default();
-        metrics.counts[Counter::Logins as usize] = 1;
-        metrics.counts[Counter::DatabaseFaults as usize] = 2;
+        metrics.counts[Metric::Logins as usize] = 1;
+        metrics.counts[Metric::DatabaseFaults as usize] = 2;
         metrics.hash_millis = vec![16.25];
         let line = metrics.line("the-table", Timestamp::from_millis(1_800_000_000_123)).unwrap();
         let expected = json!({
@@ -177,9 +177,9 @@ mod tests {
 
     #[test]
     fn every_counter_has_its_own_place_and_name() {
-        for (place, counter) in Counter::ALL.into_iter().enumerate() {
+        for (place, counter) in Metric::ALL.into_iter().enumerate() {
             assert_eq!(counter as usize, place);
-            assert_eq!(Counter::ALL.iter().filter(|other| other.name() == counter.name()).count(), 1);
+            assert_eq!(Metric::ALL.iter().filter(|other| other.name() == counter.name()).count(), 1);
         }
     }
 
@@ -187,14 +187,14 @@ mod tests {
     async fn each_request_counts_for_itself() {
         let request = |times: u64| async move {
             for _ in 0..times {
-                count(Counter::Rotations);
+                count(Metric::Rotations);
                 tokio::task::yield_now().await;
             }
-            METRICS.with(|metrics| metrics.borrow().counts[Counter::Rotations as usize])
+            METRICS.with(|metrics| metrics.borrow().counts[Metric::Rotations as usize])
         };
         let counts =
             tokio::join!(scope("t", Timestamp::default, request(2)), scope("t", Timestamp::default, request(5)),);
         assert_eq!(counts, (2, 5));
-        count(Counter::Rotations);
+        count(Metric::Rotations);
     }
 }

@@ -29,14 +29,14 @@ pub struct User {
 
 impl User {
     /// All that a refresh needs to know of a user.
-    pub fn standing(&self) -> Standing {
-        Standing { is_active: self.is_active, epoch: self.epoch }
+    pub fn state(&self) -> UserState {
+        UserState { is_active: self.is_active, epoch: self.epoch }
     }
 }
 
 /// All that a refresh needs to know of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Standing {
+pub struct UserState {
     /// A user who is not active can neither log in nor refresh.
     pub is_active: bool,
     /// A session lives only while its epoch is at least this one.
@@ -58,35 +58,64 @@ pub struct Profile {
     pub avatar: Option<String>,
 }
 
-impl Profile {
-    /// The names of the fields, in the order of [`Profile::fields`].
-    pub const FIELDS: [&str; 5] = ["first_name", "last_name", "phone", "user_type", "avatar"];
+/// A profile field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProfileField {
+    /// [`Profile::first_name`].
+    FirstName,
+    /// [`Profile::last_name`].
+    LastName,
+    /// [`Profile::phone`].
+    Phone,
+    /// [`Profile::user_type`].
+    UserType,
+    /// [`Profile::avatar`].
+    Avatar,
+}
 
-    /// Every field with its name.
-    pub fn fields(&self) -> [(&'static str, &Option<String>); 5] {
-        let [first_name, last_name, phone, user_type, avatar] = Self::FIELDS;
-        [
-            (first_name, &self.first_name),
-            (last_name, &self.last_name),
-            (phone, &self.phone),
-            (user_type, &self.user_type),
-            (avatar, &self.avatar),
-        ]
+impl ProfileField {
+    /// Every field.
+    pub const ALL: [Self; 5] = [Self::FirstName, Self::LastName, Self::Phone, Self::UserType, Self::Avatar];
+
+    /// Its name, in JSON and in the table.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Phone => "phone",
+            Self::UserType => "user_type",
+            Self::Avatar => "avatar",
+        }
+    }
+}
+
+/// A profile field with its new value; `None` removes it.
+pub type ProfileChange = (ProfileField, Option<String>);
+
+impl Profile {
+    /// The value of a field.
+    pub fn get(&self, field: ProfileField) -> Option<&str> {
+        match field {
+            ProfileField::FirstName => self.first_name.as_deref(),
+            ProfileField::LastName => self.last_name.as_deref(),
+            ProfileField::Phone => self.phone.as_deref(),
+            ProfileField::UserType => self.user_type.as_deref(),
+            ProfileField::Avatar => self.avatar.as_deref(),
+        }
     }
 
-    /// Builds a profile by asking for each field.
+    /// Builds a profile from the value that `value` returns for each field.
     ///
     /// # Errors
     ///
-    /// The first error that `field` returns.
-    pub fn build<E>(mut field: impl FnMut(&'static str) -> Result<Option<String>, E>) -> Result<Self, E> {
-        let [first_name, last_name, phone, user_type, avatar] = Self::FIELDS;
+    /// The first error that `value` returns.
+    pub fn build<E>(mut value: impl FnMut(ProfileField) -> Result<Option<String>, E>) -> Result<Self, E> {
         Ok(Self {
-            first_name: field(first_name)?,
-            last_name: field(last_name)?,
-            phone: field(phone)?,
-            user_type: field(user_type)?,
-            avatar: field(avatar)?,
+            first_name: value(ProfileField::FirstName)?,
+            last_name: value(ProfileField::LastName)?,
+            phone: value(ProfileField::Phone)?,
+            user_type: value(ProfileField::UserType)?,
+            avatar: value(ProfileField::Avatar)?,
         })
     }
 }

@@ -1,5 +1,4 @@
-//! What a signed-in user does with the account: `/api/v1/users/me` and
-//! `/api/v1/auth/sessions`.
+//! The account of a signed-in user: `/api/v1/users/me` and `/api/v1/auth/sessions`.
 
 use std::sync::Arc;
 
@@ -7,20 +6,19 @@ use freshkey::auth::Identity;
 use freshkey::http::{self, Answer, Carrier, Dialect, Members};
 use freshkey::id::SessionId;
 use freshkey::layer::Authenticate;
-use freshkey::session::Session;
-use freshkey::user::Profile;
+use freshkey::user::{ProfileChange, ProfileField};
 use freshkey::{App, Error};
-use lambda_http::http::{Method, StatusCode};
 use lambda_http::tower::{Layer, ServiceExt};
 use lambda_http::{Request, RequestExt, service_fn};
-use serde_json::{Value, json};
 
-/// Answers a request of a signed-in user. An error is rendered behind the
-/// layer, so that tokens that it renewed are delivered all the same.
+/// Answers a request of a signed-in user.
+///
+/// Errors are rendered here, behind the layer, and not returned: tokens that the
+/// layer renewed are delivered with them.
 ///
 /// # Errors
 ///
-/// None.
+/// Never fails.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::new(Arc::clone(&app));
     let account = layer.layer(service_fn(move |request: Request| {
@@ -35,17 +33,13 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
 
 async fn serve(app: &App, request: &Request) -> Answer {
     let caller = request.extensions().get::<Identity>().ok_or(Error::InvalidToken { was_sent: false })?;
-    let (method, path) = http::route(request);
-    let ["api", "v1", resource @ ..] = path.as_slice() else {
-        return Err(Error::NotFound);
-    };
-    match (method, resource) {
-        (Method::GET, ["users", "me"]) => Ok((&app.user(caller).await?).into()),
-        (Method::PATCH, ["users", "me"]) => {
+    match &*http::route_key(request) {
+        "GET /api/v1/users/me" => Ok(http::user(&app.user(caller).await?)),
+        "PATCH /api/v1/users/me" => {
             let changes = changes(&http::members(request)?)?;
-            Ok((&app.update_profile(caller, &changes).await?).into())
+            Ok(http::user(&app.update_profile(caller, &changes).await?))
         }
-        (Method::PUT, ["users", "me", "password"]) => {
+        "PUT /api/v1/users/me/password" => {
             const EXPECTED: &str = "Send current_password and new_password, as strings.";
             let body = http::members(request)?;
             let (current, new) = (body.text("current_password", EXPECTED)?, body.text("new_password", EXPECTED)?);
@@ -53,24 +47,21 @@ async fn serve(app: &App, request: &Request) -> Answer {
             app.change_password(caller, current, new, &http::client(request), device_token.as_deref()).await?;
             Ok(http::no_content())
         }
-        (Method::POST, ["users", "me", "delete"]) => {
+        "POST /api/v1/users/me/delete" => {
             let body = http::members(request)?;
             let password = body.text("password", "Send password, as a string.")?;
             let device_token = device_token(app, request)?;
             app.delete_user(caller, password, &http::client(request), device_token.as_deref()).await?;
             Ok(http::no_content())
         }
-        (Method::GET, ["auth", "sessions"]) => {
-            let sessions = app.sessions(caller).await?;
-            let sessions: Vec<_> = sessions.iter().map(|session| render(session, caller)).collect();
-            Ok(http::json(StatusCode::OK, &json!({ "sessions": sessions })))
-        }
-        (Method::DELETE, ["auth", "sessions"]) => {
+        "GET /api/v1/auth/sessions" => Ok(http::sessions(&app.sessions(caller).await?, caller.session_id)),
+        "DELETE /api/v1/auth/sessions" => {
             app.end_sessions(caller, keeps_current(request)?).await?;
             Ok(http::no_content())
         }
-        (Method::DELETE, ["auth", "sessions", id]) => {
-            app.end_session(caller, SessionId::parse(id).ok_or(Error::NotFound)?).await?;
+        "DELETE /api/v1/auth/sessions/{session_id}" => {
+            let session = http::path_parameter(request, "session_id").and_then(SessionId::parse);
+            app.end_session(caller, session.ok_or(Error::NotFound)?).await?;
             Ok(http::no_content())
         }
         _ => Err(Error::NotFound),
@@ -82,10 +73,10 @@ fn device_token(app: &App, request: &Request) -> Result<Option<String>, Error> {
     Carrier::picked(&app.config().transport, request)?.device_token(request)
 }
 
-/// The profile fields that the body names; `null` takes one away.
-fn changes(body: &Members) -> Result<Vec<(&'static str, Option<String>)>, Error> {
-    let named = Profile::FIELDS.into_iter().filter(|field| body.has(field));
-    named.map(|field| Ok((field, body.optional(field)?.map(str::to_owned)))).collect()
+/// The profile fields that the body names; `null` removes one.
+fn changes(body: &Members) -> Result<Vec<ProfileChange>, Error> {
+    let named = ProfileField::ALL.into_iter().filter(|field| body.has(field.name()));
+    named.map(|field| Ok((field, body.optional(field.name())?.map(str::to_owned)))).collect()
 }
 
 fn keeps_current(request: &Request) -> Result<bool, Error> {
@@ -95,16 +86,4 @@ fn keeps_current(request: &Request) -> Result<bool, Error> {
         Some("current") => Ok(true),
         Some(_) => Err(Error::InvalidRequest("except must be \"current\".")),
     }
-}
-
-fn render(session: &Session, caller: &Identity) -> Value {
-    json!({
-        "id": session.id.to_string(),
-        "created_at": session.created_at.to_string(),
-        "last_used_at": session.last_used_at.to_string(),
-        "expires_at": session.expires_at.to_string(),
-        "ip": session.client.ip,
-        "user_agent": session.client.user_agent,
-        "current": session.id == caller.session_id,
-    })
 }

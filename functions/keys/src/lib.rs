@@ -1,13 +1,13 @@
-//! `GET /.well-known/jwks.json` and `GET /.well-known/openid-configuration`:
-//! what others need to verify access tokens.
+//! `GET /.well-known/jwks.json` and `GET /.well-known/openid-configuration`: what
+//! other services need to verify access tokens.
 
 use std::sync::Arc;
 
 use freshkey::http::{self, Answer};
 use freshkey::{App, Error};
 use lambda_http::Request;
+use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CACHE_CONTROL, HeaderValue};
-use lambda_http::http::{Method, StatusCode};
 use serde_json::json;
 
 /// How long a cache may keep the documents. A new key waits for longer before
@@ -18,12 +18,12 @@ const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 ///
 /// # Errors
 ///
-/// Rendered by the function: see the contract.
+/// [`Error::NotFound`] for another route; [`Error::Unavailable`] when the keys were
+/// never read.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let (method, path) = http::route(&request);
-    let document = match (method, path.as_slice()) {
-        (Method::GET, [".well-known", "jwks.json"]) => json!(app.public_keys().await?),
-        (Method::GET, [".well-known", "openid-configuration"]) => {
+    let document = match &*http::route_key(&request) {
+        "GET /.well-known/jwks.json" => json!(app.public_keys().await?),
+        "GET /.well-known/openid-configuration" => {
             let issuer = &app.config().access_tokens.issuer;
             json!({
                 "issuer": issuer,

@@ -1,20 +1,23 @@
-//! `POST /api/v1/auth/login` and `POST /api/auth`: a new session for a password.
+//! `POST /api/v1/auth/login` and `POST /api/auth`: checks a password and opens a
+//! session.
 
 use std::sync::Arc;
 
 use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::{App, Error};
-use lambda_http::http::{Method, StatusCode};
-use lambda_http::{Request, RequestExt};
+use lambda_http::Request;
+use lambda_http::http::StatusCode;
 
 /// Answers a request to log in.
 ///
 /// # Errors
 ///
-/// Rendered by the function: see the contract.
+/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] without
+/// `email` and `password`; and those of [`Carrier::of`],
+/// [`Carrier::device_token`], [`http::members`] and [`App::login`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let (method, path) = http::route(&request);
-    if !matches!((method, path.as_slice()), (Method::POST, ["api", "v1", "auth", "login"] | ["api", "auth"])) {
+    let route = http::route_key(&request);
+    if !matches!(&*route, "POST /api/v1/auth/login" | "POST /api/auth") {
         return Err(Error::NotFound);
     }
     let carrier = Carrier::of(&app, &request)?;
@@ -23,5 +26,5 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
     let device_token = carrier.device_token(&request)?;
     let signed_in = app.login(email, password, http::client(&request), device_token.as_deref()).await?;
-    Dialect::of(request.raw_http_path()).signed_in(StatusCode::OK, &signed_in, carrier)
+    Dialect::of(&route).signed_in(StatusCode::OK, &signed_in, carrier)
 }

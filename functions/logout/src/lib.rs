@@ -1,20 +1,19 @@
-//! `POST /api/v1/auth/logout`: the end of a session.
+//! `POST /api/v1/auth/logout`: ends the session of a refresh token.
 
 use std::sync::Arc;
 
 use freshkey::http::{self, Answer, Carrier};
 use freshkey::{App, Error};
 use lambda_http::Request;
-use lambda_http::http::Method;
 
 /// Answers a request to log out.
 ///
 /// # Errors
 ///
-/// Rendered by the function: see the contract.
+/// [`Error::NotFound`] for another route; and those of [`Carrier::of`],
+/// [`Carrier::refresh_token_to_end`] and [`App::logout`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let (method, path) = http::route(&request);
-    if (method, path.as_slice()) != (Method::POST, &["api", "v1", "auth", "logout"]) {
+    if http::route_key(&request) != "POST /api/v1/auth/logout" {
         return Err(Error::NotFound);
     }
     let carrier = Carrier::of(&app, &request)?;

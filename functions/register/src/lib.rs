@@ -1,4 +1,4 @@
-//! `POST /api/v1/auth/register`: a new user, signed in.
+//! `POST /api/v1/auth/register`: creates a user and opens a session.
 
 use std::sync::Arc;
 
@@ -6,23 +6,25 @@ use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::user::Profile;
 use freshkey::{App, Error};
 use lambda_http::Request;
-use lambda_http::http::{Method, StatusCode};
+use lambda_http::http::StatusCode;
 
 /// Answers a request to register.
 ///
 /// # Errors
 ///
-/// Rendered by the function: see the contract.
+/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] without
+/// `email` and `password`, or for a profile field that is not a string; and those
+/// of [`Carrier::of`], [`Carrier::device_token`], [`http::members`] and
+/// [`App::register`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let (method, path) = http::route(&request);
-    if (method, path.as_slice()) != (Method::POST, &["api", "v1", "auth", "register"]) {
+    if http::route_key(&request) != "POST /api/v1/auth/register" {
         return Err(Error::NotFound);
     }
     let carrier = Carrier::of(&app, &request)?;
     const EXPECTED: &str = "Send email and password, as strings.";
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
-    let profile = Profile::build(|field| Ok::<_, Error>(body.optional(field)?.map(str::to_owned)))?;
+    let profile = Profile::build(|field| Ok::<_, Error>(body.optional(field.name())?.map(str::to_owned)))?;
     let device_token = carrier.device_token(&request)?;
     let signed_in = app.register(email, password, profile, http::client(&request), device_token.as_deref()).await?;
     Dialect::V1.signed_in(StatusCode::CREATED, &signed_in, carrier)

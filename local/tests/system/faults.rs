@@ -4,12 +4,14 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use freshkey::client::Client;
 use freshkey::function::DEADLINE;
 use freshkey::id::{SessionId, UserId};
-use freshkey::session::{Attempt, Client, Hash, Secret, Session, Write};
-use freshkey::store::{Discarded, Outcome, Store};
-use freshkey::token::{Keys, RefreshToken};
-use freshkey::user::Standing;
+use freshkey::session::{Attempt, Hash, Secret, Session};
+use freshkey::store::Store;
+use freshkey::token::{KeyRing, RefreshToken};
+use freshkey::user::UserState;
+use freshkey::write::Write;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
@@ -470,12 +472,12 @@ async fn rf19_a_replay_whose_revocation_fails_is_not_answered_and_the_next_one_r
 
 /// Signs what nobody but the system, or whoever stole its key, can sign.
 struct Forger {
-    keys: Keys,
+    keys: KeyRing,
 }
 
 impl Forger {
     fn new() -> Self {
-        Self { keys: Keys::single(&SECRET.into()).unwrap() }
+        Self { keys: KeyRing::single(&SECRET.into()).unwrap() }
     }
 
     /// `token`, of another generation and with another secret.
@@ -529,9 +531,9 @@ async fn evidence_of_reuse_stays_when_the_user_ends_every_session() {
     world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
     world.refresh(&alice.refresh_token).await.expect(StatusCode::UNAUTHORIZED);
     let evidence = Row::of(&alice.refresh_token).read(&world).await.unwrap();
-    let user = Some(Standing { is_active: false, epoch: 1 });
-    for user in [user, None, user.map(|user| Standing { is_active: true, ..user })] {
-        assert_eq!(store(&world).discard_session(&evidence, user).await.unwrap(), Discarded::Gone);
+    let user = Some(UserState { is_active: false, epoch: 1 });
+    for user in [user, None, user.map(|user| UserState { is_active: true, ..user })] {
+        assert_eq!(store(&world).discard_session(&evidence, user).await.unwrap(), Write::Done(()));
         assert_eq!(Row::of(&alice.refresh_token).read(&world).await.unwrap(), evidence);
     }
     let everywhere = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&other.access_token);
@@ -585,7 +587,7 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
                                 Session { generation, secret_hash, expires_at, rotated_at, ..fresh.clone() };
                             store.open_session(&session, None).await.unwrap();
                             if is_revoked {
-                                assert_eq!(store.revoke_session(&session, &attempt).await.unwrap(), Outcome::Done);
+                                assert_eq!(store.revoke_session(&session, &attempt).await.unwrap(), Write::Done(()));
                                 session.revoked_at = Some(now.truncated());
                             }
                             let ends = now.truncated() + Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! The layer in front of `functions/account`, and what it renews.
 
+use freshkey::client::Client;
 use freshkey::id::UserId;
-use freshkey::session::Client;
 use futures_util::future::join_all;
 use http::StatusCode;
 use jsonwebtoken::EncodingKey;

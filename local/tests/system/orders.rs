@@ -19,9 +19,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use freshkey::auth::{Error, Identity, SignedIn};
+use freshkey::client::Client;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::WorkFactor;
-use freshkey::session::{Client, Hash};
+use freshkey::session::Hash;
 use freshkey::user::Profile;
 use freshkey::{App, Config};
 use secrecy::ExposeSecret;

@@ -11,7 +11,7 @@ use freshkey::id::UserId;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
-use local::template::{Function, Template};
+use local::template::{Function, Route, Template};
 use serde_json::json;
 use serde_norway::Value;
 
@@ -174,7 +174,7 @@ async fn walk() -> Actions {
     watch(&mut seen, "keys", &world, world.get("/.well-known/jwks.json")).await.expect(StatusCode::OK);
     let carol = world.register("carol-again@example.com").await;
     world.wire.take();
-    let answer = invoke(&world, "authorizer", &Method::GET, ME, &carol).await;
+    let answer = invoke(&world, "authorizer", &format!("GET {ME}"), &Method::GET, ME, &carol).await;
     assert_eq!(answer["isAuthorized"], true);
     let needed = world.wire.take().calls.iter().flat_map(needed).collect();
     seen.insert("authorizer".into(), needed);
@@ -215,15 +215,26 @@ fn re14_nothing_is_allowed_but_calls_to_this_table_and_this_secret() {
     }
 }
 
-/// What `function` itself answers, without the API in front of it.
-async fn invoke(world: &World, function: &str, method: &Method, path: &str, user: &User) -> serde_json::Value {
+/// The answer of `function` itself, without the API in front of it.
+async fn invoke(
+    world: &World,
+    function: &str,
+    route_key: &str,
+    method: &Method,
+    path: &str,
+    user: &User,
+) -> serde_json::Value {
+    let parameters = path.strip_prefix("/api/v1/auth/sessions/").map(|session| json!({ "session_id": session }));
     let event = json!({
         "version": "2.0",
+        "routeKey": route_key,
         "rawPath": path,
+        "pathParameters": parameters,
         "rawQueryString": "",
         "headers": { "authorization": format!("Bearer {}", user.access_token) },
         "requestContext": {
             "http": { "method": method.as_str(), "path": path, "sourceIp": "192.0.2.1", "protocol": "HTTP/1.1" },
+            "routeKey": route_key,
             "timeEpoch": 0,
         },
         "isBase64Encoded": false,
@@ -232,8 +243,8 @@ async fn invoke(world: &World, function: &str, method: &Method, path: &str, user
     function.invoke(&event.to_string(), Context::default()).await
 }
 
-async fn status(world: &World, function: &str, method: &Method, path: &str, user: &User) -> u64 {
-    invoke(world, function, method, path, user).await["statusCode"].as_u64().unwrap()
+async fn status(world: &World, function: &str, route_key: &str, method: &Method, path: &str, user: &User) -> u64 {
+    invoke(world, function, route_key, method, path, user).await["statusCode"].as_u64().unwrap()
 }
 
 #[tokio::test]
@@ -243,7 +254,10 @@ async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_fo
     // The authorizer is asked about the routes of others.
     functions.retain(|function| !function.routes.is_empty());
     let routes = || functions.iter().flat_map(|function| &function.routes);
-    for (number, route) in routes().enumerate() {
+    // As API Gateway and `sam local` send a request, and as `cargo lambda watch` does.
+    let sent = |route: &Route| [format!("{} {}", route.method, route.path), "$default".to_owned()];
+    let requests = routes().flat_map(|route| sent(route).map(|route_key| (route, route_key)));
+    for (number, (route, route_key)) in requests.enumerate() {
         let user = world.register(&format!("user-{number}@example.com")).await;
         let session = claims(&user.access_token)["sid"].as_str().unwrap().to_owned();
         let path = route.path.replace("{session_id}", &session);
@@ -251,7 +265,7 @@ async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_fo
         // Its own function last: it may end the session.
         let (own, others): (Vec<_>, Vec<_>) = functions.iter().partition(|function| function.routes.contains(route));
         for function in others.iter().chain(&own) {
-            let status = status(&world, &function.name, &route.method, &path, &user).await;
+            let status = status(&world, &function.name, &route_key, &route.method, &path, &user).await;
             let is_own = function.routes.contains(route);
             assert_ne!(status == 404, is_own, "{} {path} at {}: {status}", route.method, function.name);
             assert_ne!(status, 500, "{} {path} at {}", route.method, function.name);
@@ -260,7 +274,10 @@ async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_fo
     let user = world.register(EMAIL).await;
     for function in &functions {
         for path in ["/", "/nowhere", "/api", "/api/v1", "/api/v1/auth", "/api/v1/users/me/nothing"] {
-            assert_eq!(status(&world, &function.name, &Method::POST, path, &user).await, 404, "{path}");
+            for route_key in [&format!("POST {path}"), "$default"] {
+                let status = status(&world, &function.name, route_key, &Method::POST, path, &user).await;
+                assert_eq!(status, 404, "{route_key} {path}");
+            }
         }
     }
 }

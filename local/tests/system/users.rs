@@ -6,7 +6,7 @@ use freshkey::Clock;
 use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::PasswordHash;
-use freshkey::store::Outcome;
+use freshkey::write::Write;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -381,7 +381,7 @@ async fn pw12_a_stored_hash_that_cannot_be_read_is_a_wrong_password() {
     for broken in ["x", "", "$argon2id$v=19$m=4294967295,t=2,p=1$c2FsdHNhbHQ$aGFzaA", "$2y$10$abcdefghijklmnopqrstuv"] {
         let old = stored_hash(&world).await;
         let written = world.app("login").store().rehash(&email, &old, &PasswordHash::stored(broken.into())).await;
-        assert_eq!(written.unwrap(), Outcome::Done);
+        assert_eq!(written.unwrap(), Write::Done(()));
         let before = computed(&world, "login");
         let reply = world.login(PASSWORD).await.expect(StatusCode::UNAUTHORIZED);
         assert_eq!(reply.error(), "invalid_credentials");

@@ -6,11 +6,13 @@ use super::guess::Guess;
 use super::register::profile_faults;
 use super::{App, Error, FieldError, Identity};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::id::{SessionId, UserId};
 use crate::password::Password;
-use crate::session::{Client, Session};
-use crate::store::{Ended, Ending, Outcome};
-use crate::user::{Credential, User};
+use crate::session::Session;
+use crate::store::{Ending, NotEnded};
+use crate::user::{Credential, ProfileChange, User};
+use crate::write::Write;
 
 /// How often a change is tried when another one came between reading and writing.
 const TRIES: usize = 2;
@@ -32,12 +34,8 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] naming every field that is too long.
-    pub async fn update_profile(
-        &self,
-        caller: &Identity,
-        changes: &[(&'static str, Option<String>)],
-    ) -> Result<User, Error> {
-        let faults = profile_faults(changes);
+    pub async fn update_profile(&self, caller: &Identity, changes: &[ProfileChange]) -> Result<User, Error> {
+        let faults = profile_faults(changes.iter().map(|(field, value)| (*field, value.as_deref())));
         if !faults.is_empty() {
             return Err(Error::Validation(faults));
         }
@@ -45,7 +43,7 @@ impl App {
             return self.user(caller).await;
         }
         let user = self.store.update_profile(caller.user_id, changes).await?.ok_or(GONE)?;
-        self.record(Event::of(Act::UserUpdated).by(user.id).in_session(caller.session_id).because("profile"));
+        self.record(Event::of(Act::UserUpdated).about(user.id).in_session(caller.session_id).because("profile"));
         Ok(user)
     }
 
@@ -54,7 +52,7 @@ impl App {
         let (user, mut sessions) = self.store.user_and_sessions(caller.user_id).await?;
         let user = user.filter(|user| user.is_active).ok_or(GONE)?;
         let now = self.now();
-        sessions.retain(|session| session.is_live(now) && session.epoch >= user.epoch);
+        sessions.retain(|session| session.is_live(Some(user.state()), now));
         sessions.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
         Ok(sessions)
     }
@@ -80,9 +78,9 @@ impl App {
         let kept = keep_current.then_some(caller.session_id);
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            if self.end(&user, Ending::Sessions, kept).await? == Ended::Done {
+            if self.end(&user, Ending::Sessions, kept).await? == Write::Done(()) {
                 let reason = if keep_current { "all_but_this_ended_by_user" } else { "all_ended_by_user" };
-                self.record(Event::of(Act::Revoked).by(user.id).in_session(caller.session_id).because(reason));
+                self.record(Event::of(Act::Revoked).about(user.id).in_session(caller.session_id).because(reason));
                 return Ok(());
             }
         }
@@ -108,12 +106,12 @@ impl App {
             let user = self.user(caller).await?;
             let new = self.new_password(new, Some(&user.email));
             let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
-            let guess = self.guess(&*self.keys().await?, &user.email, client, device_token);
+            let guess = self.guess(&*self.ring().await?, &user.email, client, device_token);
             let credential = self.check_password(&user, "current_password", current, &guess).await?;
             let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(&guess));
             let ending = Ending::Password { old: &credential.password_hash, new: &new? };
-            if self.end(&user, ending, Some(caller.session_id)).await? == Ended::Done {
-                self.record(Event::of(Act::PasswordChanged).by(user.id).in_session(caller.session_id));
+            if self.end(&user, ending, Some(caller.session_id)).await? == Write::Done(()) {
+                self.record(Event::of(Act::PasswordChanged).about(user.id).in_session(caller.session_id));
                 return Ok(());
             }
         }
@@ -135,12 +133,12 @@ impl App {
     ) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            let guess = self.guess(&*self.keys().await?, &user.email, client, device_token);
+            let guess = self.guess(&*self.ring().await?, &user.email, client, device_token);
             let credential = self.check_password(&user, "password", password, &guess).await?;
             let (deleted, ()) =
                 tokio::join!(self.store.delete_user(&user, &credential.password_hash), self.give_back(&guess));
-            if deleted? == Outcome::Done {
-                self.record(Event::of(Act::UserDeleted).by(user.id).in_session(caller.session_id));
+            if deleted? == Write::Done(()) {
+                self.record(Event::of(Act::UserDeleted).about(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;
                 return Ok(());
             }
@@ -157,8 +155,8 @@ impl App {
     pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
-            if self.end(&user, Ending::Disable, None).await? == Ended::Done {
-                self.record(Event::of(Act::UserUpdated).by(id).because("disabled"));
+            if self.end(&user, Ending::Disable, None).await? == Write::Done(()) {
+                self.record(Event::of(Act::UserUpdated).about(id).because("disabled"));
                 return Ok(());
             }
         }
@@ -172,23 +170,23 @@ impl App {
     /// [`Error::NotFound`] when there is no such user.
     pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
         match self.store.enable_user(id).await? {
-            Outcome::Done => {
-                self.record(Event::of(Act::UserUpdated).by(id).because("enabled"));
+            Write::Done(()) => {
+                self.record(Event::of(Act::UserUpdated).about(id).because("enabled"));
                 Ok(())
             }
-            Outcome::Refused => Err(Error::NotFound),
+            Write::Refused(()) => Err(Error::NotFound),
         }
     }
 
-    async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Ended, Error> {
-        let ended = self.store.end_sessions(user, ending, kept, self.now()).await?;
-        match ended {
-            Ended::Done => {
+    /// [`Write::Refused`] when the user has changed since it was read.
+    async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Write, Error> {
+        match self.store.end_sessions(user, ending, kept, self.now()).await? {
+            Write::Done(()) => {
                 self.sweep(user.id).await;
-                Ok(ended)
+                Ok(Write::Done(()))
             }
-            Ended::Raced => Ok(ended),
-            Ended::KeptSessionDead => Err(GONE),
+            Write::Refused(NotEnded::Raced) => Ok(Write::Refused(())),
+            Write::Refused(NotEnded::KeptSessionDead) => Err(GONE),
         }
     }
 
@@ -203,7 +201,7 @@ impl App {
     ) -> Result<Credential, Error> {
         let wrong = || {
             let act = if field == "current_password" { Act::PasswordChangeRefused } else { Act::LoginRefused };
-            self.record(Event::of(act).by(user.id).because("wrong_password"));
+            self.record(Event::of(act).about(user.id).because("wrong_password"));
             Error::field(field, "password_wrong", "This is not the current password.")
         };
         let password = Password::presented(password).ok_or_else(wrong)?;
@@ -228,9 +226,8 @@ impl App {
     async fn sweep(&self, id: UserId) {
         let swept = async {
             let (user, sessions) = self.store.user_and_sessions(id).await?;
-            let user = user.as_ref().map(User::standing);
-            let is_dead = |session: &&Session| user.is_none_or(|user| session.epoch < user.epoch);
-            let dead = sessions.iter().filter(is_dead).filter(|session| session.revoked_at.is_none());
+            let user = user.as_ref().map(User::state);
+            let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && session.revoked_at.is_none());
             let deletions = dead.map(|session| self.store.discard_session(session, user));
             join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))
         };

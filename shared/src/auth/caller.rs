@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{App, Error, Tokens};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
-use crate::session::{Client, Hash};
-use crate::token::AccessToken;
+use crate::session::Hash;
+use crate::token::{AccessToken, RefreshToken};
 use crate::user::User;
 
 /// How long before its expiry an access token is renewed; half its lifetime,
@@ -41,6 +42,16 @@ pub struct Admitted {
     pub renewed: Option<Tokens>,
 }
 
+/// Why a session was not refreshed on the way.
+enum NotRenewed {
+    /// The refresh token belongs to another session or user than the access
+    /// token: the request is refused, even if the access token is still good.
+    OtherSession,
+    /// The refresh failed: the request fails with it only if its access token
+    /// has expired.
+    Failed(Error),
+}
+
 impl App {
     /// Lets a caller in by the access token of the request. Where that is about
     /// to expire, or has expired, and a refresh token came along, the session is
@@ -56,17 +67,18 @@ impl App {
     pub async fn admit(&self, access: Option<&str>, refresh: Option<&str>, client: Client) -> Result<Admitted, Error> {
         let now = self.now();
         let access = access.ok_or(Error::InvalidToken { was_sent: false })?;
-        let read = self.verified(|keys| self.config.access_tokens.read(keys, access, now)).await?;
+        let read = self.verified(|ring| self.config.access_tokens.read(ring, access, now)).await?;
         let access = read.map_err(|rejection| {
             self.record(Event::of(Act::AccessDenied).because(rejection));
             Error::InvalidToken { was_sent: true }
         })?;
         let has_expired = self.config.access_tokens.has_expired(&access, now);
         if let Some(refresh) = refresh.filter(|_| is_due(&access, now)) {
-            match self.renew(&access, refresh, client, now).await? {
+            match self.renew(&access, refresh, client, now).await {
                 Ok(admitted) => return Ok(admitted),
-                Err(error) if has_expired => return Err(error),
-                Err(error) => tracing::debug!(%error, "not renewed, and not yet expired"),
+                Err(NotRenewed::OtherSession) => return Err(Error::InvalidRefreshToken { was_sent: true }),
+                Err(NotRenewed::Failed(error)) if has_expired => return Err(error),
+                Err(NotRenewed::Failed(error)) => tracing::debug!(%error, "not renewed, and not yet expired"),
             }
         }
         if has_expired {
@@ -80,34 +92,25 @@ impl App {
         Ok(Admitted { identity: Identity { user_id, session_id, roles }, renewed: None })
     }
 
-    /// Refreshes the session of `access`. The outer error refuses the request
-    /// whatever the state of its access token.
+    /// Refreshes the session of `access`.
     async fn renew(
         &self,
         access: &AccessToken,
         refresh: &str,
         client: Client,
         now: Timestamp,
-    ) -> Result<Result<Admitted, Error>, Error> {
-        let presented = match self.presented(refresh, now).await {
-            Ok(presented) => presented,
-            Err(error) => return Ok(Err(error)),
-        };
+    ) -> Result<Admitted, NotRenewed> {
+        let presented = self.presented(refresh, now).await.map_err(NotRenewed::Failed)?;
         if (presented.user_id, presented.session_id) != (access.user_id, access.session_id) {
-            let denied = Event::of(Act::AccessDenied).by(access.user_id).in_session(access.session_id);
+            let denied = Event::of(Act::AccessDenied).about(access.user_id).in_session(access.session_id);
             self.record(denied.because(format_args!("refresh token of session {}", presented.session_id)));
-            return Err(Error::InvalidRefreshToken { was_sent: true });
+            return Err(NotRenewed::OtherSession);
         }
         let key = Hash::of(&[b"access-token:", access.id.as_bytes()]);
-        let refreshed = self.rotate(&presented, key, client, now).await;
-        Ok(refreshed.map(|refreshed| Admitted {
-            identity: Identity {
-                user_id: presented.user_id,
-                session_id: presented.session_id,
-                roles: refreshed.user.roles,
-            },
-            renewed: Some(refreshed.tokens),
-        }))
+        let refreshed = self.rotate(&presented, key, client, now).await.map_err(NotRenewed::Failed)?;
+        let RefreshToken { user_id, session_id, .. } = presented;
+        let identity = Identity { user_id, session_id, roles: refreshed.user.roles };
+        Ok(Admitted { identity, renewed: Some(refreshed.tokens) })
     }
 
     /// Whether session and user are alive at this moment, not only when the
@@ -116,9 +119,9 @@ impl App {
         let (session, user) =
             tokio::join!(self.store.session(access.user_id, access.session_id), self.store.user(access.user_id));
         let (session, user) = (session?, user?);
-        let standing = user.as_ref().filter(|user| user.is_active).map(User::standing);
-        match (session, standing) {
-            (Some(session), Some(user)) if session.is_live(now) && session.epoch >= user.epoch => Ok(()),
+        let user = user.as_ref().map(User::state);
+        match session {
+            Some(session) if session.is_live(user, now) => Ok(()),
             _ => Err(Error::InvalidToken { was_sent: true }),
         }
     }

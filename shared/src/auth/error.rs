@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::password::{Busy, WeakPassword};
+use crate::password::{HashError, WeakPassword};
 use crate::store::StoreError;
 use crate::token::SigningFailed;
 
@@ -113,9 +113,12 @@ impl From<StoreError> for Error {
     }
 }
 
-impl From<Busy> for Error {
-    fn from(busy: Busy) -> Self {
-        Self::because(busy)
+impl From<HashError> for Error {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Busy => Self::because(error),
+            HashError::Failed => Self::Internal(error.to_string()),
+        }
     }
 }
 

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use super::{App, Error};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::entropy;
-use crate::limit::{Address, Counter, Mark};
-use crate::session::{Client, Hash};
-use crate::store::{Counted, Outcome, StoreError};
-use crate::token::Keys;
+use crate::limit::{AccountTag, Address, Counter};
+use crate::session::Hash;
+use crate::store::{StoreError, Tally};
+use crate::token::KeyRing;
+use crate::write::Write;
 
 /// How long to wait where DynamoDB itself asks for fewer calls.
 const THROTTLED: Duration = Duration::from_secs(1);
@@ -21,43 +23,43 @@ pub(super) struct Guess {
     at: Timestamp,
     /// What identifies it, so that it is counted once.
     attempt: Hash,
-    by: By,
+    by: Guesser,
     /// When the latest guess before this one was made; known once it is counted.
     before: OnceLock<Timestamp>,
 }
 
 /// What a guess is counted by.
-enum By {
+enum Guesser {
     /// A device that has logged in to this account before: by itself alone.
     Known { device: Counter },
     /// Whoever else: by the account, and by the address that it comes from.
-    Unknown { account: Counter, address: Counter, mark: Mark },
+    Unknown { account: Counter, address: Counter, account_tag: AccountTag },
 }
 
 impl Guess {
     /// Failures at the account, or from the device.
     fn failures(&self) -> &Counter {
         match &self.by {
-            By::Known { device } => device,
-            By::Unknown { account, .. } => account,
+            Guesser::Known { device } => device,
+            Guesser::Unknown { account, .. } => account,
         }
     }
 
     pub(super) fn is_from_known_device(&self) -> bool {
-        matches!(self.by, By::Known { .. })
+        matches!(self.by, Guesser::Known { .. })
     }
 }
 
 impl App {
     /// A guess at the password of this account, whether or not it exists.
-    pub(super) fn guess(&self, keys: &Keys, email: &Email, client: &Client, device_token: Option<&str>) -> Guess {
+    pub(super) fn guess(&self, ring: &KeyRing, email: &Email, client: &Client, device_token: Option<&str>) -> Guess {
         let at = self.now();
-        let by = match self.known_device(keys, email, device_token, at) {
-            Some(device) => By::Known { device: Counter::device(&device, at) },
-            None => By::Unknown {
+        let by = match self.known_device(ring, email, device_token, at) {
+            Some(device) => Guesser::Known { device: Counter::device(&device, at) },
+            None => Guesser::Unknown {
                 account: Counter::account(email, at),
                 address: Counter::address(&Address::of(&client.ip), at),
-                mark: Mark::of(email),
+                account_tag: AccountTag::of(email),
             },
         };
         Guess { at, attempt: Hash::of(&[&entropy::bytes::<16>()]), by, before: OnceLock::new() }
@@ -67,12 +69,12 @@ impl App {
     /// account before. Any other token is as good as none.
     pub(super) fn known_device(
         &self,
-        keys: &Keys,
+        ring: &KeyRing,
         email: &Email,
         device_token: Option<&str>,
         now: Timestamp,
     ) -> Option<String> {
-        let verified = self.config.device_tokens.verify(keys, device_token?, email, now);
+        let verified = self.config.device_tokens.verify(ring, device_token?, email, now);
         verified.inspect_err(|rejection| tracing::debug!(%rejection, "device token ignored")).ok()
     }
 
@@ -93,13 +95,13 @@ impl App {
             logged(self.uncount_failures(guess).await);
         }
         // And what the account may not have tried is no failure of the address.
-        if let (Ok(None), By::Unknown { address, .. }) = (&address, &guess.by) {
+        if let (Ok(None), Guesser::Unknown { address, .. }) = (&address, &guess.by) {
             logged(self.store.uncount(address, None).await.map(drop));
         }
         let reason = match (&guess.by, &failures) {
             (_, Ok(None)) => "address",
-            (By::Known { .. }, _) => "device",
-            (By::Unknown { .. }, _) => "account",
+            (Guesser::Known { .. }, _) => "device",
+            (Guesser::Unknown { .. }, _) => "account",
         };
         let wait = throttled_or(failures)?.max(throttled_or(address)?);
         Err(self.limited(reason, wait.unwrap_or_default()))
@@ -136,13 +138,13 @@ impl App {
     async fn count_failures(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
         let (counter, now, guesses) = (guess.failures(), guess.at, self.config.limits.guesses);
         Ok(match self.store.count_guess(counter, &guesses.steps(), &guess.attempt, now).await? {
-            Counted::Yes { before } => {
+            Write::Done(before) => {
                 if let Some(before) = before {
                     guess.before.get_or_init(|| before);
                 }
                 None
             }
-            Counted::No { tries, latest } => {
+            Write::Refused(Tally { tries, latest }) => {
                 Some(guesses.wait(tries, latest, now).unwrap_or_else(|| counter.rest(now)))
             }
         })
@@ -153,16 +155,16 @@ impl App {
     }
 
     async fn count_address(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
-        let By::Unknown { address, mark, .. } = &guess.by else { return Ok(None) };
+        let Guesser::Unknown { address, account_tag, .. } = &guess.by else { return Ok(None) };
         let limits = &self.config.limits;
-        let marks = Some((*mark, limits.accounts_per_address));
-        let outcome = self.store.count(address, limits.failures_per_address, marks).await?;
+        let accounts = Some((*account_tag, limits.accounts_per_address));
+        let outcome = self.store.count(address, limits.failures_per_address, accounts).await?;
         Ok(full(address, outcome, self.now()))
     }
 
     async fn uncount_address(&self, guess: &Guess) {
-        if let By::Unknown { address, mark, .. } = &guess.by {
-            logged(self.store.uncount(address, Some(*mark)).await.map(drop));
+        if let Guesser::Unknown { address, account_tag, .. } = &guess.by {
+            logged(self.store.uncount(address, Some(*account_tag)).await.map(drop));
         }
     }
 
@@ -173,8 +175,8 @@ impl App {
 }
 
 /// How long to wait until a counter that is full ends.
-fn full(counter: &Counter, outcome: Outcome, now: Timestamp) -> Option<Duration> {
-    (outcome == Outcome::Refused).then(|| counter.rest(now))
+fn full(counter: &Counter, outcome: Write, now: Timestamp) -> Option<Duration> {
+    (outcome == Write::Refused(())).then(|| counter.rest(now))
 }
 
 /// A counter that is written to faster than DynamoDB allows counts as full.

@@ -2,12 +2,14 @@
 
 use super::{App, Error, SignedIn};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::{Password, PasswordHash};
-use crate::session::{Client, Session};
-use crate::store::{Outcome, StoreError};
+use crate::session::Session;
+use crate::store::StoreError;
 use crate::user::{Credential, User};
+use crate::write::Write;
 
 /// How often a login starts again because the user's epoch moved under it.
 const TRIES: usize = 2;
@@ -30,12 +32,12 @@ impl App {
         client: Client,
         device_token: Option<&str>,
     ) -> Result<SignedIn, Error> {
-        let keys = &self.keys().await?;
+        let ring = &self.ring().await?;
         let (Ok(email), Some(password)) = (Email::parse(email), Password::presented(password)) else {
             return Err(self.refuse_login("impossible_credentials", None));
         };
         for _ in 0..TRIES {
-            let guess = self.guess(keys, &email, &client, device_token);
+            let guess = self.guess(ring, &email, &client, device_token);
             let (counted, credential) = tokio::join!(self.count(&guess), self.store.credential(&email));
             counted?;
             let (user, sessions, hash) = match self.check_login(&password, credential).await {
@@ -52,13 +54,13 @@ impl App {
             };
             let now = self.now();
             let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
-            let tokens = self.tokens(keys, &user, &session, &self.first_token(&session, secret), now)?;
+            let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
             let device_token = if guess.is_from_known_device() {
                 None
             } else {
-                Some(self.config.device_tokens.issue(keys, &email, now)?)
+                Some(self.config.device_tokens.issue(ring, &email, now)?)
             };
-            let live = sessions.iter().filter(|session| session.is_live(now) && session.epoch >= user.epoch);
+            let live = sessions.iter().filter(|session| session.is_live(Some(user.state()), now));
             let evicted = (live.clone().count() >= self.config.max_sessions)
                 .then(|| live.min_by_key(|session| session.created_at))
                 .flatten();
@@ -69,9 +71,9 @@ impl App {
             );
             opened?;
             if let Some(evicted) = evicted {
-                self.record(Event::of(Act::Revoked).by(user.id).in_session(evicted.id).because("too_many_sessions"));
+                self.record(Event::of(Act::Revoked).about(user.id).in_session(evicted.id).because("too_many_sessions"));
             }
-            self.record(Event::of(Act::LoggedIn).by(user.id).in_session(session.id));
+            self.record(Event::of(Act::LoggedIn).about(user.id).in_session(session.id));
             return Ok(SignedIn { user, tokens, device_token });
         }
         Err(Error::unavailable())
@@ -112,7 +114,7 @@ impl App {
 
     fn refuse_login(&self, reason: &'static str, user: Option<UserId>) -> Error {
         let event = Event::of(Act::LoginRefused).because(reason);
-        self.record(user.into_iter().fold(event, Event::by));
+        self.record(user.into_iter().fold(event, Event::about));
         Error::InvalidCredentials
     }
 
@@ -126,7 +128,7 @@ impl App {
             Ok::<_, Error>(self.store.rehash(email, old, &new).await?)
         };
         match replaced.await {
-            Ok(Outcome::Done | Outcome::Refused) => {}
+            Ok(Write::Done(()) | Write::Refused(())) => {}
             Err(error) => tracing::warn!(%error, "an outdated password hash was not replaced"),
         }
     }

@@ -3,7 +3,7 @@
 use super::{App, Error};
 use crate::audit::{Act, Event};
 use crate::id::{SessionId, UserId};
-use crate::store::Outcome;
+use crate::write::Write;
 
 impl App {
     /// Ends the session of a refresh token, whatever the token's generation,
@@ -15,7 +15,7 @@ impl App {
     /// [`Error::Unavailable`] when the session could not be deleted: it still lives.
     pub async fn logout(&self, token: &str) -> Result<(), Error> {
         let now = self.now();
-        let verified = self.verified(|keys| self.config.refresh_tokens.verify(keys, token, now));
+        let verified = self.verified(|ring| self.config.refresh_tokens.verify(ring, token, now));
         let presented = match verified.await? {
             Ok(presented) => presented,
             Err(rejection) => {
@@ -33,8 +33,8 @@ impl App {
         session: SessionId,
         reason: &'static str,
     ) -> Result<(), Error> {
-        if self.store.delete_session(user, session).await? == Outcome::Done {
-            self.record(Event::of(Act::Revoked).by(user).in_session(session).because(reason));
+        if self.store.delete_session(user, session).await? == Write::Done(()) {
+            self.record(Event::of(Act::Revoked).about(user).in_session(session).because(reason));
         }
         Ok(())
     }

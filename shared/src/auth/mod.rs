@@ -4,11 +4,11 @@ mod account;
 mod caller;
 mod error;
 mod guess;
-mod keys;
 mod login;
 mod logout;
 mod refresh;
 mod register;
+mod ring;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +17,9 @@ use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use secrecy::SecretString;
 
-use crate::audit::{self, Event, Origin};
+use crate::audit::{self, Event};
 use crate::aws;
+use crate::client::Client;
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::config::{Config, ConfigError};
 use crate::metrics;
@@ -26,7 +27,7 @@ use crate::password::Hasher;
 use crate::session::{Secret, Session};
 use crate::store::Store;
 use crate::token::access::Issued;
-use crate::token::{Keys, RefreshToken};
+use crate::token::{KeyRing, RefreshToken};
 use crate::user::User;
 
 pub use caller::{Admitted, Identity};
@@ -39,7 +40,7 @@ pub struct App {
     store: Store,
     hasher: Hasher,
     sdk: SdkConfig,
-    key_copy: keys::KeyCopy,
+    ring_copy: ring::RingCopy,
 }
 
 /// An access token and a refresh token, just issued.
@@ -77,7 +78,7 @@ impl App {
     }
 
     /// An app with these settings. `http_client` takes the place of the SDK's,
-    /// for tests. Keys that are in Secrets Manager are read now; where that
+    /// for tests. KeyRing that are in Secrets Manager are read now; where that
     /// fails, requests are answered with 503 until it succeeds.
     pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
         let endpoint = config.table_endpoint.as_deref();
@@ -86,13 +87,13 @@ impl App {
         let app = Self {
             store: Store::with_sdk(&sdk, &config.table_name, endpoint),
             hasher: Hasher::new(config.password_work, parallel),
-            key_copy: keys::KeyCopy::default(),
+            ring_copy: ring::RingCopy::default(),
             sdk,
             clock,
             config,
         };
         // A failure is logged; the first request tries again.
-        let _ = app.keys().await;
+        let _ = app.ring().await;
         Arc::new(app)
     }
 
@@ -111,13 +112,15 @@ impl App {
         &self.hasher
     }
 
-    /// Does the work of a request: its audit events name `origin`, and at its
-    /// end its metrics are written. Within another request, it is a part of that.
-    pub(crate) async fn observe<F: Future>(&self, origin: Origin, work: F) -> F::Output {
-        if audit::has_origin() {
+    /// Does the work of a request: its audit events name the request, and its
+    /// metrics are written at the end. Work that is already within a request
+    /// becomes part of that one.
+    pub(crate) async fn observe<F: Future>(&self, request_id: &str, client: &Client, work: F) -> F::Output {
+        if audit::is_in_scope() {
             return work.await;
         }
-        metrics::scope(&self.config.table_name, || self.now(), origin.scope(work)).await
+        let work = audit::scope(request_id, client, work);
+        metrics::scope(&self.config.table_name, || self.now(), work).await
     }
 
     /// Records what was done or tried.
@@ -132,15 +135,15 @@ impl App {
     /// Signs an access token and this refresh token.
     fn tokens(
         &self,
-        keys: &Keys,
+        ring: &KeyRing,
         user: &User,
         session: &Session,
         refresh: &RefreshToken,
         now: Timestamp,
     ) -> Result<Tokens, Error> {
         Ok(Tokens {
-            access: self.config.access_tokens.issue(keys, user.id, session.id, &user.roles, now)?,
-            refresh_token: self.config.refresh_tokens.sign(keys, refresh)?,
+            access: self.config.access_tokens.issue(ring, user.id, session.id, &user.roles, now)?,
+            refresh_token: self.config.refresh_tokens.sign(ring, refresh)?,
             refresh_expires_in: refresh.expires_at.seconds() - now.seconds(),
         })
     }

@@ -2,12 +2,13 @@
 
 use super::{App, Error, SignedIn, Tokens};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::metrics::{self, Counter};
-use crate::session::{Attempt, Client, Decision, Hash, Issue, Refusal, Session, decide};
-use crate::store::{Discarded, Outcome};
+use crate::metrics::{self, Metric};
+use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Session, decide};
 use crate::token::{RefreshToken, Rejection};
 use crate::user::User;
+use crate::write::Write;
 
 impl App {
     /// Rotates a refresh token, in one write and one parallel read. `key`
@@ -28,7 +29,7 @@ impl App {
 
     /// What an authentic refresh token says.
     pub(super) async fn presented(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Error> {
-        let verified = self.verified(|keys| self.config.refresh_tokens.verify(keys, token, now)).await?;
+        let verified = self.verified(|ring| self.config.refresh_tokens.verify(ring, token, now)).await?;
         verified.map_err(|rejection| {
             let act = if rejection == Rejection::Expired { Act::SessionOver } else { Act::AccessDenied };
             self.record(Event::of(act).because(rejection));
@@ -44,7 +45,7 @@ impl App {
         client: Client,
         now: Timestamp,
     ) -> Result<SignedIn, Error> {
-        let keys = &self.keys().await?;
+        let ring = &self.ring().await?;
         self.check_rotation_budget(presented, now)?;
         let attempt = Attempt {
             generation: presented.generation,
@@ -59,7 +60,7 @@ impl App {
             self.store.user(presented.user_id),
         );
         let (write, user) = (write?, user?);
-        let session = match decide(&attempt, write, user.as_ref().map(User::standing)) {
+        let session = match decide(&attempt, write, user.as_ref().map(User::state)) {
             Decision::Issue { session, how } => {
                 let act = if how == Issue::Rotated { Act::Rotated } else { Act::Reissued };
                 self.record(about(presented, act).because(how));
@@ -68,21 +69,21 @@ impl App {
             Decision::Refuse(refusal) => return Err(self.refuse(presented, refusal)),
             Decision::Revoke(session) => return Err(self.revoke(presented, &session, &attempt).await?),
             Decision::Discard { session, user } => match self.store.discard_session(&session, user).await? {
-                Discarded::Lifted => {
+                Write::Refused(()) => {
                     self.record(about(presented, Act::Rotated).because("lifted"));
                     session
                 }
-                Discarded::Gone => return Err(self.refuse(presented, Refusal::UserLocked)),
+                Write::Done(()) => return Err(self.refuse(presented, Refusal::UserLocked)),
             },
             Decision::Impossible => {
                 let RefreshToken { session_id, generation, .. } = presented;
-                metrics::count(Counter::ImpossibleSessions);
+                metrics::count(Metric::ImpossibleSessions);
                 tracing::error!(session.id = %session_id, token.generation = generation, "impossible session");
                 return Err(Error::unavailable());
             }
         };
         let user = user.ok_or_else(Error::unavailable)?;
-        let tokens = self.tokens(keys, &user, &session, &presented.successor(&session), now)?;
+        let tokens = self.tokens(ring, &user, &session, &presented.successor(&session), now)?;
         Ok(SignedIn { user, tokens, device_token: None })
     }
 
@@ -106,12 +107,12 @@ impl App {
     /// client must log in again, and only one of them can.
     async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<Error, Error> {
         Ok(match self.store.revoke_session(session, attempt).await? {
-            Outcome::Done => {
+            Write::Done(()) => {
                 let behind = session.generation - presented.generation;
                 self.record(about(presented, Act::Reused).because(format_args!("spent {behind} generation(s) ago")));
                 Error::InvalidRefreshToken { was_sent: true }
             }
-            Outcome::Refused => self.refuse(presented, Refusal::Revoked),
+            Write::Refused(()) => self.refuse(presented, Refusal::Revoked),
         })
     }
 
@@ -122,5 +123,5 @@ impl App {
 }
 
 fn about(presented: &RefreshToken, act: Act) -> Event {
-    Event::of(act).by(presented.user_id).in_session(presented.session_id).with_token(presented.generation)
+    Event::of(act).about(presented.user_id).in_session(presented.session_id).with_token(presented.generation)
 }

@@ -2,12 +2,13 @@
 
 use super::{App, Error, FieldError, SignedIn};
 use crate::audit::{Act, Event};
+use crate::client::Client;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::Password;
-use crate::session::{Client, Session};
-use crate::store::Outcome;
-use crate::user::{Credential, MAX_FIELD_CHARS, Profile, User};
+use crate::session::Session;
+use crate::user::{Credential, MAX_FIELD_CHARS, Profile, ProfileField, User};
+use crate::write::Write;
 
 /// The name of this service, which is nobody's password.
 const SERVICE: &str = "freshkey";
@@ -29,8 +30,8 @@ impl App {
         client: Client,
         device_token: Option<&str>,
     ) -> Result<SignedIn, Error> {
-        let keys = &self.keys().await?;
-        let mut faults = profile_faults(&profile.fields().map(|(name, value)| (name, value.clone())));
+        let ring = &self.ring().await?;
+        let mut faults = profile_faults(ProfileField::ALL.map(|field| (field, profile.get(field))));
         let email = Email::parse(email).map_err(|_| {
             faults.push(FieldError {
                 field: "email",
@@ -58,17 +59,17 @@ impl App {
         };
         let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
-        let tokens = self.tokens(keys, &user, &session, &self.first_token(&session, secret), now)?;
-        let device_token = match self.known_device(keys, &user.email, device_token, now) {
+        let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
+        let device_token = match self.known_device(ring, &user.email, device_token, now) {
             Some(_) => None,
-            None => Some(self.config.device_tokens.issue(keys, &user.email, now)?),
+            None => Some(self.config.device_tokens.issue(ring, &user.email, now)?),
         };
         match self.store.create_user(&user, &credential, &session).await? {
-            Outcome::Done => {
-                self.record(Event::of(Act::UserCreated).by(user.id).in_session(session.id));
+            Write::Done(()) => {
+                self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));
                 Ok(SignedIn { user, tokens, device_token })
             }
-            Outcome::Refused => Err(Error::EmailTaken),
+            Write::Refused(()) => Err(Error::EmailTaken),
         }
     }
 
@@ -85,10 +86,10 @@ impl App {
     }
 }
 
-/// The profile fields among `changes` that are too long or hold control characters.
-pub(super) fn profile_faults(changes: &[(&'static str, Option<String>)]) -> Vec<FieldError> {
-    let fault = |(field, value): &(&'static str, Option<String>)| {
-        let value = value.as_deref()?;
+/// The profile fields that are too long or hold control characters.
+pub(super) fn profile_faults<'a>(values: impl IntoIterator<Item = (ProfileField, Option<&'a str>)>) -> Vec<FieldError> {
+    let fault = |(field, value): (ProfileField, Option<&str>)| {
+        let value = value?;
         let (code, message) = if value.chars().count() > MAX_FIELD_CHARS {
             ("too_long", format!("Use at most {MAX_FIELD_CHARS} characters."))
         } else if value.chars().any(char::is_control) {
@@ -96,7 +97,7 @@ pub(super) fn profile_faults(changes: &[(&'static str, Option<String>)]) -> Vec<
         } else {
             return None;
         };
-        Some(FieldError { field, code, message })
+        Some(FieldError { field: field.name(), code, message })
     };
-    changes.iter().filter_map(fault).collect()
+    values.into_iter().filter_map(fault).collect()
 }

@@ -13,9 +13,11 @@ use serde_json::{Value, json};
 
 use super::cookie::Carrier;
 use crate::auth::{Error, SignedIn, Tokens};
+use crate::id::SessionId;
+use crate::session::Session;
 use crate::user::User;
 
-/// What a handler comes to; an error is rendered in the dialect of its route.
+/// The answer of a handler. An error is rendered in the dialect of its route.
 pub type Answer = Result<Response<Body>, Error>;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
@@ -32,10 +34,10 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a path.
-    pub fn of(path: &str) -> Self {
-        match path {
-            "/api/auth" | "/api/token/refresh" => Self::Lexik,
+    /// The dialect of a route, by its [key](super::route_key).
+    pub fn of(route_key: &str) -> Self {
+        match route_key {
+            "POST /api/auth" | "POST /api/token/refresh" => Self::Lexik,
             _ => Self::V1,
         }
     }
@@ -231,25 +233,40 @@ impl Rendered {
     }
 }
 
-/// The caller's own record.
-impl From<&User> for Response<Body> {
-    fn from(user: &User) -> Self {
-        json(
-            StatusCode::OK,
-            &json!({
-                "id": user.id.to_string(),
-                "email": user.email.as_str(),
-                "first_name": user.profile.first_name,
-                "last_name": user.profile.last_name,
-                "phone": user.profile.phone,
-                "roles": user.roles,
-                "user_type": user.profile.user_type,
-                "is_active": user.is_active,
-                "avatar": user.profile.avatar,
-                "created_at": user.created_at.to_string(),
-            }),
-        )
-    }
+/// A user, as the v1 routes show one.
+pub fn user(user: &User) -> Response<Body> {
+    json(
+        StatusCode::OK,
+        &json!({
+            "id": user.id.to_string(),
+            "email": user.email.as_str(),
+            "first_name": user.profile.first_name,
+            "last_name": user.profile.last_name,
+            "phone": user.profile.phone,
+            "roles": user.roles,
+            "user_type": user.profile.user_type,
+            "is_active": user.is_active,
+            "avatar": user.profile.avatar,
+            "created_at": user.created_at.to_string(),
+        }),
+    )
+}
+
+/// The sessions of a user, the one with the id `current` marked.
+pub fn sessions(sessions: &[Session], current: SessionId) -> Response<Body> {
+    let render = |session: &Session| {
+        json!({
+            "id": session.id.to_string(),
+            "created_at": session.created_at.to_string(),
+            "last_used_at": session.last_used_at.to_string(),
+            "expires_at": session.expires_at.to_string(),
+            "ip": session.client.ip,
+            "user_agent": session.client.user_agent,
+            "current": session.id == current,
+        })
+    };
+    let sessions: Vec<_> = sessions.iter().map(render).collect();
+    json(StatusCode::OK, &json!({ "sessions": sessions }))
 }
 
 /// A JSON answer.
@@ -442,15 +459,16 @@ mod tests {
 
     #[test]
     fn the_two_routes_of_a_symfony_backend_speak_its_dialect() {
-        for (path, dialect) in [
-            ("/api/auth", Dialect::Lexik),
-            ("/api/token/refresh", Dialect::Lexik),
-            ("/api/v1/auth/login", Dialect::V1),
-            ("/api/auth/", Dialect::V1),
-            ("/API/AUTH", Dialect::V1),
+        for (route, dialect) in [
+            ("POST /api/auth", Dialect::Lexik),
+            ("POST /api/token/refresh", Dialect::Lexik),
+            ("POST /api/v1/auth/login", Dialect::V1),
+            ("GET /api/auth", Dialect::V1),
+            ("POST /api/auth/", Dialect::V1),
+            ("$default", Dialect::V1),
             ("", Dialect::V1),
         ] {
-            assert_eq!(Dialect::of(path), dialect, "{path}");
+            assert_eq!(Dialect::of(route), dialect, "{route}");
         }
     }
 
@@ -511,7 +529,7 @@ mod tests {
 
     #[test]
     fn a_user_is_shown_without_anything_of_the_credential() {
-        let response = Response::from(&alice());
+        let response = user(&alice());
         assert_eq!(response.status(), 200);
         let expected = json!({
             "id": "6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31", "email": "Alice@example.com", "first_name": "Alice",

@@ -4,34 +4,30 @@ mod answer;
 mod body;
 mod cookie;
 mod proxy;
+mod route;
 
 use lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext;
+use lambda_http::http::HeaderMap;
 use lambda_http::http::header::{AUTHORIZATION, USER_AGENT};
-use lambda_http::http::{HeaderMap, Method};
 use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 
 pub(crate) use answer::secure;
-pub use answer::{Answer, Dialect, json, no_content, render};
+pub use answer::{Answer, Dialect, json, no_content, render, sessions, user};
 pub use body::Members;
 pub use cookie::Carrier;
 pub(crate) use proxy::resolve;
+pub use route::{path_parameter, route_key};
 
-use crate::audit::Origin;
 use crate::auth::Error;
-use crate::session::{Client, Hash};
+use crate::client::Client;
+use crate::session::Hash;
 
 /// The most bytes an Idempotency-Key may have.
 const MAX_KEY: usize = 255;
 /// The most bytes that are kept of a `User-Agent`, so that a session stays
 /// below 1 KB and a write of it costs one unit.
 const MAX_USER_AGENT: usize = 256;
-
-/// The method and the path, without the stage, in segments: for a handler's match.
-pub fn route(request: &Request) -> (Method, Vec<&str>) {
-    let path = request.raw_http_path();
-    (request.method().clone(), path.split('/').skip(1).collect())
-}
 
 /// The members of the body, JSON or form. An empty body has none.
 ///
@@ -135,11 +131,6 @@ pub fn client(request: &Request) -> Client {
     Client { ip: ip.unwrap_or_default(), user_agent }
 }
 
-/// What the audit trail tells of the request.
-pub(crate) fn origin(request: &Request) -> Origin {
-    Origin::new(request_id(request), &client(request))
-}
-
 fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV2(context) => Some(context),
@@ -205,16 +196,6 @@ mod tests {
         let mut request = with_header(name, "x");
         request.headers_mut().append(name, HeaderValue::from_static("x"));
         request
-    }
-
-    #[test]
-    fn a_route_is_the_method_and_the_segments_of_the_path_without_the_stage() {
-        let mut event = event();
-        event["requestContext"]["stage"] = "prod".into();
-        event["requestContext"]["http"]["method"] = "DELETE".into();
-        event["rawPath"] = "/api/v1/auth/sessions/x%2Fy".into();
-        let request = request_of(&event);
-        assert_eq!(route(&request), (Method::DELETE, vec!["api", "v1", "auth", "sessions", "x%2Fy"]));
     }
 
     #[test]

@@ -75,10 +75,16 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// More hashes are asked for than this machine can compute in time.
+/// Why a password was not hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many passwords are being hashed")]
-pub struct Busy;
+pub enum HashError {
+    /// Its turn did not come within 4 seconds.
+    #[error("too many passwords are being hashed")]
+    Busy,
+    /// The work factor cannot be computed, or the computation panicked.
+    #[error("the password hash could not be computed")]
+    Failed,
+}
 
 /// Hashes passwords, a bounded number at a time, each in a block buffer that is
 /// kept and wiped: a fresh allocation of 19 MiB would cost most of the time
@@ -117,10 +123,11 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`Busy`] when its turn did not come in time.
-    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, Busy> {
+    /// [`HashError::Busy`] when its turn did not come within 4 seconds;
+    /// [`HashError::Failed`] when the computation failed.
+    pub async fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
         let phc = self.template(&entropy::bytes::<32>());
-        let params = params(&phc).ok_or(Busy)?;
+        let params = params(&phc).ok_or(HashError::Failed)?;
         let output = self.compute(password, params, &phc).await?;
         Ok(PasswordHash(Phc { hash: Output::new(&output).ok(), ..phc }.to_string()))
     }
@@ -131,8 +138,9 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`Busy`] when its turn did not come in time.
-    pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, Busy> {
+    /// [`HashError::Busy`] when its turn did not come within 4 seconds;
+    /// [`HashError::Failed`] when the computation failed.
+    pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
         let readable = stored.and_then(|stored| {
             let phc = Phc::new(stored.as_str()).ok()?;
             Some((params(&phc)?, phc))
@@ -145,7 +153,7 @@ impl Hasher {
             Some(readable) => readable,
             None => {
                 let phc = self.template(&entropy::bytes::<32>());
-                (params(&phc).ok_or(Busy)?, phc)
+                (params(&phc).ok_or(HashError::Failed)?, phc)
             }
         };
         let output = self.compute(password, params, &phc).await?;
@@ -184,9 +192,9 @@ impl Hasher {
         }
     }
 
-    async fn compute(&self, password: &Password, params: Params, phc: &Phc) -> Result<Vec<u8>, Busy> {
+    async fn compute(&self, password: &Password, params: Params, phc: &Phc) -> Result<Vec<u8>, HashError> {
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned());
-        let turn = turn.await.map_err(|_| Busy)?.map_err(|_| Busy)?;
+        let turn = turn.await.map_err(|_elapsed| HashError::Busy)?.map_err(|_closed| HashError::Failed)?;
         let inner = Arc::clone(&self.inner);
         let password = password.clone();
         let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
@@ -196,14 +204,14 @@ impl Hasher {
             let start = Instant::now();
             (inner.compute(&password, &params, &salt), start.elapsed(), turn)
         });
-        let (output, elapsed, _turn) = computed.await.map_err(|_| Busy)?;
+        let (output, elapsed, _turn) = computed.await.map_err(|_panicked| HashError::Failed)?;
         metrics::hashed(elapsed);
         output
     }
 }
 
 impl Inner {
-    fn compute(&self, password: &Password, params: &Params, salt: &[u8]) -> Result<Vec<u8>, Busy> {
+    fn compute(&self, password: &Password, params: &Params, salt: &[u8]) -> Result<Vec<u8>, HashError> {
         let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
         let blocks = params.block_count();
@@ -222,7 +230,7 @@ impl Inner {
         buffer[..blocks].iter_mut().for_each(Zeroize::zeroize);
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         // Parameters, salt and length were checked: nothing is left that can fail.
-        result.map(|()| output).map_err(|_| Busy)
+        result.map(|()| output).map_err(|_| HashError::Failed)
     }
 }
 

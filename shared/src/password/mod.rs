@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization;
 
-pub use hasher::{Busy, Hasher, PasswordHash, WorkFactor};
+pub use hasher::{HashError, Hasher, PasswordHash, WorkFactor};
 
 /// The most code points a password may have. Longer ones are refused, never cut.
 pub const MAX_CHARS: usize = 256;

@@ -3,7 +3,7 @@
 //! A refresh presents a token of some generation. The table is asked, in one
 //! conditional write, to move the session on to the next generation
 //! ([`Attempt::may_rotate`] is that condition, [`Attempt::rotate`] that write);
-//! what came of it, together with the user's [`Standing`], says what the client
+//! what came of it, together with the user's [`UserState`], says what the client
 //! gets: [`decide`].
 
 #[cfg(test)]
@@ -17,10 +17,12 @@ use std::time::Duration;
 use aws_lc_rs::{constant_time, digest};
 use zeroize::ZeroizeOnDrop;
 
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::entropy;
 use crate::id::{SessionId, UserId};
-use crate::user::Standing;
+use crate::user::UserState;
+use crate::write::Write;
 
 /// How long a session that reuse ended is kept, as evidence.
 pub const EVIDENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
@@ -76,19 +78,22 @@ impl Session {
         (session, secret)
     }
 
-    /// Whether it can still be used, as far as its own record says.
-    pub fn is_live(&self, now: Timestamp) -> bool {
+    /// Whether it can be used at `now`: it is neither revoked nor expired, and
+    /// its user has not ended it.
+    pub fn is_live(&self, user: Option<UserState>, now: Timestamp) -> bool {
+        self.is_open(now) && self.is_kept_by(user)
+    }
+
+    /// Whether it is neither revoked nor expired at `now`, whatever its user says.
+    pub fn is_open(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
     }
-}
 
-/// Where a request came from, for the user's list of sessions.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Client {
-    /// The address, as API Gateway saw it.
-    pub ip: String,
-    /// The `User-Agent`, cut to 256 bytes.
-    pub user_agent: String,
+    /// Whether its user still allows it: the user exists, is active and has not
+    /// ended all sessions since this one was opened or last lifted to a new epoch.
+    pub fn is_kept_by(&self, user: Option<UserState>) -> bool {
+        user.is_some_and(|user| user.is_active && self.epoch >= user.epoch)
+    }
 }
 
 /// How long sessions last.
@@ -206,8 +211,7 @@ impl Attempt {
     pub fn may_rotate(&self, session: &Session) -> bool {
         session.secret_hash == self.secret_hash
             && session.generation <= self.generation
-            && session.expires_at > self.now
-            && session.revoked_at.is_none()
+            && session.is_open(self.now)
             && (self.reuse_interval.is_zero() || session.rotated_at < self.now - self.reuse_interval)
     }
 
@@ -229,14 +233,9 @@ impl Attempt {
     }
 }
 
-/// What came of the conditional write.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// It was carried out; this is the session since.
-    Done(Session),
-    /// The condition failed; this is the session as it was then, if there is one.
-    Refused(Option<Session>),
-}
+/// The outcome of the write that rotates a session: the session as written, or
+/// as it was when the condition failed, if there is one.
+pub type Rotation = Write<Session, Option<Session>>;
 
 /// What a refresh comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,7 +258,7 @@ pub enum Decision {
         /// The session to delete.
         session: Session,
         /// What is known of the user, if there is one.
-        user: Option<Standing>,
+        user: Option<UserState>,
     },
     /// The table holds what it cannot hold: no answer, and an alarm.
     Impossible,
@@ -313,12 +312,12 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Decides what a refresh comes to.
+/// Decides the outcome of a refresh.
 ///
-/// Written first: whoever carries out the write holds the successor. Then the
-/// refusals that need no alarm; then the two ways in which the answer to an
-/// earlier request may be given again; and what is left is a spent token.
-pub fn decide(attempt: &Attempt, write: Write, user: Option<Standing>) -> Decision {
+/// An attempt that made the write gets the successor. Otherwise the refusals that
+/// need no alarm are checked first, then the two cases in which an earlier answer
+/// may be given again. What remains is a spent token.
+pub fn decide(attempt: &Attempt, write: Rotation, user: Option<UserState>) -> Decision {
     let n = attempt.generation;
     match write {
         Write::Done(session) => issue(session, Issue::Rotated, user),
@@ -343,9 +342,6 @@ pub fn decide(attempt: &Attempt, write: Write, user: Option<Standing>) -> Decisi
     }
 }
 
-fn issue(session: Session, how: Issue, user: Option<Standing>) -> Decision {
-    match user {
-        Some(user) if user.is_active && session.epoch >= user.epoch => Decision::Issue { session, how },
-        user => Decision::Discard { session, user },
-    }
+fn issue(session: Session, how: Issue, user: Option<UserState>) -> Decision {
+    if session.is_kept_by(user) { Decision::Issue { session, how } } else { Decision::Discard { session, user } }
 }

@@ -163,33 +163,33 @@ fn a_refused_write_comes_to_what_the_session_says() {
             Revoked => Decision::Revoke(session.clone()),
             Impossible => Decision::Impossible,
         };
-        let user = Some(Standing { is_active: true, epoch: 3 });
+        let user = Some(UserState { is_active: true, epoch: 3 });
         assert_eq!(decide(&attempt, Write::Refused(Some(session)), user), expected, "{case}");
     }
 }
 
 #[test]
 fn rf15_without_a_session_there_is_a_refusal_and_no_alarm() {
-    for user in [None, Some(Standing { is_active: true, epoch: 3 })] {
+    for user in [None, Some(UserState { is_active: true, epoch: 3 })] {
         assert_eq!(decide(&token(5), Write::Refused(None), user), Decision::Refuse(Refusal::Ended));
     }
 }
 
 #[test]
 fn rf10_every_branch_that_issues_passes_the_user_first() {
-    let refused: fn(Session) -> Write = |session| Write::Refused(Some(session));
+    let refused: fn(Session) -> Rotation = |session| Write::Refused(Some(session));
     let issuing = [
-        (token(4), Write::Done as fn(Session) -> Write, session(), Issue::Rotated),
+        (token(4), Write::Done as fn(Session) -> Rotation, session(), Issue::Rotated),
         (first(4), refused, session(), Issue::Repeated),
         (with_interval(4), refused, rotated(MOMENT), Issue::Shared),
         (with_interval(5), refused, rotated(MOMENT), Issue::Shared),
     ];
     let users = [
-        ("active, of the session's epoch", Some(Standing { is_active: true, epoch: 3 }), true),
-        ("read before the session was lifted", Some(Standing { is_active: true, epoch: 2 }), true),
-        ("active, of the next epoch", Some(Standing { is_active: true, epoch: 4 }), false),
-        ("disabled", Some(Standing { is_active: false, epoch: 3 }), false),
-        ("disabled, of an epoch before", Some(Standing { is_active: false, epoch: 2 }), false),
+        ("active, of the session's epoch", Some(UserState { is_active: true, epoch: 3 }), true),
+        ("read before the session was lifted", Some(UserState { is_active: true, epoch: 2 }), true),
+        ("active, of the next epoch", Some(UserState { is_active: true, epoch: 4 }), false),
+        ("disabled", Some(UserState { is_active: false, epoch: 3 }), false),
+        ("disabled, of an epoch before", Some(UserState { is_active: false, epoch: 2 }), false),
         ("gone", None, false),
     ];
     for (attempt, write, session, how) in issuing {
@@ -204,7 +204,7 @@ fn rf10_every_branch_that_issues_passes_the_user_first() {
 
 #[test]
 fn a_spent_token_is_found_whatever_the_user() {
-    for user in [None, Some(Standing { is_active: false, epoch: 4 })] {
+    for user in [None, Some(UserState { is_active: false, epoch: 4 })] {
         let session = session();
         assert_eq!(decide(&token(4), Write::Refused(Some(session.clone())), user), Decision::Revoke(session));
     }
@@ -229,9 +229,13 @@ fn a_new_session_is_alive_until_its_end_and_knows_its_secret_by_hash_alone() {
     assert_eq!((session.generation, session.epoch), (1, 3));
     assert_eq!(session.secret_hash, secret.hash());
     assert_ne!(session.secret_hash.as_bytes(), secret.expose());
-    assert!(session.is_live(session.expires_at - MOMENT));
-    assert!(!session.is_live(session.expires_at));
-    assert!(!Session { revoked_at: Some(NOW), ..session }.is_live(NOW));
+    let user = |is_active, epoch| Some(UserState { is_active, epoch });
+    assert!(session.is_live(user(true, 3), session.expires_at - MOMENT));
+    assert!(!session.is_live(user(true, 3), session.expires_at));
+    for user in [None, user(false, 3), user(true, 4)] {
+        assert!(!session.is_live(user, NOW), "{user:?}");
+    }
+    assert!(!Session { revoked_at: Some(NOW), ..session }.is_live(user(true, 3), NOW));
 }
 
 /// Only the source can tell in how much time two hashes are compared.

@@ -6,41 +6,35 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Reader, hash, number, to_hash};
-use super::{Outcome, Store, StoreError, unavailable, updated};
+use super::{Store, StoreError, unavailable, updated};
 use crate::clock::Timestamp;
-use crate::limit::{Counter, Mark, Step};
+use crate::limit::{AccountTag, Counter, Step};
 use crate::session::Hash;
+use crate::write::Write;
 
-/// What came of counting a guess.
+/// The guesses that a counter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Counted {
-    /// It was counted, and may be made.
-    Yes {
-        /// When the latest one before it was made, if there was one and the
-        /// answer that said so was not lost.
-        before: Option<Timestamp>,
-    },
-    /// It was not, because there have been so many, the latest at that time.
-    No {
-        /// How many.
-        tries: u64,
-        /// When.
-        latest: Timestamp,
-    },
+pub struct Tally {
+    /// How many were made.
+    pub tries: u64,
+    /// When the latest was made.
+    pub latest: Timestamp,
 }
 
 impl Store {
     /// Counts a guess, if one of `steps` lets it be made now. `attempt`
     /// identifies it: the SDK's retry after a lost answer finds that it has been
     /// counted, and counts it once.
+    ///
+    /// [`Write::Done`] carries when the guess before it was made, if there was one
+    /// and the answer that said so was not lost.
     pub async fn count_guess(
         &self,
         counter: &Counter,
         steps: &[Step],
         attempt: &Hash,
         now: Timestamp,
-    ) -> Result<Counted, StoreError> {
+    ) -> Result<Write<Option<Timestamp>, Tally>, StoreError> {
         let mut may_be_made = Vec::new();
         let mut call = self.client.update_item();
         for (at, step) in steps.iter().enumerate() {
@@ -69,36 +63,41 @@ impl Store {
         match result {
             Ok(written) => {
                 let latest = written.attributes().map(|old| Reader(old).optional("latest", millis)).transpose()?;
-                Ok(Counted::Yes { before: latest.flatten() })
+                Ok(Write::Done(latest.flatten()))
             }
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
                     let item = Reader(failed.item().ok_or(StoreError::Corrupt("tries"))?);
                     if item.optional("attempt", to_hash)? == Some(*attempt) {
-                        return Ok(Counted::Yes { before: None });
+                        return Ok(Write::Done(None));
                     }
                     let latest = Timestamp::from_millis(item.number("latest")?);
-                    Ok(Counted::No { tries: item.number("tries")?, latest })
+                    Ok(Write::Refused(Tally { tries: item.number("tries")?, latest }))
                 }
                 _ => Err(unavailable("UpdateItem")(error)),
             },
         }
     }
 
-    /// Counts one more, up to `most`; with a mark, also up to so many different
-    /// marks. [`Outcome::Refused`] when it is full.
-    pub async fn count(&self, counter: &Counter, most: u64, mark: Option<(Mark, u64)>) -> Result<Outcome, StoreError> {
+    /// Counts one more, up to `most`; with a account_tag, also up to so many different
+    /// accounts. [`Write::Refused`] when it is full.
+    pub async fn count(
+        &self,
+        counter: &Counter,
+        most: u64,
+        account_tag: Option<(AccountTag, u64)>,
+    ) -> Result<Write, StoreError> {
         let mut condition = "tries < :most".to_owned();
         let mut update = "SET expires_at = :expires_at ADD tries :one".to_owned();
         let mut call = self.client.update_item();
-        if let Some((mark, most_marks)) = mark {
+        if let Some((account_tag, most_accounts)) = account_tag {
             condition
-                .push_str(" AND (attribute_not_exists(marks) OR size(marks) < :most_marks OR contains(marks, :mark))");
-            update.push_str(", marks :marks");
+                .push_str(" AND (attribute_not_exists(accounts) OR size(accounts) < :most_accounts OR contains(accounts, :account_tag))");
+            update.push_str(", accounts :accounts");
             call = call
-                .expression_attribute_values(":most_marks", number(most_marks))
-                .expression_attribute_values(":mark", AttributeValue::B(Blob::new(mark.as_bytes())))
-                .expression_attribute_values(":marks", set(mark));
+                .expression_attribute_values(":most_accounts", number(most_accounts))
+                .expression_attribute_values(":account_tag", AttributeValue::B(Blob::new(account_tag.as_bytes())))
+                .expression_attribute_values(":accounts", set(account_tag));
         }
         let result = call
             .table_name(&self.table)
@@ -135,20 +134,20 @@ impl Store {
                 .expression_attribute_values(":zero", number(0))
                 .send()
                 .await;
-            if updated(result)? == Outcome::Done {
+            if updated(result)? == Write::Done(()) {
                 return Ok(());
             }
         }
         self.uncount(counter, None).await.map(drop)
     }
 
-    /// Takes back one that was counted, and its mark.
-    pub async fn uncount(&self, counter: &Counter, mark: Option<Mark>) -> Result<Outcome, StoreError> {
+    /// Takes back one that was counted, and its account_tag.
+    pub async fn uncount(&self, counter: &Counter, account_tag: Option<AccountTag>) -> Result<Write, StoreError> {
         let mut update = "ADD tries :minus".to_owned();
         let mut call = self.client.update_item();
-        if let Some(mark) = mark {
-            update.push_str(" DELETE marks :marks");
-            call = call.expression_attribute_values(":marks", set(mark));
+        if let Some(account_tag) = account_tag {
+            update.push_str(" DELETE accounts :accounts");
+            call = call.expression_attribute_values(":accounts", set(account_tag));
         }
         let result = call
             .table_name(&self.table)
@@ -173,6 +172,6 @@ fn millis(value: &AttributeValue) -> Option<Timestamp> {
     value.as_n().ok()?.parse().ok().map(Timestamp::from_millis)
 }
 
-fn set(mark: Mark) -> AttributeValue {
-    AttributeValue::Bs(vec![Blob::new(mark.as_bytes())])
+fn set(account_tag: AccountTag) -> AttributeValue {
+    AttributeValue::Bs(vec![Blob::new(account_tag.as_bytes())])
 }

@@ -6,13 +6,14 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::StoreError;
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
 use crate::limit::Counter;
 use crate::password::PasswordHash;
-use crate::session::{Client, Hash, Session};
-use crate::user::{Credential, Profile, User};
+use crate::session::{Hash, Session};
+use crate::user::{Credential, Profile, ProfileField, User};
 
 /// An item, or its key.
 pub type Item = HashMap<String, AttributeValue>;
@@ -76,9 +77,9 @@ pub fn from_user(user: &User) -> Item {
         ("epoch".into(), number(user.epoch)),
         ("created_at".into(), number(user.created_at.seconds())),
     ]);
-    for (name, value) in user.profile.fields() {
-        if let Some(value) = value {
-            item.insert(name.into(), text(value));
+    for field in ProfileField::ALL {
+        if let Some(value) = user.profile.get(field) {
+            item.insert(field.name().into(), text(value));
         }
     }
     item
@@ -96,7 +97,7 @@ pub fn to_user(item: &Item) -> Result<User, StoreError> {
         roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
         is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
         epoch: item.number("epoch")?,
-        profile: Profile::build(|name| item.optional(name, |value| value.as_s().ok().cloned()))?,
+        profile: Profile::build(|field| item.optional(field.name(), |value| value.as_s().ok().cloned()))?,
         created_at: Timestamp::from_seconds(item.number("created_at")?),
     })
 }

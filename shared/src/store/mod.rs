@@ -21,14 +21,16 @@ use aws_sdk_dynamodb::types::{
 };
 
 use crate::aws;
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
-use crate::metrics::{self, Counter};
+use crate::metrics::{self, Metric};
 use crate::password::PasswordHash;
-use crate::session::{Attempt, Client, EVIDENCE, Session, Write};
-use crate::user::{Credential, Standing, User};
-pub use counter::Counted;
+use crate::session::{Attempt, EVIDENCE, Rotation, Session};
+use crate::user::{Credential, ProfileChange, User, UserState};
+use crate::write::Write;
+pub use counter::Tally;
 use item::{Item, hash, number, text};
 
 /// DynamoDB did not do what it was asked.
@@ -72,36 +74,13 @@ pub enum Ending<'a> {
     Disable,
 }
 
-/// What came of ending every session.
+/// Why the sessions of a user were not ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Ended {
-    /// It is done.
-    Done,
+pub enum NotEnded {
     /// The user or the credential has changed since it was read.
     Raced,
-    /// The session to be kept is not alive. Nothing was done.
+    /// The session to keep is not alive.
     KeptSessionDead,
-}
-
-/// What came of discarding a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Discarded {
-    /// It is gone, or kept as evidence of reuse: it has ended.
-    Gone,
-    /// It had been lifted to the user's new epoch, and lives.
-    Lifted,
-}
-
-/// Whether a write was carried out or its condition failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Outcome {
-    /// It was carried out.
-    Done,
-    /// Its condition failed: nothing was written.
-    Refused,
 }
 
 /// The table.
@@ -178,26 +157,24 @@ impl Store {
     }
 
     /// Writes a new user with a credential and a first session, all or nothing.
-    /// [`Outcome::Refused`] when the address is taken.
+    /// [`Write::Refused`] when the address is taken.
     pub async fn create_user(
         &self,
         user: &User,
         credential: &Credential,
         session: &Session,
-    ) -> Result<Outcome, StoreError> {
+    ) -> Result<Write, StoreError> {
         let create = |item| self.put(item).condition_expression("attribute_not_exists(pk)");
         let members = vec![
             put(create(item::from_credential(&user.email, credential))),
             put(create(item::from_user(user))),
             put(create(item::from_session(session))),
         ];
-        match self.transact(members).await? {
-            Transaction::Done => Ok(Outcome::Done),
-            Transaction::Refused { .. } => Ok(Outcome::Refused),
-        }
+        Ok(without_member(self.transact(members).await?))
     }
 
-    /// Writes a user as given over whatever is there: for demos and tests.
+    /// Writes a user as given, over any item that is there.
+    #[cfg(any(test, feature = "testing"))]
     pub async fn seed_user(
         &self,
         user: &User,
@@ -225,8 +202,8 @@ impl Store {
         };
         let delete = self.delete(item::session_key(session.user_id, evicted));
         match self.transact(vec![put(self.put(item)), delete_member(delete)]).await? {
-            Transaction::Done => Ok(()),
-            Transaction::Refused { .. } => Err(refused("TransactWriteItems")),
+            Write::Done(()) => Ok(()),
+            Write::Refused(_) => Err(refused("TransactWriteItems")),
         }
     }
 
@@ -239,7 +216,7 @@ impl Store {
         attempt: &Attempt,
         expires_at: Timestamp,
         client: &Client,
-    ) -> Result<Write, StoreError> {
+    ) -> Result<Rotation, StoreError> {
         let mut condition = "secret_hash = :secret_hash AND generation <= :generation AND expires_at > :now \
                              AND attribute_not_exists(revoked_at)"
             .to_owned();
@@ -285,10 +262,10 @@ impl Store {
     }
 
     /// Marks a session as ended by the reuse that `attempt` made, and keeps it
-    /// for [`EVIDENCE`] at the most. [`Outcome::Refused`] when it is gone or was
+    /// for [`EVIDENCE`] at the most. [`Write::Refused`] when it is gone or was
     /// marked by another; the SDK's retry after a lost answer is the same
     /// attempt, and does not lose the alarm.
-    pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Outcome, StoreError> {
+    pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Write, StoreError> {
         let expires_at = session.expires_at.min((attempt.now + EVIDENCE).truncated());
         let result = self
             .client
@@ -310,10 +287,10 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a session that its user ended. [`Outcome::Refused`] when there is
+    /// Deletes a session that its user ended. [`Write::Refused`] when there is
     /// none, as the SDK's own retry finds after a lost answer, and for one that
     /// reuse ended, which stays as evidence.
-    pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Outcome, StoreError> {
+    pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Write, StoreError> {
         let call = self
             .client
             .delete_item()
@@ -321,19 +298,21 @@ impl Store {
             .set_key(Some(item::session_key(user, session)))
             .condition_expression("attribute_exists(pk) AND attribute_not_exists(revoked_at)");
         match call.send().await {
-            Ok(_) => Ok(Outcome::Done),
+            Ok(_) => Ok(Write::Done(())),
             Err(error)
                 if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
             {
-                Ok(Outcome::Refused)
+                Ok(Write::Refused(()))
             }
             Err(error) => Err(unavailable("DeleteItem")(error)),
         }
     }
 
     /// Deletes a session whose user is gone, disabled or of a later epoch;
-    /// unless, for the last, it has been lifted meanwhile.
-    pub async fn discard_session(&self, session: &Session, user: Option<Standing>) -> Result<Discarded, StoreError> {
+    /// unless, for the last, it has been lifted meanwhile. [`Write::Done`] when the
+    /// session has ended, deleted or kept as evidence of reuse; [`Write::Refused`]
+    /// when it has been lifted to the user's new epoch, and lives.
+    pub async fn discard_session(&self, session: &Session, user: Option<UserState>) -> Result<Write, StoreError> {
         let mut call = self
             .client
             .delete_item()
@@ -348,11 +327,11 @@ impl Store {
         };
         call = call.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match call.send().await {
-            Ok(_) => Ok(Discarded::Gone),
+            Ok(_) => Ok(Write::Done(())),
             Err(error) => match error.as_service_error() {
                 Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
                     let is_alive = failed.item().is_some_and(|item| !item.contains_key("revoked_at"));
-                    Ok(if is_alive { Discarded::Lifted } else { Discarded::Gone })
+                    Ok(if is_alive { Write::Refused(()) } else { Write::Done(()) })
                 }
                 _ => Err(unavailable("DeleteItem")(error)),
             },
@@ -367,7 +346,7 @@ impl Store {
         ending: Ending<'_>,
         kept: Option<SessionId>,
         now: Timestamp,
-    ) -> Result<Ended, StoreError> {
+    ) -> Result<Write<(), NotEnded>, StoreError> {
         let raise = |key| {
             Update::builder()
                 .table_name(&self.table)
@@ -407,14 +386,14 @@ impl Store {
             )
         }));
         Ok(match self.transact(members).await? {
-            Transaction::Done => Ended::Done,
-            Transaction::Refused { first: 0 | 1 } => Ended::Raced,
-            Transaction::Refused { .. } => Ended::KeptSessionDead,
+            Write::Done(()) => Write::Done(()),
+            Write::Refused(0 | 1) => Write::Refused(NotEnded::Raced),
+            Write::Refused(_) => Write::Refused(NotEnded::KeptSessionDead),
         })
     }
 
     /// Lets a disabled user sign in again. The sessions of before stay dead.
-    pub async fn enable_user(&self, id: UserId) -> Result<Outcome, StoreError> {
+    pub async fn enable_user(&self, id: UserId) -> Result<Write, StoreError> {
         let result = self
             .client
             .update_item()
@@ -430,20 +409,17 @@ impl Store {
 
     /// Changes profile fields of an active user; `None` takes one away. Answers
     /// the user since, or `None` when there is no such user.
-    pub async fn update_profile(
-        &self,
-        id: UserId,
-        changes: &[(&'static str, Option<String>)],
-    ) -> Result<Option<User>, StoreError> {
+    pub async fn update_profile(&self, id: UserId, changes: &[ProfileChange]) -> Result<Option<User>, StoreError> {
         let mut call = self.client.update_item();
         let (mut set, mut remove) = (Vec::new(), Vec::new());
-        for (name, value) in changes {
+        for (field, value) in changes {
+            let name = field.name();
             match value {
                 Some(value) => {
                     set.push(format!("{name} = :{name}"));
                     call = call.expression_attribute_values(format!(":{name}"), text(value));
                 }
-                None => remove.push(*name),
+                None => remove.push(name),
             }
         }
         let clause = |word: &str, list: String| if list.is_empty() { list } else { format!("{word} {list} ") };
@@ -466,7 +442,7 @@ impl Store {
 
     /// Replaces a password hash by one of the same password; not when it has
     /// changed meanwhile.
-    pub async fn rehash(&self, email: &Email, old: &PasswordHash, new: &PasswordHash) -> Result<Outcome, StoreError> {
+    pub async fn rehash(&self, email: &Email, old: &PasswordHash, new: &PasswordHash) -> Result<Write, StoreError> {
         let result = self
             .client
             .update_item()
@@ -482,7 +458,7 @@ impl Store {
     }
 
     /// Deletes a user and the credential, if its hash is still `checked`.
-    pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Outcome, StoreError> {
+    pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Write, StoreError> {
         let members = vec![
             delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
             delete_member(
@@ -492,10 +468,7 @@ impl Store {
                     .expression_attribute_values(":checked", text(checked.as_str())),
             ),
         ];
-        Ok(match self.transact(members).await? {
-            Transaction::Done => Outcome::Done,
-            Transaction::Refused { .. } => Outcome::Refused,
-        })
+        Ok(without_member(self.transact(members).await?))
     }
 
     fn put(&self, item: Item) -> aws_sdk_dynamodb::types::builders::PutBuilder {
@@ -508,15 +481,19 @@ impl Store {
 
     /// The SDK gives each transaction a ClientRequestToken and keeps it through
     /// its retries, so that one whose answer was lost is not carried out twice.
-    async fn transact(&self, members: Vec<Result<TransactWriteItem, StoreError>>) -> Result<Transaction, StoreError> {
+    /// Where it is refused, the index is that of the first member whose condition failed.
+    async fn transact(
+        &self,
+        members: Vec<Result<TransactWriteItem, StoreError>>,
+    ) -> Result<Write<(), usize>, StoreError> {
         let members = members.into_iter().collect::<Result<Vec<_>, _>>()?;
         match self.client.transact_write_items().set_transact_items(Some(members)).send().await {
-            Ok(_) => Ok(Transaction::Done),
+            Ok(_) => Ok(Write::Done(())),
             Err(error) => match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                     let reasons = cancelled.cancellation_reasons();
                     match reasons.iter().position(|reason| reason.code() == Some("ConditionalCheckFailed")) {
-                        Some(first) => Ok(Transaction::Refused { first }),
+                        Some(first) => Ok(Write::Refused(first)),
                         None => Err(unavailable("TransactWriteItems")(error)),
                     }
                 }
@@ -526,12 +503,12 @@ impl Store {
     }
 }
 
-enum Transaction {
-    Done,
-    /// The condition of a member failed; `first` is the first such member.
-    Refused {
-        first: usize,
-    },
+/// The outcome of a transaction in which it does not matter whose condition failed.
+fn without_member(transaction: Write<(), usize>) -> Write {
+    match transaction {
+        Write::Done(()) => Write::Done(()),
+        Write::Refused(_) => Write::Refused(()),
+    }
 }
 
 fn put(builder: aws_sdk_dynamodb::types::builders::PutBuilder) -> Result<TransactWriteItem, StoreError> {
@@ -555,7 +532,7 @@ fn refused(operation: &'static str) -> StoreError {
 
 fn unavailable<E: ProvideErrorMetadata, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> StoreError {
     move |error| {
-        metrics::count(Counter::DatabaseFaults);
+        metrics::count(Metric::DatabaseFaults);
         StoreError::Unavailable { operation, code: aws::code(&error).to_owned() }
     }
 }
@@ -564,10 +541,10 @@ fn is_refused<R>(error: &SdkError<UpdateItemError, R>) -> bool {
     matches!(error.as_service_error(), Some(UpdateItemError::ConditionalCheckFailedException(_)))
 }
 
-fn updated<T, R>(result: Result<T, SdkError<UpdateItemError, R>>) -> Result<Outcome, StoreError> {
+fn updated<T, R>(result: Result<T, SdkError<UpdateItemError, R>>) -> Result<Write, StoreError> {
     match result {
-        Ok(_) => Ok(Outcome::Done),
-        Err(error) if is_refused(&error) => Ok(Outcome::Refused),
+        Ok(_) => Ok(Write::Done(())),
+        Err(error) if is_refused(&error) => Ok(Write::Refused(())),
         Err(error) => Err(unavailable("UpdateItem")(error)),
     }
 }

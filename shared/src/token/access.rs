@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{Keys, Rejection, SigningFailed, jwt};
+use super::{KeyRing, Rejection, SigningFailed, jwt};
 use crate::clock::Timestamp;
 use crate::entropy;
 use crate::id::{SessionId, UserId};
@@ -83,13 +83,13 @@ impl AccessTokens {
     /// [`SigningFailed`] when the key does not work.
     pub fn issue(
         &self,
-        keys: &Keys,
+        ring: &KeyRing,
         user_id: UserId,
         session_id: SessionId,
         roles: &[String],
         now: Timestamp,
     ) -> Result<Issued, SigningFailed> {
-        let (kid, key) = keys.access_signer().ok_or(SigningFailed)?;
+        let (kid, key) = ring.access_signer().ok_or(SigningFailed)?;
         let expires_at = now.truncated() + self.lifetime;
         let claims = Claims {
             iss: &self.issuer,
@@ -111,8 +111,8 @@ impl AccessTokens {
     /// # Errors
     ///
     /// The first reason not to accept it.
-    pub fn verify(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
-        let token = self.read(keys, token, now)?;
+    pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
+        let token = self.read(ring, token, now)?;
         if self.has_expired(&token, now) { Err(Rejection::Expired) } else { Ok(token) }
     }
 
@@ -127,8 +127,8 @@ impl AccessTokens {
     /// # Errors
     ///
     /// The first reason not to accept it.
-    pub fn read(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
-        let claims = jwt::verify(token, TYP, |kid| keys.access_verifier(kid))?;
+    pub fn read(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
+        let claims = jwt::verify(token, TYP, |kid| ring.access_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;
         claims.expect_audience(&self.audience)?;
         let latest = now + SKEW.max(self.leeway);

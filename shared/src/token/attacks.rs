@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use pkcs8::{Document, SecretDocument};
 use serde_json::{Value, json};
 
-use super::{AccessTokens, Algorithm, Keys, RefreshTokens, Rejection};
+use super::{AccessTokens, Algorithm, KeyRing, RefreshTokens, Rejection};
 use crate::clock::Timestamp;
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
@@ -49,9 +49,9 @@ const OWNERS: [Owner; 3] = [
 ];
 
 impl Owner {
-    fn keys(&self) -> Keys {
+    fn keys(&self) -> KeyRing {
         let ring = json!({ "signing": "k2", "refresh": "k1", "k1": SECRET, "k2": self.pem });
-        Keys::parse(&ring.to_string().into()).unwrap()
+        KeyRing::parse(&ring.to_string().into()).unwrap()
     }
 
     fn der(&self) -> SecretDocument {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{Keys, Rejection, SigningFailed, jwt};
+use super::{KeyRing, Rejection, SigningFailed, jwt};
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::entropy;
@@ -45,8 +45,8 @@ impl DeviceTokens {
     /// # Errors
     ///
     /// [`SigningFailed`] when the key does not work.
-    pub fn issue(&self, keys: &Keys, email: &Email, now: Timestamp) -> Result<SecretString, SigningFailed> {
-        let (kid, key) = keys.device_signer().ok_or(SigningFailed)?;
+    pub fn issue(&self, ring: &KeyRing, email: &Email, now: Timestamp) -> Result<SecretString, SigningFailed> {
+        let (kid, key) = ring.device_signer().ok_or(SigningFailed)?;
         let claims = Claims {
             iss: &self.issuer,
             aud: AUDIENCE,
@@ -64,8 +64,8 @@ impl DeviceTokens {
     /// # Errors
     ///
     /// The first reason not to accept it.
-    pub fn verify(&self, keys: &Keys, token: &str, email: &Email, now: Timestamp) -> Result<String, Rejection> {
-        let claims = jwt::verify(token, TYP, |kid| keys.device_verifier(kid))?;
+    pub fn verify(&self, ring: &KeyRing, token: &str, email: &Email, now: Timestamp) -> Result<String, Rejection> {
+        let claims = jwt::verify(token, TYP, |kid| ring.device_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;
         claims.expect_audience(AUDIENCE)?;
         claims.expect("sub", &account(email))?;
@@ -96,8 +96,8 @@ mod tests {
         DeviceTokens { issuer: ISSUER.into(), lifetime: DAY }
     }
 
-    fn keys(secret: &str) -> Keys {
-        Keys::single(&secret.into()).unwrap()
+    fn ring(secret: &str) -> KeyRing {
+        KeyRing::single(&secret.into()).unwrap()
     }
 
     fn email(text: &str) -> Email {
@@ -105,11 +105,11 @@ mod tests {
     }
 
     fn issue() -> String {
-        tokens().issue(&keys(SECRET), &email("alice@example.com"), NOW).unwrap().expose_secret().to_owned()
+        tokens().issue(&ring(SECRET), &email("alice@example.com"), NOW).unwrap().expose_secret().to_owned()
     }
 
     fn verify(token: &str) -> Result<String, Rejection> {
-        tokens().verify(&keys(SECRET), token, &email("Alice@Example.com"), NOW)
+        tokens().verify(&ring(SECRET), token, &email("Alice@Example.com"), NOW)
     }
 
     #[test]
@@ -122,9 +122,9 @@ mod tests {
     #[test]
     fn rl1_a_device_token_is_good_for_its_account_its_issuer_and_its_time_alone() {
         let token = issue();
-        let (alice, keys_of) = (email("alice@example.com"), keys);
+        let (alice, ring_of) = (email("alice@example.com"), ring);
         let verify = |tokens: &DeviceTokens, secret: &str, email: &Email, now| {
-            tokens.verify(&keys_of(secret), &token, email, now).map(drop)
+            tokens.verify(&ring_of(secret), &token, email, now).map(drop)
         };
         let moment = Duration::from_millis(1);
         assert_eq!(verify(&tokens(), SECRET, &alice, NOW + DAY - moment), Ok(()));
@@ -145,8 +145,8 @@ mod tests {
     fn se3_a_device_token_passes_for_no_other_kind_and_is_signed_by_a_key_of_its_own() {
         let token = issue();
         let refresh = RefreshTokens { issuer: ISSUER.into() };
-        assert_eq!(refresh.verify(&keys(SECRET), &token, NOW).unwrap_err(), Rejection::Header);
-        let keys = keys(SECRET);
+        assert_eq!(refresh.verify(&ring(SECRET), &token, NOW).unwrap_err(), Rejection::Header);
+        let ring = ring(SECRET);
         let claims = Claims {
             iss: ISSUER,
             aud: refresh::AUDIENCE,
@@ -155,11 +155,11 @@ mod tests {
             iat: NOW.seconds(),
             exp: (NOW + DAY).seconds(),
         };
-        let (kid, key) = keys.device_signer().unwrap();
+        let (kid, key) = ring.device_signer().unwrap();
         assert_eq!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()), Err(Rejection::Claim("aud")));
         let claims = Claims { aud: AUDIENCE, ..claims };
         assert!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()).is_ok());
-        let (kid, key) = keys.refresh_signer().unwrap();
+        let (kid, key) = ring.refresh_signer().unwrap();
         assert_eq!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()), Err(Rejection::Signature));
         assert_eq!(verify(&jwt::sign("rt+jwt", kid, &claims, key).unwrap()), Err(Rejection::Header));
     }

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, Header, crypto};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::keys::Pair;
+use super::ring::Pair;
 use super::{Rejection, SigningFailed};
 use crate::clock::Timestamp;
 use crate::json;

@@ -9,18 +9,18 @@ pub mod access;
 mod attacks;
 pub mod device;
 mod jwt;
-pub mod keys;
 mod pem;
 pub mod refresh;
+pub mod ring;
 #[cfg(test)]
 mod tests;
 
 pub use access::{AccessToken, AccessTokens};
 pub use device::DeviceTokens;
 pub use jsonwebtoken::Algorithm;
-pub use keys::{InvalidKeys, Keys};
 pub(crate) use pem::is_pem;
 pub use refresh::{RefreshToken, RefreshTokens};
+pub use ring::{KeyError, KeyRing};
 
 /// Why a token is not accepted. For the log: the client is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,7 +9,7 @@ use pkcs8::{EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef, Sec
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::keys::{InvalidKeys, Pair};
+use super::ring::{KeyError, Pair};
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
@@ -26,57 +26,57 @@ pub fn is_pem(text: &str) -> bool {
 /// Reads a private key: PKCS#8, also encrypted (PBES2, RFC 8018), PKCS#1 or
 /// SEC1. The algorithm follows from the key. Line ends may be written `\n`, as
 /// where a variable can hold one line only.
-pub fn read(text: &str, passphrase: Option<&SecretString>) -> Result<(Pair, Jwk), InvalidKeys> {
+pub fn read(text: &str, passphrase: Option<&SecretString>) -> Result<(Pair, Jwk), KeyError> {
     let text = Zeroizing::new(text.replace("\\n", "\n"));
     // What stands before it, such as `EC PARAMETERS`, says nothing new.
     let block = text.split("-----BEGIN ").find(|block| block.contains("PRIVATE KEY-----"));
-    let block = Zeroizing::new(format!("-----BEGIN {}", block.ok_or(InvalidKeys::NotPem)?));
-    let (label, document) = SecretDocument::from_pem(block.trim()).map_err(|_| InvalidKeys::NotPem)?;
+    let block = Zeroizing::new(format!("-----BEGIN {}", block.ok_or(KeyError::NotPem)?));
+    let (label, document) = SecretDocument::from_pem(block.trim()).map_err(|_| KeyError::NotPem)?;
     let (algorithm, signs) = match label {
         "PRIVATE KEY" => pkcs8(&document)?,
         "ENCRYPTED PRIVATE KEY" => pkcs8(&decrypt(&document, passphrase)?)?,
         "RSA PRIVATE KEY" => (Algorithm::RS256, EncodingKey::from_rsa_der(document.as_bytes())),
         "EC PRIVATE KEY" => (Algorithm::ES256, p256(document.as_bytes())?),
-        _ => return Err(InvalidKeys::NotPem),
+        _ => return Err(KeyError::NotPem),
     };
-    let public = Jwk::from_encoding_key(&signs, algorithm).map_err(|_| InvalidKeys::Unsupported)?;
+    let public = Jwk::from_encoding_key(&signs, algorithm).map_err(|_| KeyError::Unsupported)?;
     if let AlgorithmParameters::RSA(rsa) = &public.algorithm
         && !RSA_BITS.contains(&bits(&rsa.n))
     {
-        return Err(InvalidKeys::Unsupported);
+        return Err(KeyError::Unsupported);
     }
-    let verifies = DecodingKey::from_jwk(&public).map_err(|_| InvalidKeys::Unsupported)?;
+    let verifies = DecodingKey::from_jwk(&public).map_err(|_| KeyError::Unsupported)?;
     Ok((Pair { algorithm, signs, verifies }, public))
 }
 
-fn decrypt(document: &SecretDocument, passphrase: Option<&SecretString>) -> Result<SecretDocument, InvalidKeys> {
-    let passphrase = passphrase.ok_or(InvalidKeys::Passphrase)?.expose_secret();
-    let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| InvalidKeys::NotPem)?;
-    encrypted.decrypt(passphrase).map_err(|_| InvalidKeys::Passphrase)
+fn decrypt(document: &SecretDocument, passphrase: Option<&SecretString>) -> Result<SecretDocument, KeyError> {
+    let passphrase = passphrase.ok_or(KeyError::Passphrase)?.expose_secret();
+    let encrypted = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|_| KeyError::NotPem)?;
+    encrypted.decrypt(passphrase).map_err(|_| KeyError::Passphrase)
 }
 
-fn pkcs8(document: &SecretDocument) -> Result<(Algorithm, EncodingKey), InvalidKeys> {
+fn pkcs8(document: &SecretDocument) -> Result<(Algorithm, EncodingKey), KeyError> {
     let der = document.as_bytes();
-    let info = PrivateKeyInfoRef::try_from(der).map_err(|_| InvalidKeys::NotPem)?;
+    let info = PrivateKeyInfoRef::try_from(der).map_err(|_| KeyError::NotPem)?;
     match info.algorithm.oid {
         RSA => Ok((Algorithm::RS256, EncodingKey::from_rsa_der(info.private_key.as_bytes()))),
         EC => Ok((Algorithm::ES256, p256(der)?)),
         ED25519 => Ok((Algorithm::EdDSA, ed25519(der)?)),
-        _ => Err(InvalidKeys::Unsupported),
+        _ => Err(KeyError::Unsupported),
     }
 }
 
 /// A key of P-256, PKCS#8 or SEC1, in the one form that jsonwebtoken takes.
-fn p256(der: &[u8]) -> Result<EncodingKey, InvalidKeys> {
+fn p256(der: &[u8]) -> Result<EncodingKey, KeyError> {
     let pair = EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, der);
-    let der = pair.map_err(|_| InvalidKeys::Unsupported)?.to_pkcs8v1().map_err(|_| InvalidKeys::Unsupported)?;
+    let der = pair.map_err(|_| KeyError::Unsupported)?.to_pkcs8v1().map_err(|_| KeyError::Unsupported)?;
     Ok(EncodingKey::from_ec_der(der.as_ref()))
 }
 
 /// A key of Ed25519, of either version of PKCS#8, in the first.
-fn ed25519(der: &[u8]) -> Result<EncodingKey, InvalidKeys> {
-    let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| InvalidKeys::Unsupported)?;
-    let der = pair.to_pkcs8v1().map_err(|_| InvalidKeys::Unsupported)?;
+fn ed25519(der: &[u8]) -> Result<EncodingKey, KeyError> {
+    let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_| KeyError::Unsupported)?;
+    let der = pair.to_pkcs8v1().map_err(|_| KeyError::Unsupported)?;
     Ok(EncodingKey::from_ed_der(der.as_ref()))
 }
 
@@ -103,7 +103,7 @@ mod tests {
         (!text.is_empty()).then(|| text.into())
     }
 
-    fn fault(text: &str, word: &str) -> InvalidKeys {
+    fn fault(text: &str, word: &str) -> KeyError {
         read(text, passphrase(word).as_ref()).map(drop).unwrap_err()
     }
 
@@ -146,14 +146,14 @@ mod tests {
             include_str!("testdata/p384.pem"),
             include_str!("testdata/ed448.pem"),
         ] {
-            assert_eq!(fault(text, ""), InvalidKeys::Unsupported, "{text}");
+            assert_eq!(fault(text, ""), KeyError::Unsupported, "{text}");
         }
     }
 
     #[test]
     fn an_encrypted_key_opens_with_its_passphrase_alone() {
         for word in ["", "wrong", "A-passphrase-for-tests-only", "a-passphrase-for-tests-only "] {
-            assert_eq!(fault(AES, word), InvalidKeys::Passphrase, "{word:?}");
+            assert_eq!(fault(AES, word), KeyError::Passphrase, "{word:?}");
         }
     }
 
@@ -170,7 +170,7 @@ mod tests {
             &RSA_2048[..RSA_2048.len() / 2],
             &RSA_2048.replace('A', "?"),
         ] {
-            assert_eq!(fault(text, ""), InvalidKeys::NotPem, "{text}");
+            assert_eq!(fault(text, ""), KeyError::NotPem, "{text}");
         }
     }
 

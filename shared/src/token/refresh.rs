@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::{Keys, Rejection, SigningFailed, jwt};
+use super::{KeyRing, Rejection, SigningFailed, jwt};
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::session::{Secret, Session};
@@ -90,8 +90,8 @@ impl RefreshTokens {
     /// # Errors
     ///
     /// [`SigningFailed`] when the key does not work.
-    pub fn sign(&self, keys: &Keys, token: &RefreshToken) -> Result<SecretString, SigningFailed> {
-        let (kid, key) = keys.refresh_signer().ok_or(SigningFailed)?;
+    pub fn sign(&self, ring: &KeyRing, token: &RefreshToken) -> Result<SecretString, SigningFailed> {
+        let (kid, key) = ring.refresh_signer().ok_or(SigningFailed)?;
         let claims = Claims {
             iss: &self.issuer,
             aud: AUDIENCE,
@@ -113,8 +113,8 @@ impl RefreshTokens {
     /// # Errors
     ///
     /// The first reason not to accept it.
-    pub fn verify(&self, keys: &Keys, token: &str, now: Timestamp) -> Result<RefreshToken, Rejection> {
-        let claims = jwt::verify(token, TYP, |kid| keys.refresh_verifier(kid))?;
+    pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<RefreshToken, Rejection> {
+        let claims = jwt::verify(token, TYP, |kid| ring.refresh_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;
         claims.expect_audience(AUDIENCE)?;
         let generation = claims.number("gen")?;

@@ -14,9 +14,10 @@ use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
-use crate::session::{Client, Lifetime, Secret, Session};
+use crate::session::{Lifetime, Secret, Session};
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 const OTHER: &str = "Zq8LmW4tYc0RbXnV5sKe2HgJd7UfPa1o";
@@ -28,7 +29,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const MOMENT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-static KEYS: LazyLock<Keys> = LazyLock::new(|| Keys::single(&SECRET.into()).unwrap());
+static KEYS: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single(&SECRET.into()).unwrap());
 
 /// The text of a JSON object, with values that no serializer would write.
 #[derive(Clone)]
@@ -63,7 +64,7 @@ struct Kind {
     key: hmac::Key,
     header: Text,
     claims: Text,
-    verify: fn(&Keys, &str, Timestamp) -> Result<(), Rejection>,
+    verify: fn(&KeyRing, &str, Timestamp) -> Result<(), Rejection>,
 }
 
 impl Kind {
@@ -152,7 +153,7 @@ fn session_id() -> SessionId {
 }
 
 /// An access token as the system issues it.
-fn issued(keys: &Keys, now: Timestamp) -> String {
+fn issued(keys: &KeyRing, now: Timestamp) -> String {
     let issued = access_tokens().issue(keys, user_id(), session_id(), &["ROLE_USER".into()], now);
     issued.unwrap().token.expose_secret().to_owned()
 }
@@ -166,12 +167,12 @@ fn opened() -> (Session, RefreshToken) {
 }
 
 /// A refresh token as the system signs it.
-fn signed(keys: &Keys, token: &RefreshToken) -> String {
+fn signed(keys: &KeyRing, token: &RefreshToken) -> String {
     refresh_tokens().sign(keys, token).unwrap().expose_secret().to_owned()
 }
 
-fn ring(members: &str) -> Keys {
-    Keys::parse(&format!("{{{members}}}").into()).unwrap()
+fn ring(members: &str) -> KeyRing {
+    KeyRing::parse(&format!("{{{members}}}").into()).unwrap()
 }
 
 fn key(bytes: &[u8]) -> hmac::Key {

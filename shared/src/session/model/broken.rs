@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::promises::*;
 use super::scenarios::*;
 use super::{Event, Rules, SHIPPED, Scenario, hash};
-use crate::session::{Attempt, Decision, Issue, Refusal, Session, Write, decide};
-use crate::user::Standing;
+use crate::session::{Attempt, Decision, Issue, Refusal, Rotation, Session, decide};
+use crate::user::UserState;
+use crate::write::Write;
 
 /// What is wrong, the rules that have it, a world in which it shows, and the
 /// promise that it breaks.
@@ -18,12 +19,12 @@ const fn rotating(may_rotate: fn(&Attempt, &Session) -> bool) -> Rules {
     Rules { may_rotate, ..SHIPPED }
 }
 
-const fn deciding(decide: fn(&Attempt, Write, Option<Standing>) -> Decision) -> Rules {
+const fn deciding(decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision) -> Rules {
     Rules { decide, ..SHIPPED }
 }
 
 /// What a write that was refused would have met if the session were another.
-fn met(write: Write, alter: fn(Session) -> Session) -> Write {
+fn met(write: Rotation, alter: fn(Session) -> Session) -> Rotation {
     match write {
         Write::Refused(session) => Write::Refused(session.map(alter)),
         done => done,
@@ -218,20 +219,20 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
 #[test]
 fn every_fault_in_what_is_asked_of_the_user_is_found() {
     let blind: Rules =
-        deciding(|attempt, write, _| decide(attempt, write, Some(Standing { is_active: true, epoch: 0 })));
+        deciding(|attempt, write, _| decide(attempt, write, Some(UserState { is_active: true, epoch: 0 })));
     let disabling = Scenario { events: &[Event::Disabling], ..ENDING };
     assert_each_is_found(&[
         ("RF7: nothing is asked", blind, ENDING, a_refresh_after_a_revocation_fails),
         (
             "RF10: nothing but whether the user is active, now",
-            deciding(|attempt, write, user| decide(attempt, write, user.map(|user| Standing { epoch: 0, ..user }))),
+            deciding(|attempt, write, user| decide(attempt, write, user.map(|user| UserState { epoch: 0, ..user }))),
             disabling,
             a_refresh_after_a_revocation_fails,
         ),
         (
             "RF10: a user who is gone is none who was locked out",
             deciding(|attempt, write, user| {
-                decide(attempt, write, user.or(Some(Standing { is_active: true, epoch: 0 })))
+                decide(attempt, write, user.or(Some(UserState { is_active: true, epoch: 0 })))
             }),
             ENDING,
             a_refresh_after_a_revocation_fails,
@@ -279,13 +280,13 @@ fn every_fault_in_the_conditions_of_the_other_writes_is_found() {
         ),
         (
             "RF7: a password change does not look at the user's epoch",
-            Rules { may_keep: |read, _, session, now| session.epoch == read && session.is_live(now), ..SHIPPED },
+            Rules { may_keep: |read, _, session, now| session.epoch == read && session.is_open(now), ..SHIPPED },
             CONTESTED_CHANGE,
             what_has_ended_stays_ended,
         ),
         (
             "RF7: a password change does not look at the session's epoch",
-            Rules { may_keep: |read, user, session, now| user.epoch == read && session.is_live(now), ..SHIPPED },
+            Rules { may_keep: |read, user, session, now| user.epoch == read && session.is_open(now), ..SHIPPED },
             CONTESTED_CHANGE,
             what_has_ended_stays_ended,
         ),

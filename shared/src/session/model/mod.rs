@@ -19,10 +19,12 @@ use std::time::Duration;
 
 use stateright::{Model, Property};
 
-use super::{Attempt, Client, Decision, Hash, Lifetime, Session, Write, decide};
+use super::{Attempt, Decision, Hash, Lifetime, Rotation, Session, decide};
+use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
-use crate::user::Standing;
+use crate::user::UserState;
+use crate::write::Write;
 
 /// What the clock moves by, and the length of the reuse interval where there is one.
 const TICK: Duration = Duration::from_secs(10);
@@ -42,12 +44,12 @@ struct Rules {
     /// The condition of a refresh's first write.
     may_rotate: fn(&Attempt, &Session) -> bool,
     /// What it comes to.
-    decide: fn(&Attempt, Write, Option<Standing>) -> Decision,
+    decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision,
     /// The condition of the delete that [`Decision::Discard`] asks for.
-    may_discard: fn(&Session, Option<Standing>) -> bool,
+    may_discard: fn(&Session, Option<UserState>) -> bool,
     /// The condition under which a password change, which read the user's epoch
     /// before, keeps the session: the user and the session as they are now.
-    may_keep: fn(u64, Standing, &Session, Timestamp) -> bool,
+    may_keep: fn(u64, UserState, &Session, Timestamp) -> bool,
 }
 
 /// The rules as they are shipped, and as rotation.md has them.
@@ -55,7 +57,7 @@ const SHIPPED: Rules = Rules {
     may_rotate: Attempt::may_rotate,
     decide,
     may_discard: |session, user| user.is_none_or(|user| !user.is_active || session.epoch < user.epoch),
-    may_keep: |read, user, session, now| user.epoch == read && session.epoch == read && session.is_live(now),
+    may_keep: |read, user, session, now| user.epoch == read && session.epoch == read && session.is_open(now),
 };
 
 /// One small world: who acts in it, what may happen, and what must hold.
@@ -311,8 +313,8 @@ impl From<&Session> for Row {
 }
 
 impl User {
-    fn standing(self) -> Standing {
-        Standing { is_active: self.is_active, epoch: self.epoch.into() }
+    fn state(self) -> UserState {
+        UserState { is_active: self.is_active, epoch: self.epoch.into() }
     }
 }
 
@@ -349,8 +351,7 @@ impl World {
 
     /// Whether the session can be used: by its own record, and by its user's.
     fn is_alive(&self) -> bool {
-        matches!((self.row, self.user), (Some(row), Some(user))
-            if row.session().is_live(moment(self.tick)) && user.is_active && row.epoch >= user.epoch)
+        self.row.is_some_and(|row| row.session().is_live(self.user.map(User::state), moment(self.tick)))
     }
 
     /// Notes that this row came to be: no other may have its generation.
@@ -471,7 +472,7 @@ impl Scenario {
             Written::Done(row) => Write::Done(row.session()),
             Written::Refused(row) => Write::Refused(row.map(Row::session)),
         };
-        Some(((self.rules.decide)(&self.attempt(flight, now), write, user.map(User::standing)), now))
+        Some(((self.rules.decide)(&self.attempt(flight, now), write, user.map(User::state)), now))
     }
 
     /// The second write, and the answer.
@@ -559,7 +560,7 @@ impl Scenario {
         let (Some(read), Some(user)) = (world.change.take(), world.user) else { return };
         let Some(row) = &mut world.row else { return };
         let now = moment(world.tick);
-        if (self.rules.may_keep)(read.into(), user.standing(), &row.session(), now) {
+        if (self.rules.may_keep)(read.into(), user.state(), &row.session(), now) {
             row.epoch = read + 1;
             world.user = Some(User { epoch: read + 1, ..user });
             world.is_kept = true;

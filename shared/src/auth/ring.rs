@@ -11,7 +11,7 @@ use super::{App, Error};
 use crate::aws;
 use crate::clock::Timestamp;
 use crate::config::KeySource;
-use crate::token::{Keys, Rejection};
+use crate::token::{KeyRing, Rejection};
 
 /// From this age on, a copy may lack a key that has come into force. A new key
 /// waits for longer than that, and than the JWKS is cached, before it signs.
@@ -22,22 +22,22 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// A copy of the secret, once it was read.
 #[derive(Default)]
-pub(super) struct KeyCopy {
-    held: RwLock<Option<(Arc<Keys>, Timestamp)>>,
+pub(super) struct RingCopy {
+    held: RwLock<Option<(Arc<KeyRing>, Timestamp)>>,
     /// Whoever reads it holds this: when that last failed.
     failed_at: Mutex<Option<Timestamp>>,
 }
 
-impl KeyCopy {
+impl RingCopy {
     /// The copy, if it was read at this time or later.
-    fn since(&self, oldest: Option<Timestamp>) -> Option<Arc<Keys>> {
+    fn since(&self, oldest: Option<Timestamp>) -> Option<Arc<KeyRing>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let (keys, read_at) = held.as_ref()?;
-        oldest.is_none_or(|oldest| *read_at >= oldest).then(|| Arc::clone(keys))
+        let (ring, read_at) = held.as_ref()?;
+        oldest.is_none_or(|oldest| *read_at >= oldest).then(|| Arc::clone(ring))
     }
 
-    fn hold(&self, keys: &Arc<Keys>, read_at: Timestamp) {
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(keys), read_at));
+    fn hold(&self, ring: &Arc<KeyRing>, read_at: Timestamp) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(ring), read_at));
     }
 }
 
@@ -49,16 +49,16 @@ impl App {
     ///
     /// [`Error::Unavailable`] when the secret was never read.
     pub async fn public_keys(&self) -> Result<JwkSet, Error> {
-        let keys = match self.fresh_keys().await {
-            Ok(keys) => keys,
-            Err(error) => self.key_copy.since(None).ok_or(error)?,
+        let ring = match self.fresh_ring().await {
+            Ok(ring) => ring,
+            Err(error) => self.ring_copy.since(None).ok_or(error)?,
         };
-        Ok(keys.public())
+        Ok(ring.public())
     }
 
     /// The keys at hand.
-    pub(super) async fn keys(&self) -> Result<Arc<Keys>, Error> {
-        self.keys_since(None).await
+    pub(super) async fn ring(&self) -> Result<Arc<KeyRing>, Error> {
+        self.ring_since(None).await
     }
 
     /// What `verify` says with the keys at hand; where a token names none of
@@ -70,46 +70,46 @@ impl App {
     /// moment ago: whether the token is good is not known.
     pub(super) async fn verified<T>(
         &self,
-        verify: impl Fn(&Keys) -> Result<T, Rejection>,
+        verify: impl Fn(&KeyRing) -> Result<T, Rejection>,
     ) -> Result<Result<T, Rejection>, Error> {
-        match verify(&*self.keys().await?) {
-            Err(Rejection::UnknownKey) => Ok(verify(&*self.fresh_keys().await?)),
+        match verify(&*self.ring().await?) {
+            Err(Rejection::UnknownKey) => Ok(verify(&*self.fresh_ring().await?)),
             verified => Ok(verified),
         }
     }
 
     /// The keys of a copy that is not stale.
-    async fn fresh_keys(&self) -> Result<Arc<Keys>, Error> {
-        self.keys_since(Some(self.now() - STALE)).await
+    async fn fresh_ring(&self) -> Result<Arc<KeyRing>, Error> {
+        self.ring_since(Some(self.now() - STALE)).await
     }
 
     /// The keys of a copy that was read at this time or later. However many ask
     /// for a new one, one of them reads it; where that fails, it fails for all.
-    async fn keys_since(&self, oldest: Option<Timestamp>) -> Result<Arc<Keys>, Error> {
+    async fn ring_since(&self, oldest: Option<Timestamp>) -> Result<Arc<KeyRing>, Error> {
         let arn = match &self.config.keys {
-            KeySource::Given(keys) => return Ok(Arc::clone(keys)),
+            KeySource::Given(ring) => return Ok(Arc::clone(ring)),
             KeySource::Secret(arn) => arn,
         };
-        if let Some(keys) = self.key_copy.since(oldest) {
-            return Ok(keys);
+        if let Some(ring) = self.ring_copy.since(oldest) {
+            return Ok(ring);
         }
-        let mut failed_at = self.key_copy.failed_at.lock().await;
-        if let Some(keys) = self.key_copy.since(oldest) {
-            return Ok(keys);
+        let mut failed_at = self.ring_copy.failed_at.lock().await;
+        if let Some(ring) = self.ring_copy.since(oldest) {
+            return Ok(ring);
         }
         let now = self.now();
         if failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
             return Err(unreadable());
         }
-        let read = self.read_keys(arn).await.map(Arc::new);
+        let read = self.read_ring(arn).await.map(Arc::new);
         *failed_at = read.is_err().then_some(now);
-        read.inspect(|keys| self.key_copy.hold(keys, now))
+        read.inspect(|ring| self.ring_copy.hold(ring, now))
     }
 
-    async fn read_keys(&self, arn: &str) -> Result<Keys, Error> {
+    async fn read_ring(&self, arn: &str) -> Result<KeyRing, Error> {
         let fault = match aws::secret(&self.sdk, arn).await {
-            Ok(secret) => match Keys::parse(&secret).and_then(|keys| keys.for_algorithm(self.config.algorithm)) {
-                Ok(keys) => return Ok(keys),
+            Ok(secret) => match KeyRing::parse(&secret).and_then(|ring| ring.for_algorithm(self.config.algorithm)) {
+                Ok(ring) => return Ok(ring),
                 Err(fault) => fault.to_string(),
             },
             Err(fault) => fault,

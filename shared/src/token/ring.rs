@@ -48,7 +48,7 @@ pub const ALGORITHMS: [(&str, Algorithm); 4] = [
 
 /// Every key that verifies, and which of them sign. By default there is none.
 #[derive(Default)]
-pub struct Keys {
+pub struct KeyRing {
     ring: BTreeMap<String, Key>,
     signing: String,
     refresh: String,
@@ -78,7 +78,7 @@ pub struct Pair {
 
 /// What is wrong with a secret. It never shows any of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidKeys {
+pub enum KeyError {
     /// It is too short.
     #[error("must be at least {MIN_BYTES} bytes of randomness, such as `openssl rand -base64 48` prints")]
     TooShort,
@@ -120,17 +120,17 @@ pub enum InvalidKeys {
         /// The name of the key.
         name: String,
         /// Its fault.
-        fault: Box<InvalidKeys>,
+        fault: Box<KeyError>,
     },
 }
 
-impl Keys {
+impl KeyRing {
     /// The one key that JWT_SECRET_KEY holds.
     ///
     /// # Errors
     ///
-    /// [`InvalidKeys::TooShort`] or [`InvalidKeys::Guessable`].
-    pub fn single(secret: &SecretString) -> Result<Self, InvalidKeys> {
+    /// [`KeyError::TooShort`] or [`KeyError::Guessable`].
+    pub fn single(secret: &SecretString) -> Result<Self, KeyError> {
         let ring = BTreeMap::from([(ONLY_KEY.to_owned(), Key::secret(secret.expose_secret())?)]);
         Ok(Self { ring, signing: ONLY_KEY.into(), refresh: ONLY_KEY.into() })
     }
@@ -140,11 +140,11 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// [`InvalidKeys::NotPem`], [`InvalidKeys::Passphrase`] or [`InvalidKeys::Unsupported`].
-    pub fn with_private_key(mut self, pem: &str, passphrase: Option<&SecretString>) -> Result<Self, InvalidKeys> {
+    /// [`KeyError::NotPem`], [`KeyError::Passphrase`] or [`KeyError::Unsupported`].
+    pub fn with_private_key(mut self, pem: &str, passphrase: Option<&SecretString>) -> Result<Self, KeyError> {
         let key = Key::private(pem, passphrase)?;
         let thumbprint = key.public.as_ref().map(|public| public.thumbprint(ThumbprintHash::SHA256));
-        self.signing = thumbprint.and_then(Result::ok).ok_or(InvalidKeys::Unsupported)?;
+        self.signing = thumbprint.and_then(Result::ok).ok_or(KeyError::Unsupported)?;
         self.ring.insert(self.signing.clone(), key);
         Ok(self)
     }
@@ -156,14 +156,14 @@ impl Keys {
     /// # Errors
     ///
     /// The first fault that is found.
-    pub fn parse(secret: &SecretString) -> Result<Self, InvalidKeys> {
-        let members = json::object(secret.expose_secret().as_bytes(), 1).map_err(|_| InvalidKeys::Shape)?;
+    pub fn parse(secret: &SecretString) -> Result<Self, KeyError> {
+        let members = json::object(secret.expose_secret().as_bytes(), 1).map_err(|_| KeyError::Shape)?;
         let mut texts = BTreeMap::new();
         for (name, value) in members {
-            let Value::String(text) = value else { return Err(InvalidKeys::Shape) };
+            let Value::String(text) = value else { return Err(KeyError::Shape) };
             texts.insert(name, Zeroizing::new(text));
         }
-        let mut role = |name| texts.remove(name).ok_or(InvalidKeys::Missing(name));
+        let mut role = |name| texts.remove(name).ok_or(KeyError::Missing(name));
         let (signing, refresh) = (role("signing")?, role("refresh")?);
         let names: Vec<_> = texts.keys().filter(|name| !name.ends_with(PASSPHRASE)).cloned().collect();
         let mut ring = BTreeMap::new();
@@ -171,21 +171,21 @@ impl Keys {
             let text = texts.remove(&name).unwrap_or_default();
             let passphrase = texts.remove(&format!("{name}{PASSPHRASE}")).map(|text| text.as_str().into());
             if !is_kid(&name) {
-                return Err(InvalidKeys::Name(name));
+                return Err(KeyError::Name(name));
             }
             let key = if pem::is_pem(&text) { Key::private(&text, passphrase.as_ref()) } else { Key::secret(&text) };
             match key {
                 Ok(key) => ring.insert(name, key),
-                Err(fault) => return Err(InvalidKeys::Key { name, fault: Box::new(fault) }),
+                Err(fault) => return Err(KeyError::Key { name, fault: Box::new(fault) }),
             };
         }
         // A passphrase of no key.
         if let Some((name, _)) = texts.pop_first() {
-            return Err(InvalidKeys::Name(name));
+            return Err(KeyError::Name(name));
         }
-        let of = |role, name: &str| ring.get(name).ok_or(InvalidKeys::Missing(role));
+        let of = |role, name: &str| ring.get(name).ok_or(KeyError::Missing(role));
         of("signing", &signing)?;
-        of("refresh", &refresh)?.refresh.as_ref().ok_or(InvalidKeys::RefreshKey)?;
+        of("refresh", &refresh)?.refresh.as_ref().ok_or(KeyError::RefreshKey)?;
         Ok(Self { ring, signing: signing.to_string(), refresh: refresh.to_string() })
     }
 
@@ -193,11 +193,11 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// [`InvalidKeys::Algorithm`].
-    pub fn for_algorithm(self, expected: Algorithm) -> Result<Self, InvalidKeys> {
+    /// [`KeyError::Algorithm`].
+    pub fn for_algorithm(self, expected: Algorithm) -> Result<Self, KeyError> {
         match self.access_signer() {
             Some((_, pair)) if pair.algorithm != expected => {
-                Err(InvalidKeys::Algorithm { expected, found: pair.algorithm })
+                Err(KeyError::Algorithm { expected, found: pair.algorithm })
             }
             _ => Ok(self),
         }
@@ -246,10 +246,10 @@ impl Keys {
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.ring.keys().collect();
-        f.debug_struct("Keys")
+        f.debug_struct("KeyRing")
             .field("signing", &self.signing)
             .field("refresh", &self.refresh)
             .field("names", &names)
@@ -258,9 +258,9 @@ impl fmt::Debug for Keys {
 }
 
 impl Key {
-    fn secret(secret: &str) -> Result<Self, InvalidKeys> {
+    fn secret(secret: &str) -> Result<Self, KeyError> {
         check(secret)?;
-        let derived = |label| derive(secret.as_bytes(), label).ok_or(InvalidKeys::TooShort);
+        let derived = |label| derive(secret.as_bytes(), label).ok_or(KeyError::TooShort);
         Ok(Self {
             access: Pair::hmac(secret.as_bytes()),
             refresh: Some(Pair::hmac(&*derived(REFRESH_LABEL)?)),
@@ -269,7 +269,7 @@ impl Key {
         })
     }
 
-    fn private(pem: &str, passphrase: Option<&SecretString>) -> Result<Self, InvalidKeys> {
+    fn private(pem: &str, passphrase: Option<&SecretString>) -> Result<Self, KeyError> {
         let (access, public) = pem::read(pem, passphrase)?;
         Ok(Self { access, refresh: None, device: None, public: Some(public) })
     }
@@ -295,18 +295,18 @@ fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 }
 
 /// Refuses what nobody should sign with.
-fn check(secret: &str) -> Result<(), InvalidKeys> {
+fn check(secret: &str) -> Result<(), KeyError> {
     let lower = secret.to_lowercase();
     let mut seen = [false; 256];
     for byte in secret.bytes() {
         seen[usize::from(byte)] = true;
     }
     if PLACEHOLDERS.iter().any(|placeholder| lower.contains(placeholder)) {
-        Err(InvalidKeys::Guessable)
+        Err(KeyError::Guessable)
     } else if secret.len() < MIN_BYTES {
-        Err(InvalidKeys::TooShort)
+        Err(KeyError::TooShort)
     } else if seen.iter().filter(|seen| **seen).count() < MIN_DISTINCT {
-        Err(InvalidKeys::Guessable)
+        Err(KeyError::Guessable)
     } else {
         Ok(())
     }
@@ -325,26 +325,26 @@ mod tests {
     const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
     const OTHER: &str = "Zq8LmW4tYc0RbXnV5sKe2HgJd7UfPa1o";
 
-    fn parse(text: &str) -> Result<Keys, InvalidKeys> {
-        Keys::parse(&text.into())
+    fn parse(text: &str) -> Result<KeyRing, KeyError> {
+        KeyRing::parse(&text.into())
     }
 
     #[test]
     fn se1_se2_jw13_what_nobody_should_sign_with_is_refused() {
         for (secret, fault) in [
-            ("", InvalidKeys::TooShort),
-            (&SECRET[..31], InvalidKeys::TooShort),
-            ("secret", InvalidKeys::TooShort),
-            ("your-super-secret-key-here", InvalidKeys::Guessable),
-            ("Your-Super-Secret-Key-Here-And-Then-Some", InvalidKeys::Guessable),
-            ("changeme-changeme-changeme-changeme", InvalidKeys::Guessable),
-            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", InvalidKeys::Guessable),
-            ("abcabcabcabcabcabcabcabcabcabcabcabcabc", InvalidKeys::Guessable),
+            ("", KeyError::TooShort),
+            (&SECRET[..31], KeyError::TooShort),
+            ("secret", KeyError::TooShort),
+            ("your-super-secret-key-here", KeyError::Guessable),
+            ("Your-Super-Secret-Key-Here-And-Then-Some", KeyError::Guessable),
+            ("changeme-changeme-changeme-changeme", KeyError::Guessable),
+            ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", KeyError::Guessable),
+            ("abcabcabcabcabcabcabcabcabcabcabcabcabc", KeyError::Guessable),
         ] {
-            assert_eq!(Keys::single(&secret.into()).unwrap_err(), fault, "{secret}");
+            assert_eq!(KeyRing::single(&secret.into()).unwrap_err(), fault, "{secret}");
         }
-        assert!(Keys::single(&SECRET.into()).is_ok());
-        assert!(Keys::single(&format!("secret-token:{SECRET}").into()).is_ok());
+        assert!(KeyRing::single(&SECRET.into()).is_ok());
+        assert!(KeyRing::single(&format!("secret-token:{SECRET}").into()).is_ok());
     }
 
     #[test]
@@ -360,15 +360,15 @@ mod tests {
     fn a_secret_of_another_shape_is_refused_by_name() {
         let keyed = |members: &str| format!(r#"{{"signing":"k1","refresh":"k1",{members}}}"#);
         for (text, fault) in [
-            ("x".into(), InvalidKeys::Shape),
-            ("[]".into(), InvalidKeys::Shape),
-            (keyed(r#""k1":1"#), InvalidKeys::Shape),
-            (keyed(r#""k1":{"a":"b"}"#), InvalidKeys::Shape),
-            (keyed(&format!(r#""k1":"{SECRET}","k1":"{OTHER}""#)), InvalidKeys::Shape),
-            (keyed(&format!(r#""k2":"{SECRET}""#)), InvalidKeys::Missing("signing")),
-            (format!(r#"{{"signing":"k1","k1":"{SECRET}"}}"#), InvalidKeys::Missing("refresh")),
-            (keyed(&format!(r#""k1":"{SECRET}","a/b":"{OTHER}""#)), InvalidKeys::Name("a/b".into())),
-            (keyed(r#""k1":"short""#), InvalidKeys::Key { name: "k1".into(), fault: Box::new(InvalidKeys::TooShort) }),
+            ("x".into(), KeyError::Shape),
+            ("[]".into(), KeyError::Shape),
+            (keyed(r#""k1":1"#), KeyError::Shape),
+            (keyed(r#""k1":{"a":"b"}"#), KeyError::Shape),
+            (keyed(&format!(r#""k1":"{SECRET}","k1":"{OTHER}""#)), KeyError::Shape),
+            (keyed(&format!(r#""k2":"{SECRET}""#)), KeyError::Missing("signing")),
+            (format!(r#"{{"signing":"k1","k1":"{SECRET}"}}"#), KeyError::Missing("refresh")),
+            (keyed(&format!(r#""k1":"{SECRET}","a/b":"{OTHER}""#)), KeyError::Name("a/b".into())),
+            (keyed(r#""k1":"short""#), KeyError::Key { name: "k1".into(), fault: Box::new(KeyError::TooShort) }),
         ] {
             assert_eq!(parse(&text).unwrap_err(), fault, "{text}");
         }
@@ -380,7 +380,7 @@ mod tests {
     const ED25519: &str = include_str!("testdata/ed25519.pem");
 
     /// A secret with a key of each kind, signed by the one of this name.
-    fn every_kind(signing: &str) -> Keys {
+    fn every_kind(signing: &str) -> KeyRing {
         let keys = json!({
             "signing": signing, "refresh": "k1", "k1": SECRET, "k2": P256, "k3": ENCRYPTED,
             "k3.passphrase": "a-passphrase-for-tests-only", "k4": ED25519,
@@ -401,7 +401,7 @@ mod tests {
             }
             for (_, expected) in ALGORITHMS {
                 let result = every_kind(name).for_algorithm(expected).map(drop);
-                let fault = InvalidKeys::Algorithm { expected, found: algorithm };
+                let fault = KeyError::Algorithm { expected, found: algorithm };
                 assert_eq!(result, if expected == algorithm { Ok(()) } else { Err(fault) });
             }
         }
@@ -415,7 +415,7 @@ mod tests {
             assert!(keys.access_verifier(name).is_some() && keys.refresh_verifier(name).is_none(), "{name}");
         }
         let text = json!({ "signing": "k2", "refresh": "k2", "k1": SECRET, "k2": P256 });
-        assert_eq!(parse(&text.to_string()).unwrap_err(), InvalidKeys::RefreshKey);
+        assert_eq!(parse(&text.to_string()).unwrap_err(), KeyError::RefreshKey);
     }
 
     #[test]
@@ -426,16 +426,16 @@ mod tests {
             text[name] = value.into();
             parse(&text.to_string()).unwrap_err()
         };
-        let fault = |fault| InvalidKeys::Key { name: "k3".into(), fault: Box::new(fault) };
-        assert_eq!(with("k3.passphrase", "wrong"), fault(InvalidKeys::Passphrase));
-        assert_eq!(with("k3", "-----BEGIN nothing"), fault(InvalidKeys::NotPem));
-        assert_eq!(with("k3", include_str!("testdata/p384.pem")), fault(InvalidKeys::Unsupported));
-        assert_eq!(with("k9.passphrase", "of no key"), InvalidKeys::Name("k9.passphrase".into()));
+        let fault = |fault| KeyError::Key { name: "k3".into(), fault: Box::new(fault) };
+        assert_eq!(with("k3.passphrase", "wrong"), fault(KeyError::Passphrase));
+        assert_eq!(with("k3", "-----BEGIN nothing"), fault(KeyError::NotPem));
+        assert_eq!(with("k3", include_str!("testdata/p384.pem")), fault(KeyError::Unsupported));
+        assert_eq!(with("k9.passphrase", "of no key"), KeyError::Name("k9.passphrase".into()));
     }
 
     #[test]
     fn jw14_the_public_halves_are_published_and_nothing_else() {
-        assert_eq!(json!(Keys::single(&SECRET.into()).unwrap().public()), json!({ "keys": [] }));
+        assert_eq!(json!(KeyRing::single(&SECRET.into()).unwrap().public()), json!({ "keys": [] }));
         let published = json!(every_kind("k1").public());
         let keys = published["keys"].as_array().unwrap();
         let members: [&[&str]; 3] = [
@@ -475,7 +475,7 @@ mod tests {
 
     #[test]
     fn a_private_key_beside_the_one_secret_is_named_by_its_thumbprint() {
-        let keys = Keys::single(&SECRET.into()).unwrap().with_private_key(RSA, None).unwrap();
+        let keys = KeyRing::single(&SECRET.into()).unwrap().with_private_key(RSA, None).unwrap();
         assert_eq!(keys.access_signer().unwrap().0, "gRqp0i2LleDGSZAHIOfV-pT--5OEZzQcZPV8Up7EEAI");
         assert_eq!(keys.refresh_signer().unwrap().0, "k1");
         assert!(keys.access_verifier("k1").is_some());
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn se5_keys_are_never_printed() {
-        let printed = format!("{:?} {:?}", Keys::single(&SECRET.into()), every_kind("k2"));
+        let printed = format!("{:?} {:?}", KeyRing::single(&SECRET.into()), every_kind("k2"));
         for secret in [&SECRET[..8], "MIIEv", "MIGHAg", "passphrase"] {
             assert!(!printed.contains(secret), "{printed}");
         }
