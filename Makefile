@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build fuzz lint deny bench build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build fuzz lint lint-templates deny bench build deploy
 
 TOOLS := .venv/.installed
-# What needs Rust alone: the fuzz targets want a C++ compiler too.
+# All crates but the fuzz targets, which need a C++ compiler as well.
 RUST := --workspace --exclude fuzz
 export SAM_CLI_TELEMETRY := 0
 
@@ -12,17 +12,19 @@ help: ## this list
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
 	cargo run -p local -- $(ARGS)
 
-test: ## format, clippy, all tests, docs: needs Rust alone
-	cargo fmt --all --check
-	cargo clippy $(RUST) --all-targets -- -D warnings
+test: ## all tests of the Rust code; needs Rust and a C compiler, nothing else
 	cargo test $(RUST)
+
+lint: ## formatting, clippy and the docs of the Rust code; needs the same
+	cargo fmt --all --check
+	cd examples/protected && cargo fmt --check
+	cargo clippy $(RUST) --all-targets -- -D warnings
+	cargo clippy --manifest-path examples/protected/Cargo.toml --target-dir target --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(RUST) --no-deps
 
-test-all: test lint deny test-example test-runtime fuzz test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build ## all of them
+test-all: test lint lint-templates deny test-example test-runtime fuzz test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build ## all tests, and all that lints: what CI runs
 
 test-example: ## the function in examples/, against the local system
-	cd examples/protected && cargo fmt --check
-	cargo clippy --manifest-path examples/protected/Cargo.toml --target-dir target --all-targets -- -D warnings
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
 
 test-runtime: $(TOOLS) ## every event of events/ through the Lambda Runtime API
@@ -52,7 +54,7 @@ test-browser: ## the client, the page and the React example in Chromium: needs N
 test-build: build ## what is deployed: for arm64, and 4 MB at most
 	.venv/bin/python tools/check_build.py
 
-lint: $(TOOLS) ## the templates, those in the docs too
+lint-templates: $(TOOLS) ## the templates, also those in the docs; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
