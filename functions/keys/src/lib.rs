@@ -1,13 +1,13 @@
-//! `GET /.well-known/jwks.json` and `GET /.well-known/openid-configuration`:
-//! what others need to verify access tokens.
+//! `GET` and `HEAD` of `/.well-known/jwks.json` and
+//! `/.well-known/openid-configuration`: what others need to verify access tokens.
 
 use std::sync::Arc;
 
 use freshkey::http::{self, Answer};
 use freshkey::{App, Error};
-use lambda_http::Request;
 use lambda_http::http::header::{CACHE_CONTROL, HeaderValue};
 use lambda_http::http::{Method, StatusCode};
+use lambda_http::{Body, Request};
 use serde_json::json;
 
 /// How long a cache may keep the documents. A new key waits for longer before
@@ -22,8 +22,8 @@ const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let (method, path) = http::route(&request);
     let document = match (method, path.as_slice()) {
-        (Method::GET, [".well-known", "jwks.json"]) => json!(app.public_keys().await?),
-        (Method::GET, [".well-known", "openid-configuration"]) => {
+        (Method::GET | Method::HEAD, [".well-known", "jwks.json"]) => json!(app.public_keys().await?),
+        (Method::GET | Method::HEAD, [".well-known", "openid-configuration"]) => {
             let issuer = &app.config().access_tokens.issuer;
             json!({
                 "issuer": issuer,
@@ -37,5 +37,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     };
     let mut answer = http::json(StatusCode::OK, &document);
     answer.headers_mut().insert(CACHE_CONTROL, CACHEABLE);
+    if request.method() == Method::HEAD {
+        *answer.body_mut() = Body::Empty;
+    }
     Ok(answer)
 }
