@@ -1,4 +1,5 @@
-//! Time that can be made to pass: nobody waits an hour to see a token expire.
+//! A clock that can be moved, so that nobody has to wait an hour to see a token
+//! expire.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use freshkey::{Clock, Timestamp};
 
-/// A clock that runs ahead of another. Its clones run with it.
+/// A clock that is ahead of another. All its clones are moved together.
 #[derive(Clone, Debug)]
 pub struct LocalClock {
     clock: Arc<dyn Clock>,
@@ -14,16 +15,17 @@ pub struct LocalClock {
 }
 
 impl LocalClock {
-    /// The furthest that it can be ahead: longer than any session lives.
+    /// The furthest that it can be ahead: longer than the default lifetime of a
+    /// session.
     pub const MAX_AHEAD: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-    /// A clock that shows what `clock` shows, until it is moved.
+    /// Returns a clock that shows the time of `clock` until it is moved.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, seconds_ahead: Arc::default() }
     }
 
-    /// Moves the clock ahead, and gives what it shows then; `None`, and it stays,
-    /// where that is beyond [`LocalClock::MAX_AHEAD`].
+    /// Moves the clock ahead and returns its new time. Returns `None` without
+    /// moving it if it would be more than [`LocalClock::MAX_AHEAD`] ahead.
     pub fn advance(&self, seconds: u64) -> Option<Timestamp> {
         let further = |ahead: u64| ahead.checked_add(seconds).filter(|ahead| *ahead <= Self::MAX_AHEAD.as_secs());
         self.seconds_ahead.fetch_update(Ordering::SeqCst, Ordering::SeqCst, further).ok()?;
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_runs_ahead_of_the_other_clock_by_as_much_as_it_was_moved() {
+    fn it_is_ahead_of_the_other_clock_by_as_much_as_it_was_moved() {
         let manual = Arc::new(ManualClock::at(Timestamp::from_seconds(1_000)));
         let clock = LocalClock::new(manual.clone());
         let same = clock.clone();

@@ -1,4 +1,4 @@
-//! A DynamoDB on this machine, and the template's table in it or in another one.
+//! The embedded DynamoDB, and the template's table in it or in another one.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -22,40 +22,40 @@ use tokio::time::{interval, timeout};
 
 use crate::template::Table;
 
-/// How often expired items are deleted. DynamoDB takes days, so nothing may
-/// depend on it.
+/// How often expired items are deleted. AWS may take days, so nothing may rely on
+/// it.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// How long a table may take to come into being, and the engine to stop.
+/// How long creating the table and stopping the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database's file cannot be used.
+    /// The file of the table cannot be used.
     #[error("{path}: {problem}", path = .path.display())]
     File {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// What went wrong.
+        /// The reason.
         problem: String,
     },
-    /// The embedded engine does not start.
+    /// The embedded DynamoDB does not start.
     #[error("the embedded DynamoDB does not start: {0}")]
     Start(String),
-    /// The table cannot be looked up or made.
+    /// The table cannot be looked up or created.
     #[error("the table {table} at {endpoint}: {problem}")]
     Table {
         /// Its name.
         table: String,
-        /// Which DynamoDB was asked.
+        /// The URL of the DynamoDB.
         endpoint: String,
-        /// What went wrong.
+        /// The reason.
         problem: String,
     },
 }
 
-/// An embedded DynamoDB, listening on 127.0.0.1. It stops when it is dropped.
+/// An embedded DynamoDB that listens on 127.0.0.1. It stops when it is dropped.
 #[derive(Debug)]
 pub struct Engine {
     endpoint: String,
@@ -64,14 +64,22 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts one over `file`, or in memory. In memory, items expire by `clock`;
-    /// in a file, by the machine's.
+    /// Starts an engine that keeps its tables in `file`, or in memory. In memory,
+    /// items expire by `clock`; in a file, by the machine's clock.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::File`] if the file cannot be used; [`Error::Start`] for anything else.
     pub async fn start(file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(started)?;
         Self::start_on(listener, file, clock).await
     }
 
-    /// The same, behind a listener of the caller's.
+    /// As [`Engine::start`], on a given listener.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::start`].
     pub async fn start_on(listener: TcpListener, file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let database = open(file.map(Path::to_owned), clock).await?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(started)?);
@@ -88,12 +96,12 @@ impl Engine {
         Ok(Self { endpoint, stop, tasks: Mutex::new(tasks) })
     }
 
-    /// Its URL.
+    /// The engine's URL.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Finishes the requests that are under way, and stops.
+    /// Answers the requests in flight, then stops the engine.
     pub async fn stop(&self) {
         self.stop.send_replace(true);
         let mut tasks = self.tasks.lock().await;
@@ -108,7 +116,7 @@ fn started(error: std::io::Error) -> Error {
 }
 
 async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error says that the engine was dropped, which stops it as well.
+    // An error means that the engine was dropped, which stops it too.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
@@ -119,7 +127,7 @@ async fn sweep(database: Database, stopping: watch::Receiver<bool>) {
             ticks.tick().await;
             let database = database.clone();
             if let Ok(Err(error)) = spawn_blocking(move || database.sweep_ttl()).await {
-                tracing::warn!(%error, "expired items stay");
+                tracing::warn!(%error, "expired items were not deleted");
             }
         }
     };
@@ -155,14 +163,18 @@ impl dynoxide::storage_backend::Clock for EngineClock {
     }
 }
 
-/// Makes `table` in the DynamoDB at `endpoint`, unless it is there.
+/// Creates `table` in the DynamoDB at `endpoint` if it does not exist.
+///
+/// # Errors
+///
+/// [`Error::Table`] if the DynamoDB does not answer, or refuses.
 pub async fn ensure_table(endpoint: &str, table: &Table) -> Result<(), Error> {
     let made = make_table(&client(endpoint).await, table).await;
     made.map_err(|problem| Error::Table { table: table.name.clone(), endpoint: endpoint.to_owned(), problem })
 }
 
-/// As the functions do it: a plain-HTTP DynamoDB is one on this machine, which
-/// takes any credentials, and keeps a table apart for each.
+/// A client like the one in the functions. A DynamoDB behind plain HTTP is on this
+/// machine: it accepts any credentials, but may keep separate tables for each.
 async fn client(endpoint: &str) -> Client {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).endpoint_url(endpoint);
     if endpoint.starts_with("http://") {
@@ -253,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_table_is_made_once_with_its_ttl() {
+    async fn the_table_is_created_once_with_its_ttl() {
         let engine = Engine::start(None, clock()).await.unwrap();
         for _ in 0..2 {
             ensure_table(engine.endpoint(), &table()).await.unwrap();
@@ -267,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn expired_items_go_by_the_clock_that_was_given() {
+    async fn items_expire_by_the_given_clock() {
         let database = open(None, clock()).await.unwrap();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
@@ -305,7 +317,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_an_error_that_names_it() {
+    async fn a_file_that_is_not_a_database_is_an_error_that_names_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("data");
         std::fs::write(&file, "this is not a database, but long enough to be taken for one").unwrap();
@@ -314,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_dynamodb_that_is_not_there_is_an_error_that_names_it() {
+    async fn a_dynamodb_that_does_not_answer_is_an_error_that_names_it() {
         let error = ensure_table("http://127.0.0.1:1", &table()).await.unwrap_err().to_string();
         assert!(error.contains("Table at http://127.0.0.1:1"), "{error}");
     }

@@ -1,13 +1,12 @@
-//! What this machine serves besides the API, and AWS does not: a page to try the
-//! system on, the contract, and a clock to move.
+//! What the local system serves besides the API: a page for trying it out, the
+//! contract, and a way to move the clock.
 
 use std::io;
-use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,25 +18,25 @@ use http::{HeaderName, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::clock::LocalClock;
 use crate::gateway;
-use crate::system::System;
 
-/// The contract, for machines.
+/// The contract of the API, in OpenAPI.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
 const PAGE: &str = include_str!("../page/dist/index.html");
 
-/// The most bytes of a request to move the clock.
+/// The largest body of a request to move the clock, in bytes.
 const MAX_BODY: usize = 1024;
-/// The furthest that one request moves the clock.
+/// The furthest that one request can move the clock, in seconds.
 const MAX_SECONDS: u64 = 24 * 60 * 60;
 
-/// The routes of what there is besides the API.
+/// Returns the routes of all this. The request that moves a clock moves `clock`.
 ///
 /// # Errors
 ///
-/// `openapi.yaml` is not one JSON value.
-pub fn routes() -> io::Result<Router<Arc<System>>> {
+/// `openapi.yaml` cannot be written as JSON.
+pub fn routes<S: Clone + Send + Sync + 'static>(clock: LocalClock) -> io::Result<Router<S>> {
     let contract: Value = serde_norway::from_str(OPENAPI).map_err(io::Error::other)?;
     let contract = document("application/json", contract.to_string());
     let yaml = document("application/yaml", OPENAPI.into());
@@ -49,7 +48,7 @@ pub fn routes() -> io::Result<Router<Arc<System>>> {
         .route("/", always(page))
         .route("/openapi.json", always(contract))
         .route("/openapi.yaml", always(yaml))
-        .route("/.local/clock", post(move_clock)))
+        .route("/.local/clock", post(move |request| move_clock(clock, request))))
 }
 
 fn document(content_type: &'static str, text: String) -> Response<Bytes> {
@@ -61,8 +60,8 @@ fn document(content_type: &'static str, text: String) -> Response<Bytes> {
     response
 }
 
-/// Lets `page` run its own scripts and styles, call the system that it came
-/// from, and nothing else.
+/// The Content-Security-Policy by which `page` can only run its own scripts and
+/// styles and call the system that served it.
 fn policy(page: &str) -> String {
     let (scripts, styles) = (hashes(page, "script"), hashes(page, "style"));
     format!(
@@ -71,8 +70,8 @@ fn policy(page: &str) -> String {
     )
 }
 
-/// The sources of what stands in the elements `name` of `page`; `'none'`, if
-/// there are none.
+/// The hashes of the elements `name` of `page`, as CSP sources; `'none'` if it has
+/// no such element.
 fn hashes(page: &str, name: &str) -> String {
     let (start, end) = (format!("<{name}"), format!("</{name}>"));
     let elements = page.split(&start).skip(1);
@@ -88,8 +87,8 @@ struct Move {
     advance_seconds: u64,
 }
 
-/// Moves the system's clock ahead, and tells what it shows then.
-async fn move_clock(State(system): State<Arc<System>>, request: Request) -> Response<Body> {
+/// Moves the clock ahead, and answers with its new time.
+async fn move_clock(clock: LocalClock, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let answer = if !is_our_own(&head.headers) {
         gateway::message(StatusCode::FORBIDDEN)
@@ -99,7 +98,7 @@ async fn move_clock(State(system): State<Arc<System>>, request: Request) -> Resp
         let body = to_bytes(body, MAX_BODY).await.unwrap_or_default();
         let seconds = serde_json::from_slice::<Move>(&body).map(|body| body.advance_seconds);
         let seconds = seconds.ok().filter(|seconds| (1..=MAX_SECONDS).contains(seconds));
-        match seconds.and_then(|seconds| system.clock().advance(seconds)) {
+        match seconds.and_then(|seconds| clock.advance(seconds)) {
             Some(now) => gateway::json_response(StatusCode::OK, &json!({ "now": now.millis() })),
             None => gateway::message(StatusCode::BAD_REQUEST),
         }
@@ -107,8 +106,9 @@ async fn move_clock(State(system): State<Arc<System>>, request: Request) -> Resp
     answer.map(Body::from)
 }
 
-/// Whether no page made the request, or a page of this system. A page of
-/// another host that pretends to be this one (DNS rebinding) has its own name.
+/// Whether the request was made by a page of this system, or not by a page at all.
+/// A page that reaches this system under another host name (DNS rebinding) sends
+/// that name as its origin.
 fn is_our_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();

@@ -1,26 +1,32 @@
-//! The whole system on one machine: the functions, the table and the API of
-//! `template.yaml`, with nothing to install.
+//! The local system: the functions, the table and the API of `template.yaml` in
+//! one process, with nothing to install.
 //!
-//! - [`template`]: what `template.yaml` says
-//! - [`gateway`]: requests into events and answers into responses
-//! - [`engine`]: a DynamoDB, and the table in it
-//! - [`extra`]: a page, the contract, and a clock to move
-//! - [`clock`]: time that can be made to pass
-//! - [`secret`]: the key that signs the tokens
-//! - [`demo`]: a user and a session that are always the same
-//! - [`system`]: all of it together
+//! The modules, in reading order; each uses only those above it:
+//!
+//! - [`clock`]: a clock that can be moved
+//! - [`template`]: reads `template.yaml`
+//! - [`gateway`]: API Gateway: requests into events, answers into responses
+//! - [`engine`]: the embedded DynamoDB, and the table
+//! - [`secret`]: the secret that signs the tokens
+//! - [`system`]: the functions, the API in front of them and the table behind them
+//! - [`extra`]: a page for trying it out, the contract, and a way to move the clock
+//! - `server`: all of that over HTTP
+//! - [`demo`]: users and sessions that are the same at every start
+//! - [`env_file`]: the file `.env`
 
 pub mod clock;
 pub mod demo;
 pub mod engine;
+pub mod env_file;
 pub mod extra;
 pub mod gateway;
 pub mod secret;
+mod server;
 pub mod system;
 pub mod template;
 
 pub use clock::LocalClock;
 pub use system::{Error, Options, System};
 
-/// The template of this project.
+/// The path of this project's template.
 pub const TEMPLATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../template.yaml");

@@ -1,4 +1,4 @@
-//! `make dev`: the whole system on this machine.
+//! `make dev`: starts the local system.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -9,40 +9,44 @@ use std::sync::Arc;
 
 use clap::Parser;
 use freshkey::SystemClock;
+use freshkey::transport::is_origin;
+use http::Uri;
 use local::engine::Engine;
-use local::{LocalClock, Options, System, TEMPLATE, demo};
+use local::{Error, LocalClock, Options, System, TEMPLATE, demo, env_file};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tracing::Level;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Freshkey on this machine: the functions, the table and the API of
+/// Runs Freshkey on this machine: the functions, the table and the API of
 /// template.yaml.
 #[derive(Parser)]
 struct Arguments {
-    /// The port on 127.0.0.1.
+    /// The port to listen on, on 127.0.0.1. With 0, any free port.
     #[arg(long, default_value_t = 3000)]
     port: u16,
-    /// Keep the table in FILE, and the secret in FILE.secret. Without it, both
-    /// are gone at the end.
+    /// Keep the table in FILE and the secret in FILE.secret. Without this option,
+    /// both are lost when the program ends.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Use the DynamoDB at URL, such as DynamoDB Local. The table is made there
-    /// if it is missing.
-    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    /// Use the DynamoDB at URL, for example DynamoDB Local. The table is created
+    /// there if it does not exist.
+    #[arg(long, value_name = "URL", conflicts_with = "data", value_parser = endpoint)]
     table_endpoint: Option<String>,
-    /// The port of the table on 127.0.0.1, for programs beside this one: any
-    /// that is free, or 8000 with --demo, where events/env.json expects it.
+    /// The port of the embedded DynamoDB on 127.0.0.1, for other programs that use
+    /// the table. The default is any free port; with --demo it is 8000, which
+    /// events/env.json uses.
     #[arg(long, value_name = "PORT", conflicts_with_all = ["data", "table_endpoint"])]
     table_port: Option<u16>,
-    /// Start with users, sessions and a secret that are always the same, and
-    /// known to everyone: those of events/.
+    /// Start with the users, the sessions and the secret that events/ uses. They
+    /// are the same at every start, and public.
     #[arg(long, conflicts_with = "data")]
     demo: bool,
-    /// Let the browser app at URL call, as AllowedOrigins does when deployed.
-    /// Can be given several times.
-    #[arg(long, value_name = "URL")]
+    /// Allow the browser app at this origin to call the API, for example
+    /// http://localhost:5173. In AWS, this is the parameter AllowedOrigins. Can be
+    /// given more than once.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     allow_origin: Vec<String>,
 }
 
@@ -70,7 +74,14 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let mut variables = variables()?;
     if arguments.demo {
         variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
+    } else if variables.get("JWT_SECRET_KEY").is_some_and(|secret| secret.trim() == demo::SECRET) {
+        return Err("JWT_SECRET_KEY is the secret of the demo, which is public: it is accepted only with --demo".into());
     }
+    let table_option = match (&arguments.data, &arguments.table_endpoint) {
+        (Some(_), _) => "--data: ",
+        (None, Some(_)) => "--table-endpoint: ",
+        (None, None) => "",
+    };
     let variable = variables.remove("TABLE_ENDPOINT").filter(|url| !url.is_empty());
     let elsewhere = arguments.table_endpoint.or(variable);
     let demo_port = (arguments.demo && elsewhere.is_none()).then_some(demo::TABLE_PORT);
@@ -92,7 +103,11 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         clock,
         http_client: None,
     };
-    let system = Arc::new(System::start(options).await.map_err(|error| error.to_string())?);
+    let system = System::start(options).await.map_err(|error| match error {
+        Error::TwoTables | Error::Secret(_) | Error::Engine(_) => format!("{table_option}{error}"),
+        _ => error.to_string(),
+    });
+    let system = Arc::new(system?);
     let stop = stop_signal().map_err(|error| error.to_string())?;
     log_to_terminal(system.log_level());
 
@@ -105,7 +120,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     {
         println!(
             r#"Freshkey listens on {url}. Stop it with Ctrl-C.
-Open it in a browser, or begin with:
+Open it in a browser, or start with:
 
   curl {url}/api/v1/auth/{route} -H 'content-type: application/json' -d '{{"email":"{email}","password":"{password}"}}'
 "#
@@ -125,8 +140,9 @@ Open it in a browser, or begin with:
     served.map_err(|error| error.to_string())
 }
 
-/// What happens, for a person to read. The embedded database calls a condition
-/// that fails a warning; here it is all in a day's work.
+/// Logs to the terminal. The embedded database warns of every condition of a write
+/// that is not met; these are part of normal operation, so only its errors are
+/// shown.
 fn log_to_terminal(level: Level) {
     let targets = freshkey::telemetry::targets(level).with_target("local", level).with_target("dynoxide", Level::ERROR);
     let lines = tracing_subscriber::fmt::layer()
@@ -141,30 +157,42 @@ async fn listen(port: u16, option: &str) -> Result<TcpListener, String> {
     let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
     bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => format!("port {port} is taken; choose another with {option}"),
-        _ => format!("port {port}: {error}"),
+        _ => format!("port {port} cannot be used: {error}; choose another with {option}"),
     })
 }
 
-/// The process environment, before the file `.env` here or further up.
-fn variables() -> Result<BTreeMap<String, String>, String> {
-    let mut variables = BTreeMap::new();
-    match dotenvy::dotenv_iter() {
-        Ok(file) => {
-            for variable in file {
-                let (name, value) = variable.map_err(|error| format!(".env: {error}"))?;
-                variables.insert(name, value);
-            }
-        }
-        Err(error) if error.not_found() => {}
-        Err(error) => return Err(format!(".env: {error}")),
+/// An origin for `--allow-origin`.
+fn origin(text: &str) -> Result<String, String> {
+    if is_origin(text) {
+        return Ok(text.to_owned());
     }
+    Err("must be an exact origin such as https://app.example.com, in lower case, without * and without a slash at the \
+         end"
+    .into())
+}
+
+/// A URL for `--table-endpoint`.
+fn endpoint(text: &str) -> Result<String, String> {
+    let is_http = |url: &Uri| url.host().is_some() && ["http", "https"].map(Some).contains(&url.scheme_str());
+    if text.parse().is_ok_and(|url| is_http(&url)) {
+        return Ok(text.to_owned());
+    }
+    Err("must be a URL such as http://127.0.0.1:8000".into())
+}
+
+/// The variables of the process, over those of the file `.env` in the working
+/// directory or above it.
+fn variables() -> Result<BTreeMap<String, String>, String> {
+    let directory = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
+    let file = env_file::read(&directory).map_err(|error| error.to_string())?;
+    let mut variables: BTreeMap<_, _> = file.into_iter().collect();
     let process = std::env::vars_os();
     let process = process.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     variables.extend(process.filter(|(_, value)| !value.is_empty()));
     Ok(variables)
 }
 
-/// Ends when the user or the system asks for the end.
+/// Completes when the program is told to stop, by Ctrl-C or SIGTERM.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -178,7 +206,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     })
 }
 
-/// Ends when the user asks for the end.
+/// Completes when the program is told to stop, by Ctrl-C.
 #[cfg(not(unix))]
 fn stop_signal() -> io::Result<impl Future<Output = ()> + Send + 'static> {
     Ok(async { drop(tokio::signal::ctrl_c().await) })

@@ -1,5 +1,5 @@
-//! The key that signs the tokens: made at random, and kept beside the table's
-//! file, so that tokens outlive a restart just when their sessions do.
+//! The secret that signs the tokens. It is random, and kept beside the table's
+//! file, so that tokens survive a restart exactly when their sessions do.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -9,31 +9,40 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// Why the secret cannot be had.
+/// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read or written.
     #[error("{path}: {source}", path = .path.display())]
     File {
-        /// Where it is.
+        /// Its path.
         path: PathBuf,
-        /// What went wrong.
+        /// The reason.
         source: io::Error,
     },
     /// The file is empty.
-    #[error("{path} is empty; without it nobody stays signed in, and a new one is made", path = .0.display())]
+    #[error(
+        "{path} is empty: it held the secret of the tokens. Delete it to start with a new secret, which signs everybody \
+         out",
+        path = .0.display()
+    )]
     Empty(PathBuf),
-    /// Others can read the file.
-    #[error("{path} is open to other users of this machine; make it private with chmod 600", path = .0.display())]
+    /// Other users of the machine can read the file.
+    #[error("{path} can be read by other users of this machine: make it private with chmod 600", path = .0.display())]
     Open(PathBuf),
 }
 
-/// A new secret.
+/// Returns a new secret: 256 random bits.
 pub fn generate() -> String {
     BASE64_URL_SAFE_NO_PAD.encode(freshkey::entropy::bytes::<32>())
 }
 
-/// The secret beside the file `data`, made if it is not there.
+/// Returns the secret that is kept beside the file `data`. Creates it if it does
+/// not exist.
+///
+/// # Errors
+///
+/// Each case is a variant of [`Error`].
 pub fn beside(data: &Path) -> Result<String, Error> {
     let path = with_suffix(data, ".secret");
     let secret = match File::open(&path) {
@@ -53,8 +62,8 @@ pub fn beside(data: &Path) -> Result<String, Error> {
     }
 }
 
-/// Puts a new secret at `path`, whole or not at all. Where another process is
-/// faster, its secret stays.
+/// Creates a new secret at `path`, completely or not at all. If another process
+/// was faster, its secret stays.
 fn create(path: &Path) -> io::Result<()> {
     let draft = with_suffix(path, &format!(".{}", std::process::id()));
     let mut options = OpenOptions::new();
@@ -103,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_made_once_and_kept() {
+    fn a_secret_is_created_once_and_kept() {
         let (directory, data) = data();
         let secret = beside(&data).unwrap();
         assert!(secret.len() >= 43, "{}", secret.len());
@@ -117,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_another_process_has_put_there_meanwhile_stays() {
+    fn a_secret_that_another_process_has_created_meanwhile_stays() {
         let (_directory, data) = data();
         let secret = beside(&data).unwrap();
         create(&with_suffix(&data, ".secret")).unwrap();
@@ -145,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_cannot_be_read_or_made_is_an_error_that_names_it() {
+    fn a_secret_that_cannot_be_read_or_created_is_an_error_that_names_its_file() {
         let (directory, data) = data();
         fs::create_dir(with_suffix(&data, ".secret")).unwrap();
         let error = beside(&data).unwrap_err().to_string();

@@ -1,6 +1,6 @@
-//! `events/`: each event is what the gateway makes of the request below, and
-//! comes to what `events/outcomes.json` says. `UPDATE_EVENTS=1` writes the files
-//! anew; the outcomes are written by hand.
+//! `events/`: each event is what the gateway makes of one of the requests below,
+//! and its outcome is in `events/outcomes.json`. `UPDATE_EVENTS=1` rewrites the
+//! events; the outcomes are written by hand.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
@@ -27,16 +27,16 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 const EVENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../events");
-/// What is in `events/` besides the events.
+/// The files in `events/` that are not events.
 const NO_EVENTS: [&str; 2] = ["env.json", "outcomes.json"];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const ANOTHER_SECRET: &str = "a secret that the demo does not know, 0123456789";
 const WRONG_PASSWORD: &str = "four friendly cats";
 const NEW_PASSWORD: &str = "five friendly foxes";
-/// The one page that may use cookies.
+/// The origin of the one page that may use cookies.
 const ORIGIN: &str = "https://app.example.com";
-/// What the demo's functions are told for the events: a client picks how its
-/// refresh token travels, so that one setting serves them all.
+/// The settings of the demo's functions. A client picks the transport of its
+/// refresh token, so that the same settings work for all events.
 const SETTINGS: [(&str, &str); 3] =
     [("JWT_SECRET_KEY", demo::SECRET), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", ORIGIN)];
 
@@ -53,14 +53,14 @@ fn read(file: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Holds a file to `content`, or writes it.
+/// Checks that a file has this `content`, or writes it.
 fn check(file: &str, content: &Value) {
     let text = format!("{content:#}\n");
     if std::env::var_os("UPDATE_EVENTS").is_some() {
         fs::write(path(file), &text).unwrap();
     }
     let there = fs::read_to_string(path(file)).unwrap_or_default();
-    assert!(there == text, "{file} is not what it should be: UPDATE_EVENTS=1 writes it anew");
+    assert!(there == text, "{file} is out of date: UPDATE_EVENTS=1 rewrites it");
 }
 
 /// The tokens of the demo's users. Nothing in them is random.
@@ -90,13 +90,13 @@ impl Wallet {
         self.sign(demo::SECRET, &RefreshToken { expires_at: demo::LOGIN + 30 * DAY, ..token })
     }
 
-    /// A token of a generation that no client reaches: it has rotated too often.
+    /// A token whose session has rotated far more often than its budget allows.
     fn refresh_too_often(&self, name: &str) -> String {
         let token = self.caller(name).refresh_token.clone();
         self.sign(demo::SECRET, &RefreshToken { generation: 1_000_000_000, ..token })
     }
 
-    /// The token of a session that its user ended: there is no such session any more.
+    /// A token whose session was ended by its user, so it is not in the table.
     fn revoked_refresh(&self, name: &str) -> String {
         let Caller { user, refresh_token, .. } = self.caller(name);
         let session_id = SessionId::parse(&user.id.to_string()).unwrap();
@@ -127,7 +127,7 @@ impl Wallet {
         jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
     }
 
-    /// An access token of this user, for as long as there is a demo.
+    /// An access token of this user that expires with the demo.
     fn access(&self, name: &str) -> String {
         self.access_until(demo::SECRET, name, demo::END)
     }
@@ -141,7 +141,7 @@ impl Wallet {
     }
 }
 
-/// A request for an event, to be completed; and what is done to the event then.
+/// A request for an event, to be completed, and a change to the event afterwards.
 struct Sample {
     name: &'static str,
     request: Request<Bytes>,
@@ -198,7 +198,7 @@ impl Sample {
         self.json(&json!({ "refresh_token": token }))
     }
 
-    /// From a page of `origin` that keeps its refresh token in the cookie.
+    /// From a page of `origin` that uses the cookie.
     fn on_page(self, origin: &str) -> Self {
         let transport = self.header("x-token-transport", "cookie").header("x-requested-with", "fetch");
         transport.header("origin", origin)
@@ -212,7 +212,7 @@ impl Sample {
         self.header("idempotency-key", demo::IDEMPOTENCY_KEY)
     }
 
-    /// As API Gateway asks an authorizer about it (payload 2.0).
+    /// In the form in which API Gateway asks an authorizer (payload format 2.0).
     fn for_the_authorizer(self) -> Self {
         let change = |event: &mut Value| {
             let members = event.as_object_mut().unwrap();
@@ -340,6 +340,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
         delete("sessions-end-all", SESSIONS).bearer(&of.access("sessions-end-all")),
         get("jwks", JWKS),
+        sample("jwks-head", Method::HEAD, JWKS),
         get("jwks-astray", JWKS).astray(),
         get("openid-configuration", "/.well-known/openid-configuration"),
         get("authorizer", ME).bearer(&of.access("demo")).for_the_authorizer(),
@@ -367,7 +368,7 @@ async fn demo_at(now: Timestamp) -> System {
 /// Files with an event in each, by the names that they have in `events/`.
 async fn events() -> Vec<(String, Value)> {
     let wallet = Wallet { system: demo_at(demo::LOGIN).await, callers: demo::callers().unwrap().into_iter().collect() };
-    let gateway = Gateway::new(&template());
+    let gateway = Gateway::new(&template()).unwrap();
     samples(&wallet).iter().map(|sample| sample.event(&gateway)).collect()
 }
 
@@ -375,7 +376,7 @@ fn outcomes() -> BTreeMap<String, Value> {
     serde_json::from_value(read("outcomes.json")).unwrap()
 }
 
-/// What an answer comes to, in the words of `events/outcomes.json`.
+/// The outcome of an answer, as `events/outcomes.json` has it.
 fn outcome(function: &str, answer: &Value) -> Value {
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
     let mut outcome = json!({ "function": function });
@@ -395,7 +396,7 @@ fn outcome(function: &str, answer: &Value) -> Value {
     outcome
 }
 
-/// The events with what they must come to.
+/// The events with their expected outcomes.
 async fn expectations() -> Vec<(String, Value, Value)> {
     let outcomes = outcomes();
     let events = events().await.into_iter();
@@ -424,7 +425,7 @@ async fn every_event_is_what_the_gateway_makes_of_its_request() {
 }
 
 #[tokio::test]
-async fn events_come_to_their_outcomes_in_any_order_for_as_long_as_there_is_a_demo() {
+async fn events_have_their_outcomes_in_any_order_until_the_demo_expires() {
     let expectations = expectations().await;
     let young = demo_at(demo::LOGIN + 31 * DAY).await;
     for expectation in &expectations {
@@ -437,7 +438,7 @@ async fn events_come_to_their_outcomes_in_any_order_for_as_long_as_there_is_a_de
 }
 
 #[tokio::test]
-async fn a_demo_that_starts_anew_on_the_same_table_is_as_new() {
+async fn a_demo_that_starts_again_on_the_same_table_is_as_new() {
     let expectations = expectations().await;
     let system = demo_at(demo::LOGIN + 31 * DAY).await;
     for _ in 0..2 {
@@ -449,7 +450,7 @@ async fn a_demo_that_starts_anew_on_the_same_table_is_as_new() {
 }
 
 #[tokio::test]
-async fn a_user_of_the_demo_has_an_event() {
+async fn each_user_of_the_demo_has_an_event() {
     let files: BTreeSet<_> = events().await.into_iter().map(|(file, _)| file).collect();
     for (name, _) in demo::callers().unwrap() {
         assert!(name == "demo" || files.contains(&format!("{name}.json")), "{name}");
@@ -457,7 +458,7 @@ async fn a_user_of_the_demo_has_an_event() {
 }
 
 #[test]
-fn every_function_has_an_event_that_goes_well_and_one_that_does_not() {
+fn every_function_has_an_event_that_succeeds_and_one_that_fails() {
     let outcomes = outcomes();
     for function in template().functions {
         let outcomes = outcomes.values().filter(|outcome| outcome["function"] == function.name.as_str());
@@ -470,7 +471,7 @@ fn every_function_has_an_event_that_goes_well_and_one_that_does_not() {
     }
 }
 
-/// The functions' names by their logical ids, which `sam local` goes by.
+/// The functions' names by their logical ids, which `sam local` uses.
 fn logical_ids() -> BTreeMap<String, String> {
     let template: serde_norway::Value = serde_norway::from_str(&fs::read_to_string(TEMPLATE).unwrap()).unwrap();
     let resources = template["Resources"].as_mapping().unwrap().iter();

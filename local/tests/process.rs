@@ -1,4 +1,4 @@
-//! The program as a user starts it, stops it, and sees it crash.
+//! The program as a user starts it, stops it and kills it.
 
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
@@ -68,8 +68,8 @@ impl Program {
         Self { process, url, greeting, rest, client }
     }
 
-    /// Tells the program to stop. Gives its exit code, once it has let go of its
-    /// output.
+    /// Tells the program to stop, waits until it has closed its output, and returns
+    /// its exit code.
     fn stop(&mut self, name: &str) -> Option<i32> {
         signal(self.process.id(), name);
         self.rest.recv_timeout(PATIENCE).expect("it stops in time");
@@ -98,7 +98,7 @@ impl Program {
         reply_to(request.header("access-control-request-method", "POST")).await.unwrap()
     }
 
-    /// The most memory that the program has had so far, in KiB.
+    /// The most memory that the program has used so far, in KiB.
     #[cfg(target_os = "linux")]
     fn peak_memory(&self) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
@@ -142,10 +142,15 @@ fn signal(process: u32, name: &str) {
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
-/// What the program says when it does not start.
-fn failure(mut command: Command) -> String {
+/// What the program prints when it does not start.
+fn failure(command: Command) -> String {
+    failure_with(1, command)
+}
+
+/// The same, with this exit code.
+fn failure_with(code: i32, mut command: Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap();
-    assert_eq!((status.code(), stdout), (Some(1), vec![]));
+    assert_eq!((status.code(), stdout), (Some(code), vec![]));
     String::from_utf8(stderr).unwrap()
 }
 
@@ -158,8 +163,8 @@ fn generation(refresh_token: &str) -> u64 {
     serde_json::from_slice::<Value>(&payload).unwrap()["gen"].as_u64().unwrap()
 }
 
-/// Numbers below `limit`, the same for the same seed (a congruential generator,
-/// with Knuth's constants).
+/// Random numbers below `limit`, the same for the same seed (a linear congruential
+/// generator with Knuth's constants).
 fn random(seed: u64, limit: u64) -> impl Iterator<Item = u64> {
     let next =
         |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
@@ -174,7 +179,7 @@ async fn the_curl_line_that_it_prints_works_as_printed() {
     let shell = |script: String| Command::new("sh").args(["-c", &script]).output().unwrap();
     let curl = shell(format!("{line} --silent --noproxy '*'"));
     let answer = if curl.status.code() == Some(127) {
-        // Without curl: what the shell would give it is sent from here.
+        // There is no curl here: send what the shell would pass to it.
         let words = shell(format!("curl() {{ printf '%s\\n' \"$@\"; }}; {line}")).stdout;
         let words = String::from_utf8(words).unwrap();
         let [url, "-H", header, "-d", body] = words.lines().collect::<Vec<_>>()[..] else { panic!("{words}") };
@@ -203,7 +208,7 @@ async fn it_stops_when_told_although_connections_are_open() {
 }
 
 #[test]
-fn it_stops_when_told_as_soon_as_it_has_said_where_it_is() {
+fn it_stops_when_told_as_soon_as_it_has_printed_its_address() {
     let directory = tempfile::tempdir().unwrap();
     for signal in ["INT", "TERM"] {
         let mut program = Program::start(directory.path(), &[]);
@@ -228,8 +233,8 @@ async fn its_file_and_its_secret_are_kept_and_the_secret_is_private() {
     assert_eq!(program.post(LOGIN, &ada()).await.status, 200);
 }
 
-/// A client that keeps its newest pair and, beside it, the key of the attempt
-/// that is under way; and that writes down in its profile how far it has come.
+/// A client that keeps its newest pair of tokens and the key of the current
+/// attempt, and that writes into its profile how many attempts were answered.
 struct Client {
     access_token: String,
     refresh_token: String,
@@ -245,8 +250,7 @@ impl Client {
         Self { access_token, refresh_token, key: 1, spent: String::new(), written: 0 }
     }
 
-    /// One attempt, whose key is given up when it has been answered, not before;
-    /// and one write.
+    /// One attempt, whose key is kept until it has been answered; then one write.
     async fn step(&mut self, program: &Program) -> reqwest::Result<()> {
         let reply = program.refresh(&self.refresh_token, self.key).await?;
         let successor = reply.text("refresh_token");
@@ -262,7 +266,7 @@ impl Client {
         Ok(())
     }
 
-    /// What was answered is there, and what was not may be.
+    /// Every answered write is in the table. The one that was not answered may be.
     async fn check(&self, program: &Program) {
         let me = program.me(&self.access_token).await;
         assert_eq!(me.status, 200);
@@ -278,7 +282,7 @@ async fn re5_a_kill_at_any_moment_of_a_refresh_loses_nothing_that_was_answered()
     let mut program = start();
     let mut client = Client::register(&program).await;
     for moment in random(5, 100).take(15) {
-        // However slow the machine is, what is killed has been at work.
+        // The program has done some work before it is killed, however slow the machine is.
         for _ in 0..2 {
             client.step(&program).await.unwrap();
         }
@@ -436,10 +440,73 @@ async fn variables_are_read_from_the_file_env_but_the_process_goes_first() {
     assert!(faults.contains("MAX_SESSIONS") && !faults.contains("LOG_LEVEL"), "{faults}");
 }
 
-#[test]
-fn a_broken_file_env_is_an_error_that_names_it() {
+#[tokio::test]
+async fn a_value_in_the_file_env_is_taken_as_written() {
+    const ISSUER: &str = "https://$HOME.${HOME}.pa$$word.example";
+    const SECRET: &str = r"7$HOME#Qx\n$$Zk3vQxw8Jd1mRzT6yPbLc9s";
     let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(".env"), "this is no variable\n").unwrap();
-    let failure = failure(command(directory.path(), &["--port", "0"]));
-    assert!(failure.starts_with(".env: "), "{failure}");
+    let lines = [
+        "\u{feff}# a comment",
+        &format!("JWT_SECRET_KEY={SECRET}"),
+        &format!("export JWT_ISSUER={ISSUER} # a comment"),
+    ];
+    fs::write(directory.path().join(".env"), lines.join("\r\n")).unwrap();
+    let mut program = Program::start(directory.path(), &["--data", "data"]);
+    let token = program.post(REGISTER, &ada()).await.text("access_token");
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap()["iss"], ISSUER);
+    assert_eq!(program.stop("INT"), Some(0));
+
+    // The secret is the same as from the environment, without a file.
+    fs::remove_file(directory.path().join(".env")).unwrap();
+    let variables = [("JWT_SECRET_KEY", SECRET), ("JWT_ISSUER", ISSUER)];
+    let program = Program::start_with(directory.path(), &["--data", "data"], &variables);
+    assert_eq!(program.me(&token).await.status, 200);
+}
+
+#[test]
+fn a_fault_in_the_file_env_names_its_line_and_shows_nothing_of_it() {
+    const SECRET: &str = "hunter2hunter2";
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(".env");
+    for line in [SECRET, "JWT SECRET KEY=hunter2hunter2", "JWT_SECRET_KEY=\"hunter2hunter2"] {
+        fs::write(&file, format!("MAX_SESSIONS=7\n{line}\n")).unwrap();
+        let failure = failure(command(directory.path(), &["--port", "0"]));
+        assert!(failure.contains(".env: line 2 ") && !failure.contains(SECRET), "{failure}");
+    }
+}
+
+#[test]
+fn the_fault_of_an_option_names_the_option() {
+    let directory = tempfile::tempdir().unwrap();
+    for (option, value, code) in [
+        ("--port", "70000", 2),
+        ("--table-port", "x", 2),
+        ("--allow-origin", "https://app.example.com/", 2),
+        ("--allow-origin", "*", 2),
+        ("--table-endpoint", "localhost:8000", 2),
+        ("--table-endpoint", "http://", 2),
+        ("--table-endpoint", "http://127.0.0.1:1", 1),
+        ("--data", "nowhere/data", 1),
+    ] {
+        let failure = failure_with(code, command(directory.path(), &["--port", "0", option, value]));
+        assert!(failure.contains(option), "{failure}");
+        for variable in ["ALLOWED_ORIGINS", "TABLE_ENDPOINT"] {
+            assert!(!failure.contains(variable), "{failure}");
+        }
+    }
+    let mut both = command(directory.path(), &["--port", "0", "--data", "data"]);
+    both.env("TABLE_ENDPOINT", "http://127.0.0.1:1");
+    let failure = failure(both);
+    assert!(failure.starts_with("--data: ") && failure.contains("TABLE_ENDPOINT"), "{failure}");
+}
+
+#[test]
+fn the_secret_of_the_demo_is_refused_without_the_demo() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(directory.path(), &["--port", "0"]);
+    command.env("JWT_SECRET_KEY", local::demo::SECRET);
+    let failure = failure(command);
+    assert!(failure.contains("JWT_SECRET_KEY") && failure.contains("--demo"), "{failure}");
+    assert!(!failure.contains(local::demo::SECRET), "{failure}");
 }

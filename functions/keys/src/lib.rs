@@ -37,5 +37,8 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     };
     let mut answer = http::json(StatusCode::OK, &document);
     answer.headers_mut().insert(CACHE_CONTROL, CACHEABLE);
+    if request.method() == Method::HEAD {
+        *answer.body_mut() = Body::Empty;
+    }
     Ok(answer)
 }

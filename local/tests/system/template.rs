@@ -1,5 +1,5 @@
-//! `template.yaml`, held to the code: what AWS is told about the functions is
-//! what they do.
+//! `template.yaml` is checked against the code: the functions do what it tells AWS
+//! about them.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ const HTTP_API: &str = "AWS::Serverless::HttpApi";
 const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a");
 const ME: &str = "/api/v1/users/me";
 const SESSIONS: &str = "/api/v1/auth/sessions";
-/// What a function does that mounts the layer, and nothing else to the table.
+/// A function that mounts the layer and does nothing else with the table.
 const LAYER: &str = "examples/protected";
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protected/template.yaml");
 
@@ -74,7 +74,8 @@ fn lambdas(template: &Value) -> Vec<(String, Value)> {
     functions.map(|(_, function)| (name(&function["Properties"]), function["Properties"].clone())).collect()
 }
 
-/// What a function may do with the table: the first of its statements, if it has any.
+/// The actions on the table that a function is allowed: the first of its
+/// statements, if it has any.
 fn may(properties: &Value) -> BTreeSet<String> {
     match properties["Policies"][0].get("Statement") {
         Some(statements) => texts(&statements[0]["Action"]).into_iter().map(str::to_owned).collect(),
@@ -82,8 +83,8 @@ fn may(properties: &Value) -> BTreeSet<String> {
     }
 }
 
-/// The actions that a call asks IAM for. A transaction has none of its own:
-/// each member counts as the call that it stands for.
+/// The actions that a call needs. A transaction needs those of the calls that its
+/// members are equivalent to.
 fn needed(call: &Call) -> Vec<String> {
     let kind = |member: &serde_json::Value| member.as_object().unwrap().keys().next().unwrap().clone();
     match call.body["TransactItems"].as_array() {
@@ -92,7 +93,7 @@ fn needed(call: &Call) -> Vec<String> {
     }
 }
 
-/// Notes what `function` did for `reply`.
+/// Records the actions that `function` needed for `reply`.
 async fn watch(seen: &mut Actions, function: &str, world: &World, reply: impl IntoFuture<Output = Reply>) -> Reply {
     world.wire.take();
     let reply = reply.await;
@@ -101,7 +102,7 @@ async fn watch(seen: &mut Actions, function: &str, world: &World, reply: impl In
     reply
 }
 
-/// A session whose user was disabled while its row could not be swept away.
+/// A session whose user was disabled while its row could not be deleted.
 async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
     let user = world.register(email).await;
     world.wire.fault("Query", 1, Fate::Refused(400, "AccessDeniedException"));
@@ -109,7 +110,7 @@ async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
     user
 }
 
-/// A walk through everything that the functions do to the table.
+/// Makes the functions do everything that they do with the table.
 async fn walk() -> Actions {
     let mut seen = Actions::new();
     let check = ("CHECK_SESSION_ON_EVERY_CALL", "true");
@@ -174,7 +175,8 @@ async fn walk() -> Actions {
     watch(&mut seen, "keys", &world, world.get("/.well-known/jwks.json")).await.expect(StatusCode::OK);
     let carol = world.register("carol-again@example.com").await;
     world.wire.take();
-    let answer = invoke(&world, "authorizer", &format!("GET {ME}"), &Method::GET, ME, &carol).await;
+    let me = Route { method: Method::GET, path: ME.into() };
+    let answer = invoke(&world, "authorizer", &route_key(&me), &me, "", &carol).await;
     assert_eq!(answer["isAuthorized"], true);
     let needed = world.wire.take().calls.iter().flat_map(needed).collect();
     seen.insert("authorizer".into(), needed);
@@ -215,17 +217,20 @@ fn re14_nothing_is_allowed_but_calls_to_this_table_and_this_secret() {
     }
 }
 
-/// The answer of `function` itself, without the API in front of it.
+/// What `function` answers a request for `route`, without the API in front of it.
+/// `session` is the parameter of the route's path, if it has one.
 async fn invoke(
     world: &World,
     function: &str,
     route_key: &str,
-    method: &Method,
-    path: &str,
+    route: &Route,
+    session: &str,
     user: &User,
 ) -> serde_json::Value {
-    let parameters = path.strip_prefix("/api/v1/auth/sessions/").map(|session| json!({ "session_id": session }));
-    let event = json!({
+    let Route { method, path } = route;
+    let path = path.replace("{session_id}", session);
+    assert!(!path.contains('{'), "{path}");
+    let mut event = json!({
         "version": "2.0",
         "routeKey": route_key,
         "rawPath": path,
@@ -239,33 +244,45 @@ async fn invoke(
         },
         "isBase64Encoded": false,
     });
+    if route.path != path {
+        event["pathParameters"] = json!({ "session_id": session });
+    }
     let function = world.system.function(function).unwrap();
     function.invoke(&event.to_string(), Context::default()).await
 }
 
-async fn status(world: &World, function: &str, route_key: &str, method: &Method, path: &str, user: &User) -> u64 {
-    invoke(world, function, route_key, method, path, user).await["statusCode"].as_u64().unwrap()
+fn route_key(route: &Route) -> String {
+    format!("{} {}", route.method, route.path)
+}
+
+async fn status(
+    world: &World,
+    function: &str,
+    route_key: &str,
+    route: &Route,
+    session: &str,
+    user: &User,
+) -> u64 {
+    invoke(world, function, route_key, route, session, user).await["statusCode"].as_u64().unwrap()
 }
 
 #[tokio::test]
 async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_for_every_other() {
     let world = world().await;
     let mut functions = functions(&[]);
-    // The authorizer is asked about the routes of others.
+    // The authorizer has no routes: it is asked about those of other APIs.
     functions.retain(|function| !function.routes.is_empty());
     let routes = || functions.iter().flat_map(|function| &function.routes);
     // As API Gateway and `sam local` send a request, and as `cargo lambda watch` does.
-    let sent = |route: &Route| [format!("{} {}", route.method, route.path), "$default".to_owned()];
-    let requests = routes().flat_map(|route| sent(route).map(|route_key| (route, route_key)));
-    for (number, (route, route_key)) in requests.enumerate() {
+    let requests = routes().flat_map(|route| [route_key(route), "$default".to_owned()].map(|sent| (route, sent)));
+    for (number, (route, sent)) in requests.enumerate() {
         let user = world.register(&format!("user-{number}@example.com")).await;
         let session = claims(&user.access_token)["sid"].as_str().unwrap().to_owned();
-        let path = route.path.replace("{session_id}", &session);
-        assert!(!path.contains('{'), "{path}");
-        // Its own function last: it may end the session.
+        let path = &route.path;
+        // Its own function comes last, because it may end the session.
         let (own, others): (Vec<_>, Vec<_>) = functions.iter().partition(|function| function.routes.contains(route));
         for function in others.iter().chain(&own) {
-            let status = status(&world, &function.name, &route_key, &route.method, &path, &user).await;
+            let status = status(&world, &function.name, &sent, route, &session, &user).await;
             let is_own = function.routes.contains(route);
             assert_ne!(status == 404, is_own, "{} {path} at {}: {status}", route.method, function.name);
             assert_ne!(status, 500, "{} {path} at {}", route.method, function.name);
@@ -274,12 +291,29 @@ async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_fo
     let user = world.register(EMAIL).await;
     for function in &functions {
         for path in ["/", "/nowhere", "/api", "/api/v1", "/api/v1/auth", "/api/v1/users/me/nothing"] {
-            for route_key in [&format!("POST {path}"), "$default"] {
-                let status = status(&world, &function.name, route_key, &Method::POST, path, &user).await;
-                assert_eq!(status, 404, "{route_key} {path}");
+            let route = Route { method: Method::POST, path: path.into() };
+            for sent in [&route_key(&route), "$default"] {
+                let status = status(&world, &function.name, sent, &route, "", &user).await;
+                assert_eq!(status, 404, "{sent} {path}");
             }
         }
     }
+}
+
+#[tokio::test]
+async fn head_on_a_well_known_document_answers_as_get_does_without_the_body() {
+    let (world, alice) = signed_up_with(&[]).await;
+    for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration"] {
+        let get = world.get(path).await.expect(StatusCode::OK);
+        let head = world.request(Method::HEAD, path).await.expect(StatusCode::OK);
+        assert_eq!(head.headers, get.headers, "{path}");
+        assert!(head.text.is_empty() && !get.text.is_empty(), "{path}");
+        let route = Route { method: Method::HEAD, path: path.into() };
+        let answer = invoke(&world, "keys", &route, "", &alice).await;
+        assert_eq!(answer["body"].as_str().unwrap_or_default(), "", "{answer}");
+    }
+    // A GET route alone takes no HEAD.
+    world.request(Method::HEAD, ME).bearer(&alice.access_token).await.expect(StatusCode::NOT_FOUND);
 }
 
 #[test]
@@ -337,7 +371,7 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     }
     let [(_, properties)] = lambdas(&example).try_into().unwrap();
     let variables = &properties["Environment"]["Variables"];
-    // With keys of any algorithm and with cookies, too, by the same parameters.
+    // The same parameters are for keys of any algorithm, and for cookies.
     let told =
         [("JWT_ALGORITHM", "RS256"), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", "https://a.example")];
     let told = BTreeMap::from(told);
@@ -372,7 +406,7 @@ fn re9_re10_the_example_of_an_authorizer_asks_it_as_it_answers_and_remembers_not
     }
     let default = |template: &Value, parameter: &str| template["Parameters"][parameter]["Default"].clone();
     assert_eq!(default(&example, "Audience"), default(&template, "JwtAudience"));
-    // API Gateway looks for the keys at the issuer, which nobody but its owner knows.
+    // API Gateway looks for the keys at the issuer, so it cannot have a default.
     assert_eq!(example["Parameters"]["Issuer"]["Default"], Value::Null);
     assert_eq!(example["Parameters"]["Issuer"]["AllowedPattern"], yaml("https://.+"));
 

@@ -1,0 +1,156 @@
+//! Reads `template.yaml`: the functions with their routes and variables, the
+//! table, and the API's CORS settings.
+//!
+//! A parameter has the value that is given, or its default. A resource is
+//! represented by its logical name. Whatever would make AWS behave differently
+//! from the local system is an error, so an unknown property is never skipped.
+
+mod api;
+mod function;
+mod intrinsic;
+mod resource;
+mod shape;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use http::Method;
+use serde::Deserialize;
+use serde_norway::value::{Mapping, Value};
+
+use intrinsic::Scope;
+use resource::Resources;
+use shape::shape;
+
+/// Why the template cannot be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub struct Error {
+    /// The place in the template, such as `Resources.Api.Properties`.
+    pub at: String,
+    /// What is wrong there.
+    pub problem: String,
+}
+
+impl Error {
+    fn new(at: impl Into<String>, problem: impl ToString) -> Self {
+        Self { at: at.into(), problem: problem.to_string() }
+    }
+}
+
+/// The part of the template that decides what a request gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The functions, in the template's order.
+    pub functions: Vec<Function>,
+    /// The one table.
+    pub table: Table,
+    /// The API's CORS settings, if it has any.
+    pub cors: Option<Cors>,
+}
+
+/// A Lambda function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The last part of its `CodeUri`.
+    pub name: String,
+    /// Its routes.
+    pub routes: Vec<Route>,
+    /// Its environment: the global variables, then its own.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A method and a path. A segment of the path may be a parameter: `/sessions/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, as it is written in the template.
+    pub path: String,
+}
+
+/// A DynamoDB table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The logical name of the resource.
+    pub name: String,
+    /// The attributes of the key, each with its kind, `HASH` or `RANGE`.
+    pub keys: Vec<(String, String)>,
+    /// The attributes of the key, each with its type, such as `S`.
+    pub attributes: Vec<(String, String)>,
+    /// The attribute that holds an item's expiry.
+    pub ttl: Option<String>,
+}
+
+/// What pages of other origins may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// The origins, each exact.
+    pub origins: Vec<String>,
+    /// The methods that they may use.
+    pub methods: Vec<String>,
+    /// The request headers that they may send.
+    pub headers: Vec<String>,
+    /// The response headers that they may read.
+    pub exposed: Vec<String>,
+    /// Whether they may send cookies.
+    pub credentials: bool,
+    /// For how many seconds a browser may cache the answer to a preflight.
+    pub max_age: Option<u32>,
+}
+
+const SECTIONS_WITHOUT_EFFECT: &[&str] =
+    &["AWSTemplateFormatVersion", "Transform", "Description", "Metadata", "Outputs", "Rules"];
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Sections {
+    #[serde(default)]
+    parameters: BTreeMap<String, Value>,
+    #[serde(default)]
+    conditions: BTreeMap<String, Value>,
+    #[serde(default)]
+    globals: Globals,
+    resources: Mapping,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Globals {
+    function: Option<Value>,
+}
+
+impl Template {
+    /// Reads the template in the file `path`, as it is deployed with `parameters`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read; and as [`Template::parse`].
+    pub fn read(path: &Path, parameters: &[(&str, &str)]) -> Result<Self, Error> {
+        let at = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| Error::new(at, error))?;
+        Self::parse(&text, parameters)
+    }
+
+    /// Reads the template in `text`, as it is deployed with `parameters`.
+    ///
+    /// # Errors
+    ///
+    /// The text is not YAML; a parameter is not declared; or something would
+    /// behave differently here than in AWS.
+    pub fn parse(text: &str, parameters: &[(&str, &str)]) -> Result<Self, Error> {
+        let template: Value = serde_norway::from_str(text).map_err(|error| Error::new("template", error))?;
+        let sections: Sections = shape("template", &template, SECTIONS_WITHOUT_EFFECT)?;
+        let scope = Scope::new(&sections.parameters, sections.conditions, &sections.resources, parameters)?;
+        let resources = Resources::new(&sections.resources, &scope)?;
+        Ok(Self {
+            functions: function::functions(sections.globals.function.as_ref(), &resources, &scope)?,
+            table: table::table(&resources, &scope)?,
+            cors: api::cors(&resources, &scope)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
