@@ -50,14 +50,14 @@ const test = base.extend({
 
 const heading = (tab, name) => expect(tab.getByRole('heading', { name })).toBeVisible();
 
-/** Fills in the form and sends it by the button. */
+/** Fills in the form and presses the button. */
 async function send(tab, { email, password }, button) {
   await tab.getByLabel('Email').fill(email);
   await tab.getByLabel('Password').fill(password);
   await tab.getByRole('button', { name: button }).click();
 }
 
-/** axe finds nothing, in light and in dark. */
+/** Checks that axe finds nothing, in the light and the dark colour scheme. */
 async function isAccessible(tab) {
   await tab.addScriptTag({ path: AXE });
   for (const colorScheme of ['light', 'dark']) {
@@ -67,13 +67,13 @@ async function isAccessible(tab) {
   }
 }
 
-test('one signs in and out in one tab, and every other tab follows at once', async ({ openTab }) => {
+test('signing in and out in one tab signs every other tab in and out', async ({ openTab }) => {
   const first = await openTab();
   const second = await openTab();
   await heading(second, 'Sign in');
   await isAccessible(second);
 
-  await first.getByRole('button', { name: 'I am new here' }).click();
+  await first.getByRole('button', { name: 'Create an account' }).click();
   await send(first, { ...ADA, password: 'short' }, 'Create account');
   await expect(first.getByLabel('Password')).toHaveAttribute('aria-invalid', 'true');
   await isAccessible(first);
@@ -95,7 +95,7 @@ test('one signs in and out in one tab, and every other tab follows at once', asy
   await heading(first, 'Sign in');
 
   await send(first, { ...ADA, password: 'not her password' }, 'Sign in');
-  await expect(first.getByText('Email or password is wrong.')).toBeVisible();
+  await expect(first.getByText('The email or password is incorrect.')).toBeVisible();
   await send(first, ADA, 'Sign in');
   await heading(third, `Hello, ${ADA.email}`);
 });

@@ -1,10 +1,19 @@
-// Calls of the API, by whoever is signed in.
+// Calls of the API with the access token.
 
 import { FreshkeyError } from './errors.js';
 import { discard, failure, isStream, join, json, persist, unlessAborted } from './http.js';
-import type { Authorization, TokenManager } from './tokens.js';
+import { isInstance, throwIfAborted } from './runtime.js';
+import {
+  TokenManager,
+  type Authorization,
+  type Credentials,
+  type Dialect,
+  type LoginAnswer,
+  type Registration,
+  type TokenManagerOptions,
+} from './tokens.js';
 
-/** Who is signed in. Times are RFC 3339, UTC. */
+/** The user. Times are RFC 3339, in UTC. */
 export interface User {
   id: string;
   email: string;
@@ -18,7 +27,7 @@ export interface User {
   created_at: string;
 }
 
-/** One place where the user is signed in. Times are RFC 3339, UTC. */
+/** A device on which the user is signed in. Times are RFC 3339, in UTC. */
 export interface Session {
   id: string;
   created_at: string;
@@ -26,49 +35,70 @@ export interface Session {
   expires_at: string;
   ip: string;
   user_agent: string;
-  /** Whether it is this one. */
+  /** Whether it is the session of this client. */
   current: boolean;
 }
 
 export interface ApiClientOptions {
-  /**
-   * Refresh by sending `x-refresh-token` with every call, never at the endpoint: for an API whose functions all have the
-   * middleware. In v1 only, and not with a cookie. It holds for the token manager and all its clients.
-   */
-  headerRefresh?: boolean;
-  /** Used in place of the global one. */
+  /** Replaces the global `fetch`. */
   fetch?: typeof globalThis.fetch;
 }
 
 export interface RequestOptions extends Omit<RequestInit, 'body'> {
-  /** Sent as JSON, unless `fetch` takes it as it is: a string, `FormData`, `URLSearchParams`, a `Blob`, bytes, a stream. */
+  /** Sent as JSON, unless `fetch` accepts it: a string, `FormData`, `URLSearchParams`, a `Blob`, bytes or a stream. */
   body?: unknown;
 }
 
-/** How often a GET or HEAD is tried at most. */
+/** How often a GET or HEAD is tried. */
 const TRIES = 3;
 
+/**
+ * A client for the API at `baseUrl`, with a token manager of its own.
+ *
+ * @throws TypeError as the constructor of {@link TokenManager} does.
+ */
+export function createClient<D extends Dialect = 'v1'>(
+  baseUrl: string,
+  options: TokenManagerOptions<D> = {},
+): ApiClient<D> {
+  return new ApiClient(baseUrl, new TokenManager(baseUrl, options), options);
+}
+
 /** Calls an API with the tokens of a {@link TokenManager}. */
-export class ApiClient {
-  /** Who holds the tokens. */
-  readonly tokenManager: TokenManager;
+export class ApiClient<D extends Dialect = 'v1'> {
+  /** Holds the tokens. */
+  readonly tokenManager: TokenManager<D>;
   readonly #baseUrl: string;
   readonly #fetch: typeof globalThis.fetch;
 
-  /** @throws TypeError for `headerRefresh` with a cookie or in the lexik dialect. */
-  constructor(baseUrl: string, tokenManager: TokenManager, options: ApiClientOptions = {}) {
+  constructor(baseUrl: string, tokenManager: TokenManager<D>, options: ApiClientOptions = {}) {
     this.tokenManager = tokenManager;
     this.#baseUrl = baseUrl;
-    this.#fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request); // a browser's wants no `this`
-    if (options.headerRefresh) tokenManager.refreshByHeader();
+    this.#fetch = (...request) => (options.fetch ?? globalThis.fetch)(...request); // browsers refuse another `this`
+  }
+
+  /** Signs in, as {@link TokenManager.login} does. */
+  login(credentials: Credentials): Promise<LoginAnswer<D>> {
+    return this.tokenManager.login(credentials);
+  }
+
+  /** Creates a user and signs in, as {@link TokenManager.register} does. */
+  register(user: Registration): Promise<LoginAnswer<'v1'>> {
+    return this.tokenManager.register(user);
+  }
+
+  /** Signs out, as {@link TokenManager.logout} does. */
+  logout(): Promise<void> {
+    return this.tokenManager.logout();
   }
 
   /**
-   * `fetch` with the access token, refreshed before it expires; after a 401 it is refreshed and the call repeated, once.
-   * GET and HEAD are also repeated where no answer came and after 429 and 5xx; anything else may have been done, and is
-   * not. A stream as body cannot be sent twice: then the 401 is the answer.
+   * `fetch` with the access token, which is refreshed before it expires. After a 401 it is refreshed and the call is
+   * repeated once. GET and HEAD are also repeated after 429, after a 5xx that may pass, and if no answer arrives. Other
+   * methods are not, since the server may have acted. A body that is a stream cannot be sent twice: then the 401 is the
+   * answer.
    *
-   * @throws FreshkeyError `network`, or why the access token, which has expired, could not be refreshed. No status is an
+   * @throws FreshkeyError `network`; or, if the access token has expired, why it could not be refreshed. No status is an
    * error.
    */
   async fetch(path: string, init: RequestInit = {}): Promise<Response> {
@@ -80,9 +110,9 @@ export class ApiClient {
   }
 
   /**
-   * A call, and the JSON of its answer (text, if it is something else; `undefined`, if it is empty).
+   * Makes a call and returns the JSON of the answer: its text if it is not JSON, `undefined` if it is empty.
    *
-   * @throws FreshkeyError unless the status is 2xx; also as {@link fetch} does.
+   * @throws FreshkeyError for a status outside 2xx, and as {@link fetch} does.
    */
   async request<T>(path: string, options: RequestOptions = {}): Promise<T> {
     const { body, ...rest } = options;
@@ -96,75 +126,75 @@ export class ApiClient {
     const response = await this.fetch(path, init);
     const { status } = response;
     const text = await response.text().catch((cause: unknown) => {
-      options.signal?.throwIfAborted();
-      throw new FreshkeyError('The answer was cut short.', { code: 'network', cause });
+      throwIfAborted(options.signal);
+      throw new FreshkeyError('The answer was truncated.', { code: 'network', cause });
     });
     const answer = json(text);
     if (!response.ok) throw failure({ status, headers: response.headers, body: answer });
     return (answer === undefined && text ? text : answer) as T;
   }
 
-  /** A GET {@link request}. */
+  /** Makes a GET {@link request}. */
   get<T>(path: string, options?: RequestOptions): Promise<T> {
     return this.request<T>(path, { ...options, method: 'GET' });
   }
 
-  /** A POST {@link request}. */
+  /** Makes a POST {@link request}. */
   post<T>(path: string, body?: unknown, options?: RequestOptions): Promise<T> {
     return this.request<T>(path, { ...options, method: 'POST', body });
   }
 
-  /** A PUT {@link request}. */
+  /** Makes a PUT {@link request}. */
   put<T>(path: string, body?: unknown, options?: RequestOptions): Promise<T> {
     return this.request<T>(path, { ...options, method: 'PUT', body });
   }
 
-  /** A PATCH {@link request}. */
+  /** Makes a PATCH {@link request}. */
   patch<T>(path: string, body?: unknown, options?: RequestOptions): Promise<T> {
     return this.request<T>(path, { ...options, method: 'PATCH', body });
   }
 
-  /** A DELETE {@link request}. */
+  /** Makes a DELETE {@link request}. */
   delete<T>(path: string, options?: RequestOptions): Promise<T> {
     return this.request<T>(path, { ...options, method: 'DELETE' });
   }
 
-  /** Who is signed in. */
+  /** Returns the user. */
   me(): Promise<User> {
     return this.get('/api/v1/users/me');
   }
 
   /**
-   * Changes the password, and ends every other session.
+   * Changes the password and ends every other session.
    *
-   * @throws FreshkeyError `validation_failed`, naming `current_password` or `new_password`.
+   * @throws FreshkeyError `validation_failed` with the field `current_password` or `new_password`.
    */
   changePassword(current_password: string, new_password: string): Promise<void> {
     const init = this.tokenManager.deviceInit;
     return this.put('/api/v1/users/me/password', { current_password, new_password }, init as RequestOptions);
   }
 
-  /** The places where the user is signed in. */
+  /** Lists the user's sessions: the devices on which the user is signed in. */
   async sessions(): Promise<Session[]> {
     return (await this.get<{ sessions: Session[] }>('/api/v1/auth/sessions')).sessions;
   }
 
   /**
-   * Signs out one of them. Its access token is good until it expires.
+   * Ends one session. Its access token stays valid until it expires.
    *
-   * @throws FreshkeyError `not_found`
+   * @throws FreshkeyError `not_found` if the user has no such session.
    */
   revokeSession(id: string): Promise<void> {
     return this.delete(`/api/v1/auth/sessions/${encodeURIComponent(id)}`);
   }
 
-  /** Signs out everywhere; with `exceptCurrent`, everywhere but here. */
+  /** Ends all of the user's sessions, or all but this one. */
   async logoutEverywhere({ exceptCurrent = false } = {}): Promise<void> {
     await this.delete(`/api/v1/auth/sessions${exceptCurrent ? '?except=current' : ''}`);
     if (!exceptCurrent) await this.tokenManager.logout();
   }
 
-  /** Each try is authorised anew: the one before may have waited for long, and its tokens be spent by now. */
+  /** Authorises each try separately: the tokens of the one before may be spent by now. */
   async #send(path: string, init: RequestInit): Promise<{ sent: Authorization; answer: Response }> {
     let sent!: Authorization;
     const authorize = async () => {
@@ -176,24 +206,25 @@ export class ApiClient {
       return this.#fetch(join(this.#baseUrl, path), {
         ...init,
         headers,
-        // A redirect takes every header along, but for Authorization, to whatever host it leads to.
+        // A redirect to another host would carry along every header except Authorization.
         ...(headers.has('x-refresh-token') && { redirect: 'error' }),
-        ...(isStream(init.body) && { duplex: 'half' }), // `fetch` takes no stream without it
+        ...(isStream(init.body) && { duplex: 'half' }), // `fetch` requires it for a stream
       });
     };
     const isRepeatable = /^(get|head)$/i.test(init.method ?? 'GET');
-    const answer = await persist(isRepeatable ? TRIES : 1, init.signal, attempt, authorize);
+    const tries = isRepeatable ? TRIES : 1;
+    const answer = await persist({ tries, signal: init.signal, attempt, before: authorize });
     return { sent, answer };
   }
 }
 
-/** Whether `fetch` takes it as a body. */
+/** Whether `fetch` accepts a value as a body. */
 function isSendable(body: unknown): body is NonNullable<RequestInit['body']> {
   return (
     typeof body === 'string' ||
-    body instanceof FormData ||
-    body instanceof URLSearchParams ||
-    body instanceof Blob ||
+    isInstance(body, 'FormData') ||
+    isInstance(body, 'URLSearchParams') ||
+    isInstance(body, 'Blob') ||
     body instanceof ArrayBuffer ||
     ArrayBuffer.isView(body) ||
     isStream(body)

@@ -5,21 +5,22 @@ export interface FieldError {
   message: string;
 }
 
-/** What a request came to when it did not succeed. No message holds a token or a password. */
+/** A request that failed. No message contains a token or a password. */
 export class FreshkeyError extends Error {
   override readonly name = 'FreshkeyError';
-  /** The status of the answer; 0: no answer came. */
+  /** The HTTP status of the answer; 0 if there was none. */
   readonly status: number;
   /**
-   * The server's stable code (`invalid_credentials`, `email_taken`, `rate_limited`, …), or one of the client's own:
-   * `network` (no answer came), `unreadable` (an answer without what it should bring), `not_signed_in`.
+   * The server's stable code (`invalid_credentials`, `email_taken`, `rate_limited`, …). An answer without one gets its
+   * code from the status (`http_409` where none is defined). The client's own codes are `network` (no answer arrived),
+   * `unreadable` (the answer lacks what it must contain), `not_signed_in` and `storage` (the app's token storage threw).
    */
   readonly code: string;
-  /** The fields that are at fault, for `validation_failed`. */
+  /** The invalid fields, for `validation_failed`. */
   readonly fields: readonly FieldError[];
-  /** How long to wait before another try, in seconds, where the server said so. */
+  /** How many seconds to wait before trying again, if the server said so. */
   readonly retryAfter: number | undefined;
-  /** What the operator can find the request by. */
+  /** The id by which the operator finds the request in the logs. */
   readonly requestId: string | undefined;
 
   constructor(

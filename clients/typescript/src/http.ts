@@ -1,44 +1,49 @@
-// Requests that end: each within a time, repeated a few times where that can help.
+// Requests with a time limit, repeated where that can help.
 
 import { FreshkeyError, type FieldError } from './errors.js';
+import { isInstance, reasonOf, throwIfAborted } from './runtime.js';
 
-/** An answer that was read to its end. */
+/** An answer whose body was read completely. */
 export interface Answer {
   status: number;
   headers: Headers;
-  /** The JSON of its body; `undefined` where that is not JSON. */
+  /** The parsed JSON body; `undefined` if the body is not JSON. */
   body: unknown;
 }
 
 /** How long to try. */
 export interface Patience {
-  /** How often at most. */
+  /** The number of tries. */
   tries: number;
-  /** How long one try may take, in milliseconds. */
+  /** The time limit of one try, in milliseconds. */
   timeout: number;
-  /** Ends it from outside: then the signal's reason is thrown. */
+  /** Ends all tries when aborted. */
   signal?: AbortSignal;
-  /** Called before each try; what it throws ends them. */
+  /** Called before each try. An error it throws ends all tries. */
   before?: () => Promise<void>;
+  /** Whether an answer means that the request was damaged on its way, so that it is sent again. */
+  isDamaged?: (answer: Answer) => boolean;
 }
 
-/** The longest `Retry-After` that is waited for, in milliseconds. */
+/** The longest `Retry-After` that the client waits for, in milliseconds. */
 const LONGEST_WAIT = 30_000;
 
-/** The most that the first wait between two tries takes, in milliseconds; each later one may take twice as long. */
+/** The longest random wait before the second try, in milliseconds. It doubles with each further try. */
 const FIRST_WAIT = 250;
 
-/** The address of a path of the API. A path never leads to another host, whatever it begins with. */
+/** The address of a path of the API. No path leads to another host, whatever it begins with. */
 export function join(baseUrl: string, path: string): string {
   return baseUrl.replace(/\/+$/, '') + path.replace(/^[/\\\s]*/, '/');
 }
 
 /**
- * A request and its answer, body and all. An answer that was cut short or is not what the server says (a captive
- * portal's page with status 200) counts as lost, and is asked for again.
+ * Sends a request and reads its answer completely. A truncated answer, or a success that is not JSON (the page of a
+ * captive portal), counts as lost, and the request is repeated.
+ *
+ * @throws FreshkeyError `network` if no try was answered; the signal's reason; what `before` throws.
  */
 export function ask(fetch: typeof globalThis.fetch, url: string, init: RequestInit, patience: Patience) {
-  const { tries, timeout, signal, before } = patience;
+  const { timeout, signal, isDamaged } = patience;
   const attempt = () =>
     within(timeout, signal, async (signal) => {
       const response = await fetch(url, { ...init, signal });
@@ -47,45 +52,51 @@ export function ask(fetch: typeof globalThis.fetch, url: string, init: RequestIn
         throw new Error('The answer is not JSON.');
       return answer;
     });
-  return persist(tries, signal, attempt, before);
+  return persist({ ...patience, attempt, isRetried: (answer) => isPassing(answer) || isDamaged?.(answer) === true });
 }
 
 /**
- * What `attempt` answers; tried again where it throws, and where it answers 429, 500, 502, 503 or 504, after
- * `Retry-After` or a random wait that doubles. The last answer is returned whatever it is.
+ * Calls `attempt` until it succeeds: again when it throws, and when it answers 429, 500, 502, 503 or 504 (or what
+ * `isRetried` says), after `Retry-After` or a random wait that doubles. Returns the last answer, whatever its status.
  *
- * @throws FreshkeyError `network` where no answer came in all the tries; the signal's reason once it is aborted; and
- * what `before`, which is called before each try, throws.
+ * @throws FreshkeyError `network` if no try was answered; the signal's reason; what `before` throws.
  */
-export async function persist<T extends { status: number; headers: Headers; body: unknown }>(
-  tries: number,
-  signal: AbortSignal | null | undefined,
-  attempt: () => Promise<T>,
-  before?: () => Promise<void>,
-): Promise<T> {
+export async function persist<T extends { status: number; headers: Headers; body: unknown }>({
+  tries,
+  signal,
+  attempt,
+  before,
+  isRetried = isPassing,
+}: {
+  tries: number;
+  signal?: AbortSignal | null | undefined;
+  attempt: () => Promise<T>;
+  before?: (() => Promise<void>) | undefined;
+  isRetried?: (answer: T) => boolean;
+}): Promise<T> {
   for (let tried = 1; ; tried++) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     await before?.();
     let answer: T | undefined;
     let cause: unknown;
     try {
       answer = await attempt();
-      if (!isPassing(answer.status)) return answer;
+      if (!isRetried(answer)) return answer;
     } catch (error) {
-      signal?.throwIfAborted();
+      throwIfAborted(signal);
       cause = error;
     }
     const asked = ((answer && retryAfter(answer.headers)) ?? 0) * 1000;
     if (tried >= tries || asked > LONGEST_WAIT) {
       if (answer) return answer;
-      throw new FreshkeyError('No answer came from the server.', { code: 'network', cause });
+      throw new FreshkeyError('The server did not answer.', { code: 'network', cause });
     }
     if (answer && isStream(answer.body)) discard(answer.body);
     await pause(asked + Math.random() * FIRST_WAIT * 2 ** (tried - 1), signal);
   }
 }
 
-/** Ends after some milliseconds, or as soon as the signal is aborted. */
+/** Waits some milliseconds, or until the signal is aborted. */
 export function pause(ms: number, signal?: AbortSignal | null): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
@@ -99,28 +110,25 @@ export function pause(ms: number, signal?: AbortSignal | null): Promise<void> {
   });
 }
 
-/** What the server says is wrong, in either dialect, or in API Gateway's own words; `code` where it has none itself. */
+/**
+ * The error that an answer reports: a problem document's, the lexik dialect's or API Gateway's. `code` is for an answer
+ * without one of its own; by default it follows from the status, as `clients/statuses.json` lists.
+ */
 export function failure({ status, headers, body }: Answer, code?: string): FreshkeyError {
-  const said = (typeof body === 'object' && body !== null ? body : {}) as Partial<{
-    error: string;
-    detail: string;
-    message: string;
-    errors: FieldError[];
-    request_id: string;
-  }>;
-  return new FreshkeyError(said.detail ?? said.message ?? `The server answered ${status}.`, {
-    code: said.error ?? code ?? (status < 400 ? 'unreadable' : (CODES[status] ?? `http_${status}`)),
+  const said = (typeof body === 'object' && body !== null ? body : {}) as Record<string, unknown>;
+  return new FreshkeyError(text(said.detail) ?? text(said.message) ?? `The server answered ${status}.`, {
+    code: text(said.error) ?? code ?? (status < 400 ? 'unreadable' : (CODES[status] ?? `http_${status}`)),
     status,
-    fields: said.errors,
+    fields: Array.isArray(said.errors) ? (said.errors as FieldError[]) : undefined,
     retryAfter: retryAfter(headers),
-    requestId: said.request_id,
+    requestId: text(said.request_id),
   });
 }
 
-/** The codes of answers that bring none: those of the lexik dialect and of API Gateway. */
 const CODES: Record<number, string> = {
   400: 'invalid_request',
   401: 'invalid_token',
+  403: 'forbidden',
   404: 'not_found',
   413: 'payload_too_large',
   415: 'unsupported_media_type',
@@ -132,12 +140,16 @@ const CODES: Record<number, string> = {
   504: 'temporarily_unavailable',
 };
 
-/** Whether an answer of that status may be another one in a moment. */
-function isPassing(status: number): boolean {
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
+}
+
+/** Whether the same request may succeed in a moment. */
+function isPassing({ status }: { status: number }): boolean {
   return [429, 500, 502, 503, 504].includes(status);
 }
 
-/** `Retry-After` in seconds (RFC 9110, 10.2.3: a number, or a date). */
+/** `Retry-After` in seconds (RFC 9110, section 10.2.3: a number of seconds, or a date). */
 function retryAfter(headers: Headers): number | undefined {
   const value = headers.get('retry-after');
   if (!value) return undefined;
@@ -145,7 +157,7 @@ function retryAfter(headers: Headers): number | undefined {
   return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
 }
 
-/** The JSON of a text; `undefined` if it is none. */
+/** Parses JSON; `undefined` if the text is not JSON. */
 export function json(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -154,28 +166,28 @@ export function json(text: string): unknown {
   }
 }
 
-/** Whether it can be read only once. Not every runtime has streams. */
+/** Whether a body can be read only once. */
 export function isStream(body: unknown): body is ReadableStream {
-  return typeof ReadableStream !== 'undefined' && body instanceof ReadableStream;
+  return isInstance(body, 'ReadableStream');
 }
 
-/** Reads no more of an answer; one that was cut short meanwhile is nobody's error. */
-export function discard(body: ReadableStream | null): void {
+/** Stops reading an answer. Errors that this causes are ignored. */
+export function discard(body: ReadableStream | null | undefined): void {
   body?.cancel().catch(() => {});
 }
 
-/** What `promise` comes to; the signal's reason is thrown if it is aborted first. */
+/** Waits for `promise`; throws the signal's reason if it is aborted first. */
 export function unlessAborted<T>(signal: AbortSignal | null | undefined, promise: Promise<T>): Promise<T> {
   if (!signal) return promise;
   return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason as Error);
+    const abort = () => reject(reasonOf(signal) as Error);
     signal.addEventListener('abort', abort);
     if (signal.aborted) abort();
     void promise.then(resolve, reject).then(() => signal.removeEventListener('abort', abort));
   });
 }
 
-/** Runs with a signal that is aborted after some milliseconds, or by the outer one; and waits no longer than that. */
+/** Runs with a signal that is aborted after `ms` milliseconds, or with `outer`; stops waiting at that moment. */
 async function within<T>(ms: number, outer: AbortSignal | undefined, run: (signal: AbortSignal) => Promise<T>) {
   const controller = new AbortController();
   const abort = () => controller.abort();

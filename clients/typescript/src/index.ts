@@ -1,6 +1,6 @@
-// What the package is made of.
+// The public interface of the package.
 
-export { ApiClient, type ApiClientOptions, type RequestOptions, type Session, type User } from './api.js';
+export { ApiClient, createClient, type ApiClientOptions, type RequestOptions, type Session, type User } from './api.js';
 export { FreshkeyError, type FieldError } from './errors.js';
 export type { StoredSession, Tokens, TokenStorage } from './storage.js';
 export {
@@ -8,9 +8,11 @@ export {
   type Authorization,
   type Credentials,
   type Dialect,
+  type LexikLoginAnswer,
   type LexikUser,
   type LoginAnswer,
   type Registration,
   type SignedOutReason,
   type TokenManagerOptions,
+  type V1LoginAnswer,
 } from './tokens.js';

@@ -1,37 +1,38 @@
 'use client';
 
-// Who is signed in, for React.
+// React components and hooks for the signed-in user.
 
 import { createContext, useContext, useMemo, useSyncExternalStore, type ReactNode } from 'react';
 
 import type { ApiClient, User } from './api.js';
 import { claims } from './storage.js';
-import type { TokenManager } from './tokens.js';
+import type { Dialect, TokenManager } from './tokens.js';
 
-/** Who is signed in. */
+/** Whether a user is signed in, and which one. */
 export interface AuthState {
-  /** Whether somebody is. */
+  /** Whether a user is signed in. */
   isAuthenticated: boolean;
-  /** Whether that, or who it is, is still being found out: show neither the login form nor a page yet. */
+  /** Whether the session or the user is still being read. Show neither the login form nor the page yet. */
   isLoading: boolean;
-  /** Who it is; `null` for nobody, while loading, and where the user could not be read (offline, say). */
+  /** The user; `null` if nobody is signed in, while loading, and if the user could not be read (for example, offline). */
   user: User | null;
 }
 
-/** What {@link useAuth} gives: who is signed in, and the token manager's functions, the same ones at every call. */
-export interface Auth extends AuthState, Pick<TokenManager, 'login' | 'register' | 'logout' | 'refreshTokens'> {}
+/** The result of {@link useAuth}: the state, and functions of the token manager that never change. */
+export interface Auth
+  extends AuthState, Pick<TokenManager<Dialect>, 'login' | 'register' | 'logout' | 'refreshTokens'> {}
 
 export interface AuthProviderProps {
-  /** Made once, outside of every component. */
-  client: ApiClient;
+  /** Create it once, outside of all components. */
+  client: ApiClient<Dialect>;
   children?: ReactNode;
 }
 
 const Context = createContext<Auth | null>(null);
 
 /**
- * Tells the components inside who is signed in with this client. On a server, and until the page has come alive, that
- * is `isLoading`.
+ * Tells the components inside whether a user is signed in with this client, and which one. On a server, and until the
+ * page is hydrated, `isLoading` is true.
  */
 export function AuthProvider({ client, children }: AuthProviderProps) {
   const account = accountOf(client);
@@ -41,13 +42,13 @@ export function AuthProvider({ client, children }: AuthProviderProps) {
 }
 
 /**
- * Who is signed in, and `login`, `register`, `logout` and `refreshTokens`.
+ * Returns the state, and `login`, `register`, `logout` and `refreshTokens`.
  *
  * @throws Error outside of an {@link AuthProvider}.
  */
 export function useAuth(): Auth {
   const auth = useContext(Context);
-  if (!auth) throw new Error('useAuth() needs an <AuthProvider> around it.');
+  if (!auth) throw new Error('useAuth() must be called inside an <AuthProvider>.');
   return auth;
 }
 
@@ -55,19 +56,19 @@ const UNKNOWN: AuthState = { isAuthenticated: false, isLoading: true, user: null
 const NOBODY: AuthState = { isAuthenticated: false, isLoading: false, user: null };
 
 /**
- * The state of a client. It belongs to the client, not to a component: those come and go, twice over in StrictMode, and
- * the user is read once for each session.
+ * The state of a client. It belongs to the client and not to a component, because components are mounted several times
+ * (in StrictMode always) and the user is to be read once for each session.
  */
 class Account {
   readonly functions;
-  readonly #client: ApiClient;
+  readonly #client: ApiClient<Dialect>;
   readonly #listeners = new Set<() => void>();
   #state = UNKNOWN;
   #isStarted = false;
-  /** The session that the state is of: its id, `null` when signed out, `undefined` where that is to be found out. */
+  /** The id of the session that the state describes; `null` when signed out, `undefined` if it must be read again. */
   #session: string | null | undefined;
 
-  constructor(client: ApiClient) {
+  constructor(client: ApiClient<Dialect>) {
     const { tokenManager } = client;
     this.#client = client;
     this.functions = {
@@ -80,7 +81,7 @@ class Account {
 
   readonly getState = () => this.#state;
 
-  /** Nothing happens before the first subscription: rendering, on a server too, has no effects. */
+  /** The first subscription starts it, so that rendering has no effects (on a server either). */
   readonly subscribe = (listener: () => void) => {
     this.#listeners.add(listener);
     if (!this.#isStarted) {
@@ -93,7 +94,7 @@ class Account {
     return () => void this.#listeners.delete(listener);
   };
 
-  /** A refresh changes the tokens, not the session, whose user stays: also while there is no access token yet. */
+  /** Reads the user when the session changes. A refresh does not change it, and neither does a missing access token. */
   #follow(): void {
     const { tokenManager } = this.#client;
     const { sid } = claims(tokenManager.getAccessToken() ?? '');
@@ -108,7 +109,7 @@ class Account {
     this.#set({ isAuthenticated: true, isLoading: true, user: null });
     const user = await this.#client.me().catch(() => null);
     if (this.#session !== session) return;
-    if (!user) this.#session = undefined; // The next change of the tokens is another chance.
+    if (!user) this.#session = undefined; // Try again when the tokens change.
     this.#set({ isAuthenticated: true, isLoading: false, user });
   }
 
@@ -118,9 +119,9 @@ class Account {
   }
 }
 
-const accounts = new WeakMap<ApiClient, Account>();
+const accounts = new WeakMap<ApiClient<Dialect>, Account>();
 
-function accountOf(client: ApiClient): Account {
+function accountOf(client: ApiClient<Dialect>): Account {
   let account = accounts.get(client);
   if (!account) accounts.set(client, (account = new Account(client)));
   return account;

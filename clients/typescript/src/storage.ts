@@ -1,42 +1,53 @@
 // Where tokens are kept. Each storage holds one session, or none.
 
-import { json } from './http.js';
+import { join, json } from './http.js';
 
-/** What is held of a session. */
+/** The tokens of a session. */
 export interface Tokens {
   access_token: string;
   /** Absent in cookie mode, where the browser keeps it. */
   refresh_token?: string;
-  /** When the access token expires, in milliseconds since the epoch, by this machine's clock. */
+  /** When the access token expires, in whole seconds since the epoch, by this machine's clock. */
   expires_at: number;
 }
 
 /**
- * What a storage keeps: one record, so that it cannot tear.
+ * The record that a storage keeps.
  *
- * `key` is the `Idempotency-Key` of the refresh token's rotation: random, made as soon as the token is there and long
- * before it is sent, and replaced only with it. So every tab, and every later process, sends this token with this key,
- * and all of that is one attempt. It is also the token's name: records with the same key hold the same refresh token,
- * which can be told even where the token itself is in a cookie.
+ * `key` is the `Idempotency-Key` for rotating the refresh token: random, made when the token arrives and before it is
+ * sent, and replaced together with it. All tabs and later processes therefore send this token with this key, and the
+ * server sees one attempt. It also identifies the token: records with the same key hold the same refresh token, even
+ * where the token itself is in a cookie.
  */
 export interface StoredSession extends Tokens {
-  /** Absent only in what something else has written; then one is made when it is read. */
+  /** Absent only in a record that other code wrote. Then the client adds one when it reads the record. */
   key?: string;
+  /** Whether the access token lasts until the session's absolute end, where the tokens themselves do not tell. */
+  is_last?: boolean;
+  /**
+   * In cookie mode: nothing is known about the cookie, so the server must be asked.
+   *
+   * @internal
+   */
+  is_unconfirmed?: boolean;
 }
 
-/** A storage of one's own: a file, a keychain, IndexedDB. */
+/** A storage that the app provides: a file, a keychain, IndexedDB. */
 export interface TokenStorage {
-  /** The record that was saved last; `null` where there is none. */
+  /** Returns the record that was saved last; `null` if there is none. */
   load(): StoredSession | null | Promise<StoredSession | null>;
-  /** Replaces the record, as a whole and durably; `null` when signed out. Whoever loads finds the old or the new one. */
+  /**
+   * Replaces the record, atomically and durably; `null` means signed out. A concurrent `load` returns the old or the new
+   * record, never a mixture.
+   */
   save(session: StoredSession | null): void | Promise<void>;
-  /** Calls back when another tab or process has saved something; returns what ends that. */
+  /** Calls back when another tab or process has saved something. Returns the function that stops it. */
   subscribe?(listener: () => void): () => void;
-  /** The device token, which survives a logout. It is in memory only, unless this is an accessor that stores it. */
+  /** The device token, which survives a logout. It stays in memory unless this is an accessor that stores it. */
   deviceToken?: string | null;
 }
 
-/** Keeps it as long as the object lives. */
+/** Keeps the session as long as the object lives. */
 export function memoryStorage(): TokenStorage {
   let held: StoredSession | null = null;
   return {
@@ -45,89 +56,93 @@ export function memoryStorage(): TokenStorage {
   };
 }
 
-/**
- * Keeps it in `localStorage`, as the items that many an app has there already: `access_token`, `refresh_token` and
- * `token_expiry`. Three items and the key cannot be written at once, so the order counts, wherever it is cut off or
- * read by another tab:
- *
- * - The key comes before its token, beside the key of the token that is still there. Whoever reads a refresh token
- *   finds its key; a token that may have been sent is never without.
- * - The access token goes first and comes last. So it never stands beside another user's refresh token, and when its
- *   `storage` event tells the other tabs, everything is in place.
- */
-export function webStorage(local: Storage): TokenStorage {
-  const keys = () => (json(local.getItem('refresh_key') ?? '') ?? {}) as Record<string, string>;
-  const put = (item: string, value: string | undefined) =>
-    value ? local.setItem(item, value) : local.removeItem(item);
+/** Keeps the session of the API `api` in `localStorage`, shared by all tabs: one item, so that it is written at once. */
+export function webStorage(items: Items, api: string, adoptLegacyItems = false): TokenStorage {
+  const SESSION = nameOf(api, 'session');
+  const DEVICE_TOKEN = nameOf(api, 'device_token');
 
-  return {
+  const storage: TokenStorage = {
     load() {
-      const access_token = local.getItem('access_token') ?? '';
-      const refresh_token = local.getItem('refresh_token') ?? '';
-      const expires_at = moment(local.getItem('token_expiry')) ?? expiryOf(access_token) ?? 0;
-      if (!refresh_token && !(access_token && expires_at > Date.now())) return null;
-      const key = keys()[signatureOf(refresh_token)];
-      return { access_token, expires_at, ...(refresh_token && { refresh_token }), ...(key && { key }) };
+      const session = json(items.get(SESSION) ?? '') as StoredSession | null | undefined;
+      const isUsable = session?.refresh_token || (session?.access_token && session.expires_at > now());
+      return isUsable ? session : null;
     },
-    save(session) {
-      const before = signatureOf(local.getItem('refresh_token') ?? '');
-      const kept = keys()[before];
-      const after = session && { [signatureOf(session.refresh_token ?? '')]: session.key };
-      local.removeItem('access_token');
-      if (after) put('refresh_key', JSON.stringify({ [before]: kept, ...after }));
-      put('refresh_token', session?.refresh_token);
-      put('token_expiry', session ? String(session.expires_at) : undefined);
-      put('access_token', session?.access_token);
-      if (!after) local.removeItem('refresh_key');
-    },
-    subscribe: (listener) =>
-      onStorage(local, listener, ({ key, newValue }) =>
-        key === 'refresh_token' ? newValue === null : key === 'access_token' && newValue !== null,
-      ),
+    save: (session) => items.set(SESSION, session && JSON.stringify(session)),
+    subscribe: (listener) => items.watch(SESSION, () => listener()),
     get deviceToken() {
-      return local.getItem('device_token');
+      return items.get(DEVICE_TOKEN);
     },
     set deviceToken(token) {
-      put('device_token', token ?? undefined);
+      items.set(DEVICE_TOKEN, token ?? null);
     },
   };
+  if (adoptLegacyItems) adopt(items, storage, nameOf(api, 'adopted'));
+  return storage;
+}
+
+/** The items that apps, and the first version of this client, kept without naming the API. */
+const LEGACY_ITEMS = ['access_token', 'refresh_token', 'token_expiry', 'refresh_key', 'device_token'];
+
+/** Moves the legacy items to `storage`, once per browser: after that they may belong to another back end. */
+function adopt(items: Items, storage: TokenStorage, mark: string): void {
+  if (items.get(mark) !== null) return;
+  const [access_token, refresh_token, expiry, keys, device_token] = LEGACY_ITEMS.map((name) => items.get(name) ?? '');
+  if (!storage.load() && (access_token || refresh_token)) {
+    const key = ((json(keys!) ?? {}) as Record<string, string>)[signatureOf(refresh_token!)];
+    void storage.save({
+      access_token: access_token!,
+      expires_at: secondsOf(expiry!) ?? expiryOf(access_token!) ?? 0,
+      ...(refresh_token && { refresh_token }),
+      ...(key && { key }),
+    });
+  }
+  if (device_token) storage.deviceToken ||= device_token;
+  items.set(mark, 'true');
+  for (const name of LEGACY_ITEMS) items.set(name, null);
 }
 
 /**
- * For a refresh token in a cookie. The access token is in memory alone. The key of the cookie's refresh token is in
- * `localStorage`, and that it is there says that somebody is signed in: a new visitor costs no request, and a logout
- * whose request was lost is not undone by a reload.
+ * For a refresh token in a cookie. The access token is in memory only. `localStorage` holds the key of the cookie's
+ * refresh token, or a mark that the user has signed out: then a logout whose request was lost is not undone by a reload.
+ * Without either (a first visit, or Safari has deleted the script-writable storage and kept the cookie) only the server
+ * knows, and it is asked.
  *
- * Each access token is told to the other tabs. Where that does not arrive in time, another key without a token is what
- * they find, and they refresh for themselves.
+ * Each access token is sent to the other tabs. A tab that it does not reach in time finds a new key without a token, and
+ * refreshes for itself.
  */
-export function cookieStorage(local: Storage): TokenStorage {
-  let channel: BroadcastChannel | undefined = new BroadcastChannel('freshkey');
+export function cookieStorage(items: Items, api: string): TokenStorage {
+  const COOKIE = nameOf(api, 'cookie');
+  const unknown: StoredSession = { access_token: '', expires_at: 0, key: newKey(), is_unconfirmed: true };
+  let channel: BroadcastChannel | undefined = new BroadcastChannel(nameOf(api));
   let saved: StoredSession | null = null;
   let heard: StoredSession | null = null;
+  let latest: StoredSession | null = null; // of the two
+  const markOf = (text: string | null) =>
+    json(text ?? '') as { key: string; is_unconfirmed?: true } | { signed_out: true } | undefined;
   return {
     load() {
-      const key = local.getItem('refresh_key');
-      if (!key) return null;
-      return [saved, heard].find((session) => session?.key === key) ?? { access_token: '', expires_at: 0, key };
+      const mark = markOf(items.get(COOKIE));
+      if (!mark) return latest ?? unknown;
+      if ('signed_out' in mark) return null;
+      const session = [saved, heard].find((session) => session?.key === mark.key);
+      return session ?? { access_token: '', expires_at: 0, ...mark };
     },
     save(session) {
-      saved = session;
-      if (session?.key) local.setItem('refresh_key', session.key);
-      else local.removeItem('refresh_key');
+      latest = saved = session;
+      const { key, is_unconfirmed } = session ?? {};
+      items.set(COOKIE, JSON.stringify(session ? { key, is_unconfirmed } : { signed_out: true }));
       if (!session || session.access_token) channel?.postMessage(session);
     },
     subscribe(listener) {
       channel!.onmessage = ({ data }) => {
-        heard = data;
+        latest = heard = data;
         listener();
       };
-      // The message can come before what it tells of is to be read here.
-      const ignore = onStorage(
-        local,
-        listener,
-        ({ key, newValue }) => key === 'refresh_key' && (newValue === null || newValue === heard?.key),
-      );
+      // A new key is of use only once its access token has been heard.
+      const ignore = items.watch(COOKIE, (text) => {
+        const mark = markOf(text);
+        if (!mark || 'signed_out' in mark || mark.key === heard?.key) listener();
+      });
       return () => {
         ignore();
         channel?.close();
@@ -137,29 +152,111 @@ export function cookieStorage(local: Storage): TokenStorage {
   };
 }
 
-/** The page's `localStorage`; `undefined` on a server, and where the browser forbids it. */
-export function pageStorage(): Storage | undefined {
+/** Named texts. */
+export interface Items {
+  get(name: string): string | null;
+  /** `null` removes the item. */
+  set(name: string, value: string | null): void;
+  /** Calls back with what another tab has made of the item. Returns the function that stops it. */
+  watch(name: string, listener: (value: string | null) => void): () => void;
+}
+
+/**
+ * The page's `localStorage`; `undefined` on a server and in React Native. An item that cannot be stored, because the
+ * storage is full or the browser forbids it, is held in memory, where only this tab sees it.
+ */
+export function pageItems(): Items | undefined {
+  if (typeof window === 'undefined') return undefined;
+  const page = window;
+  let local: Storage | undefined;
   try {
-    return typeof window === 'undefined' ? undefined : window.localStorage;
+    local = page.localStorage;
+    if (!local) return undefined;
   } catch {
-    return undefined;
+    // The browser forbids it.
+  }
+  const unsaved = new Map<string, string>();
+
+  return {
+    get: (name) => local?.getItem(name) ?? unsaved.get(name) ?? null,
+    set(name, value) {
+      unsaved.delete(name);
+      if (value === null) return local?.removeItem(name);
+      if (!store(local, name, value)) unsaved.set(name, value);
+    },
+    watch(name, listener) {
+      const heard = ({ key, newValue, storageArea }: StorageEvent) => {
+        // Both are null when everything was cleared.
+        if (storageArea === local && (key === null || key === name)) listener(newValue);
+      };
+      page.addEventListener('storage', heard);
+      return () => page.removeEventListener('storage', heard);
+    },
+  };
+}
+
+/**
+ * Whether an item could be stored. Where it could not, its old value is gone too: another tab, or the next page, would
+ * present a refresh token that is spent. Removing it can also be what makes room for the new one.
+ */
+function store(local: Storage | undefined, name: string, value: string): boolean {
+  if (!local) return false;
+  try {
+    local.setItem(name, value);
+    return true;
+  } catch {
+    try {
+      local.removeItem(name);
+      local.setItem(name, value);
+      return true;
+    } catch {
+      return false;
+    }
   }
 }
 
-/** When an access token expires, in milliseconds since the epoch, by the server's clock; `undefined` if it is no JWT. */
-export function expiryOf(token: string): number | undefined {
-  const { exp } = claims(token);
-  return exp && exp * 1000;
+/** The origin and the path of an API, which keep apart what the clients of several back ends store on one origin. */
+export function apiOf(baseUrl: string): string {
+  const { origin, pathname } = new URL(join(baseUrl, '/'), globalThis.document?.baseURI ?? globalThis.location?.href);
+  return origin + pathname.replace(/\/+$/, '');
 }
 
-/** For how long an access token is good in all, in milliseconds; `undefined` if it is no JWT. */
+/** The name of an item, a lock or a channel of this API. */
+export function nameOf(api: string, what = ''): string {
+  return `freshkey ${api} ${what}`.trimEnd();
+}
+
+/** 128 random bits. `randomUUID` does not exist on plain http. */
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/** The time, in seconds since the epoch. */
+export function now(): number {
+  return Date.now() / 1000;
+}
+
+/** When an access token expires, in seconds since the epoch, by the server's clock; `undefined` if it is not a JWT. */
+export function expiryOf(token: string): number | undefined {
+  return claims(token).exp;
+}
+
+/** The whole lifetime of an access token, in seconds; `undefined` if it is not a JWT. */
 export function lifetimeOf(token: string): number | undefined {
   const { exp, iat } = claims(token);
-  return exp && iat && (exp - iat) * 1000;
+  return exp && iat && exp - iat;
 }
 
-/** What a JWT says, unverified; nothing, if it is none. */
-export function claims(token: string): { exp?: number; iat?: number; sid?: string } {
+/** Whether the access token lasts until the session's absolute end. Then a refresh would gain nothing. */
+export function isLast({ access_token, refresh_token, is_last = false }: StoredSession): boolean {
+  const { abs } = claims(refresh_token ?? '');
+  const exp = expiryOf(access_token);
+  return abs && exp ? exp >= abs : is_last;
+}
+
+/** The claims of a JWT, unverified; none if it is not a JWT. */
+export function claims(token: string): { exp?: number; iat?: number; abs?: number; sid?: string } {
   try {
     return JSON.parse(atob((token.split('.')[1] ?? '').replaceAll('-', '+').replaceAll('_', '/'))) ?? {};
   } catch {
@@ -171,20 +268,10 @@ function signatureOf(token: string): string {
   return token.slice(token.lastIndexOf('.') + 1);
 }
 
-/** A moment as apps write it: seconds or milliseconds since the epoch, or a date. */
-function moment(text: string | null): number | undefined {
+/** A time as apps write it (seconds or milliseconds since the epoch, or a date), in whole seconds since the epoch. */
+function secondsOf(text: string): number | undefined {
   if (!text) return undefined;
   const number = Number(text);
-  const ms = Number.isNaN(number) ? Date.parse(text) : number < 1e11 ? number * 1000 : number;
-  return Number.isNaN(ms) ? undefined : ms;
-}
-
-/** Calls back for the `storage` events that count; `key` is `null` when everything was cleared. */
-function onStorage(local: Storage, listener: () => void, counts: (event: StorageEvent) => boolean): () => void {
-  const heard = (event: StorageEvent) => {
-    if (event.storageArea === local && (event.key === null || counts(event))) listener();
-  };
-  const page = window;
-  page.addEventListener('storage', heard);
-  return () => page.removeEventListener('storage', heard);
+  const seconds = Number.isNaN(number) ? Date.parse(text) / 1000 : number < 1e11 ? number : number / 1000;
+  return Number.isNaN(seconds) ? undefined : Math.floor(seconds);
 }

@@ -3,8 +3,8 @@ import type { AddressInfo } from 'node:net';
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import { ApiClient, TokenManager } from '../src/index.js';
-import { expire, generation, signedUp, startWorld, until, type World } from './world.js';
+import { ApiClient, TokenManager, createClient } from '../src/index.js';
+import { expire, generation, signedUp, somebody, startWorld, until, type World } from './world.js';
 
 const ME = 'GET /api/v1/users/me';
 const REFRESH = 'POST /api/v1/auth/refresh';
@@ -36,6 +36,32 @@ async function serving<T>(listener: RequestListener, use: (url: string) => Promi
     server.close();
   }
 }
+
+test('createClient makes a client with a token manager of its own', async () => {
+  const client = createClient(world.url);
+  const ada = somebody();
+  await client.register(ada);
+  expect((await client.me()).email).toBe(ada.email);
+  await client.logout();
+  expect(client.tokenManager.isSignedIn).toBe(false);
+  expect(await client.login(ada)).toMatchObject({ token_type: 'Bearer' });
+  expect((await client.me()).email).toBe(ada.email);
+});
+
+test('createClient passes its options on, `fetch` to both', async () => {
+  const asked: string[] = [];
+  const noting: typeof fetch = (url, init) => {
+    asked.push(new URL(String(url)).pathname);
+    return fetch(url, init);
+  };
+  const { credentials } = await signedUp(world);
+  const onTokens = vi.fn();
+  const client = createClient(world.url, { dialect: 'lexik', fetch: noting, onTokens });
+  await client.login(credentials);
+  await client.me();
+  expect(asked).toEqual(['/api/auth', '/api/v1/users/me']);
+  expect(onTokens).toHaveBeenCalledTimes(1);
+});
 
 describe('a call', () => {
   test('reads and changes the user', async () => {

@@ -1,10 +1,12 @@
-// As much of a browser as tabs share: one localStorage, its events, Web Locks and a cookie jar. Real browsers have tests of
-// their own; here what a test must be able to stop half-way.
+// What the tabs of a browser share: localStorage and its events, Web Locks and a cookie jar. tests/browser runs the client
+// in a real one; this one can be stopped between any two writes.
 
 /** Several tabs of one page. */
 export class Browser {
-  /** Called after each write. */
-  onWrite = () => {};
+  /** The number of characters for which `localStorage` has room. */
+  room = Infinity;
+  /** Whether a value's own room counts as free when it is replaced. */
+  isReplacing = true;
   readonly #items = new Map<string, string>();
   readonly #tabs = new Set<EventTarget & { localStorage?: unknown }>();
   readonly #cookies = new Map<string, string>();
@@ -22,12 +24,22 @@ export class Browser {
     for (const [name, value] of Object.entries(items)) this.#items.set(name, value);
   }
 
-  /** From then on writes fail, as if the page had died. */
+  /** Lets so many writes happen; after them nothing is written, as if the page had died. */
   allowWrites(count: number): void {
     this.#writesLeft = count;
   }
 
-  /** What `make` makes in a tab of its own, which it sees while it runs synchronously. */
+  /** Whether a write was prevented since the last call of `allowWrites`. */
+  get isDead(): boolean {
+    return this.#writesLeft < 0;
+  }
+
+  /** Deletes what scripts have stored, as Safari does after seven days. The cookies stay. */
+  wipe(): void {
+    this.#items.clear();
+  }
+
+  /** Returns what `make` creates in a new tab. Its synchronous code sees the tab as `window`. */
   inTab<T>(make: () => T): T {
     Object.assign(globalThis, { window: this.window() });
     try {
@@ -37,15 +49,14 @@ export class Browser {
     }
   }
 
-  /** A new tab. */
+  /** The `window` of a new tab. */
   window(): EventTarget & { localStorage?: unknown } {
     const tab: EventTarget & { localStorage?: unknown } = new EventTarget();
     const write = (key: string, newValue: string | null) => {
       if (this.item(key) === newValue) return;
       if (this.#writesLeft-- <= 0) throw new Error('The page has died.');
       if (newValue === null) this.#items.delete(key);
-      else this.#items.set(key, newValue);
-      this.onWrite();
+      else this.#store(key, newValue);
       for (const other of this.#tabs) {
         if (other === tab) continue;
         other.dispatchEvent(Object.assign(new Event('storage'), { key, newValue, storageArea: other.localStorage }));
@@ -60,7 +71,14 @@ export class Browser {
     return tab;
   }
 
-  /** `fetch` as of a page, with its `Origin` and the cookies of this browser. */
+  #store(key: string, value: string): void {
+    const others = [...this.#items].filter(([name]) => name !== key || !this.isReplacing);
+    const size = [...others, [key, value]].reduce((sum, [name, text]) => sum + name!.length + text!.length, 0);
+    if (size > this.room) throw new DOMException('The quota has been exceeded.', 'QuotaExceededError');
+    this.#items.set(key, value);
+  }
+
+  /** The `fetch` of a page, which sends its `Origin` and the cookies of this browser. */
   fetchFrom(origin: string): typeof fetch {
     return async (url, init) => {
       const headers = new Headers(init?.headers);
@@ -79,7 +97,7 @@ export class Browser {
     };
   }
 
-  /** The names of the cookies that it holds. */
+  /** The names of the cookies. */
   cookies(): string[] {
     return [...this.#cookies.keys()];
   }
@@ -89,10 +107,13 @@ export class Browser {
   }
 }
 
-/** Web Locks, in the way of the specification as far as it goes here: one holder of each, first come, first served. */
+/** Web Locks as specified: each has one holder, first come, first served. `names` are those that were requested. */
 export function webLocks() {
   const last = new Map<string, Promise<unknown>>();
   return {
+    get names() {
+      return [...last.keys()];
+    },
     request<T>(name: string, { signal }: { signal?: AbortSignal }, run: () => Promise<T>): Promise<T> {
       return new Promise((resolve, reject) => {
         const abort = () => reject(signal!.reason as Error);

@@ -16,8 +16,8 @@ beforeEach(() => {
 afterAll(() => world.stop());
 
 async function client() {
-  const user = await signedUp(world);
-  return { ...user, api: new ApiClient(world.url, user.tokens, { headerRefresh: true }) };
+  const user = await signedUp(world, { headerRefresh: true });
+  return { ...user, api: new ApiClient(world.url, user.tokens) };
 }
 
 describe('with headerRefresh', () => {
@@ -95,11 +95,15 @@ describe('with headerRefresh', () => {
     expect(world.sent(ME, 'x-refresh-token').map((token) => claims(String(token)).gen)).toEqual([1, 1, 2]);
   });
 
-  test('is refused where it cannot be', () => {
-    const lexik = new TokenManager(world.url, { dialect: 'lexik' });
-    const cookie = new TokenManager(world.url, { storage: 'cookie' });
-    for (const tokens of [lexik, cookie]) {
-      expect(() => new ApiClient(world.url, tokens, { headerRefresh: true })).toThrow(TypeError);
+  test('the token manager is refused in the lexik dialect, and with a cookie', () => {
+    for (const options of [{ dialect: 'lexik' }, { storage: 'cookie' }] as const) {
+      expect(() => new TokenManager(world.url, { ...options, headerRefresh: true })).toThrow('headerRefresh');
     }
+  });
+
+  test('it is an option of the token manager, so calls by `authorize` alone carry the refresh token', async () => {
+    const { tokens } = await signedUp(world, { headerRefresh: true });
+    const { headers } = await tokens.authorize();
+    expect(headers['x-refresh-token']).toBe(tokens.getTokens()!.refresh_token);
   });
 });

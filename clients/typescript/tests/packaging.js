@@ -1,9 +1,9 @@
-// What is published: packed, installed into bare projects with the oldest and the newest peers, and there the README's own
-// code compiled and run, against the real system. Needs the registry, for the peers.
+// The package as it is published: packed, and installed in empty projects with the oldest and the newest peers, where the
+// README's own code is compiled and run against the real system. Needs the registry.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -13,6 +13,7 @@ import { startLocal } from '../../../tests/support/local.js';
 
 const HERE = import.meta.dirname;
 const PACKAGE = join(HERE, '..');
+const ROOT = join(PACKAGE, '../..');
 const TSC = join(PACKAGE, 'node_modules/.bin/tsc');
 const ADA = { email: 'ada@example.com', password: 'correct horse battery' };
 
@@ -25,7 +26,7 @@ let local;
 let packed;
 const folders = [];
 
-/** Runs a program to its end, and returns what it printed; throws all of that if it fails. */
+/** Runs a program and returns what it printed. If it fails, the error contains what it printed. */
 async function run(folder, ...command) {
   const [program, ...args] = command;
   const options = { cwd: folder, maxBuffer: 1e8, timeout: 300_000 };
@@ -41,7 +42,7 @@ async function newFolder() {
   return folder;
 }
 
-/** A project with the package and nothing else but these. */
+/** A project with the package and these other packages. */
 async function project(...peers) {
   const folder = await newFolder();
   await writeFile(join(folder, 'package.json'), '{ "private": true, "type": "module" }');
@@ -59,7 +60,7 @@ async function project(...peers) {
   return folder;
 }
 
-/** The README's code in a language, for our system. */
+/** The README's code in a language, with the address of our system. */
 async function codeOf(language) {
   const text = await readFile(join(PACKAGE, 'README.md'), 'utf8');
   const blocks = text.split(`\`\`\`${language}\n`).slice(1);
@@ -80,7 +81,7 @@ after(async () => {
   await Promise.all(folders.map((folder) => rm(folder, { recursive: true })));
 });
 
-/** ada is there, whichever test is first. */
+/** Creates ada, unless an earlier test has done so. */
 async function register() {
   const headers = { 'content-type': 'application/json' };
   const { status } = await fetch(`${local.url}/api/v1/auth/register`, {
@@ -98,6 +99,31 @@ test('the package alone runs the README’s first lines', async () => {
   const email = `${crypto.randomUUID()}@example.com`;
   await writeFile(join(folder, 'first.js'), first.replace(ADA.email, email));
   assert.equal(await run(folder, process.execPath, 'first.js'), `Hello, ${email}\n`);
+});
+
+test('the README’s lines install the package from a clone next to the app', async () => {
+  const folder = await newFolder();
+  const [clone, app] = [join(folder, 'freshkey'), join(folder, 'app')];
+  const isSource = (path) => !/\/(node_modules|dist|target)$/.test(path);
+  await cp(PACKAGE, join(clone, 'clients/typescript'), { recursive: true, filter: isSource });
+  for (const name of await readdir(ROOT)) {
+    if (name.startsWith('LICENSE-')) await cp(join(ROOT, name), join(clone, name));
+  }
+  await mkdir(app);
+  await writeFile(join(app, 'package.json'), '{ "private": true, "type": "module" }');
+  const [lines] = await codeOf('sh');
+  await run(app, 'sh', '-euc', lines);
+  const script = `import('@freshkey/client').then(({ createClient }) => console.log(typeof createClient))`;
+  assert.equal(await run(app, process.execPath, '--eval', script), 'function\n');
+});
+
+test('the metadata says where in which repository the package is', async () => {
+  const { repository } = JSON.parse(await readFile(join(PACKAGE, 'package.json'), 'utf8'));
+  assert.match(repository.url, /^git\+https:\/\/.+\/freshkey\.git$/);
+  assert.deepEqual(
+    await readFile(join(ROOT, repository.directory, 'README.md')),
+    await readFile(join(PACKAGE, 'README.md')),
+  );
 });
 
 test('the package holds its build, its README and nothing else', async () => {
@@ -135,7 +161,7 @@ for (const [which, peers] of Object.entries(PEERS)) {
       assert.equal(await run(folder, process.execPath, 'axios.js'), `Hello, ${ADA.email}\n`);
     });
 
-    test('React’s lines run: one signs in and out by its button', async () => {
+    test('React’s lines run: the button signs in and out', async () => {
       const [page] = await codeOf('tsx');
       await writeFile(join(folder, 'app.tsx'), page);
       const options = '--noCheck --target es2022 --module nodenext --jsx react-jsx';
@@ -148,7 +174,7 @@ for (const [which, peers] of Object.entries(PEERS)) {
   });
 }
 
-/** The README's JavaScript as TypeScript: there what `get` answers has a name. */
+/** The README's JavaScript as TypeScript, where the answer to `get` needs a type. */
 function untyped(code) {
   return code.replace(".get('/api", ".get<{ email: string }>('/api");
 }

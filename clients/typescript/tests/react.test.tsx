@@ -33,7 +33,7 @@ afterEach(() => {
 });
 
 /** A client, and what `useAuth` gave at each rendering. */
-function app(tokens: TokenManager) {
+function app(tokens: TokenManager<Dialect>) {
   const client = new ApiClient(world.url, tokens);
   const seen: Auth[] = [];
   function Page() {

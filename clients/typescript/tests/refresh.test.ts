@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { ApiClient, FreshkeyError, TokenManager, type TokenManagerOptions } from '../src/index.js';
-import { REFRESH, expire, generation, signedUp, startWorld, until, type World } from './world.js';
+import { REFRESH, claims, expire, generation, signedUp, startWorld, until, type World } from './world.js';
 
 let world: World;
 
@@ -33,7 +33,7 @@ function spoil(tokens: TokenManager): Promise<void> {
 
 /** The same tokens, with so many minutes left. */
 function left(tokens: TokenManager, minutes: number): Promise<void> {
-  return tokens.setTokens({ ...tokens.getTokens()!, expires_at: Date.now() + minutes * 60_000 });
+  return tokens.setTokens({ ...tokens.getTokens()!, expires_at: Math.floor(Date.now() / 1000) + minutes * 60 });
 }
 
 describe('one refresh', () => {
@@ -169,6 +169,41 @@ describe('a refresh ahead of expiry', () => {
     await tokens.clearTokens(); // ends the tries, which go on
   });
 
+  test('is not made with an access token that lasts until the session’s absolute end', async () => {
+    const brief = await startWorld({ SESSION_ABSOLUTE_EXPIRE_DAYS: String(120 / 86_400) });
+    try {
+      const { tokens } = await signedUp(brief);
+      const api = new ApiClient(brief.url, tokens);
+      await tokens.setTokens({ ...tokens.getTokens()!, expires_at: Math.floor(Date.now() / 1000) + 60 });
+      expect(tokens.shouldRefreshToken()).toBe(false);
+      await api.me();
+      expect(brief.count(REFRESH)).toBe(0);
+      await spoil(tokens);
+      await api.me(); // a 401 is another matter
+      await expire(tokens);
+      expect(tokens.shouldRefreshToken()).toBe(true);
+      expect(brief.count(REFRESH)).toBe(1);
+    } finally {
+      await brief.stop();
+    }
+  });
+
+  test.each(['memory', 'cookie'] as const)('goes by the lifetimes in the answer, too, with %s', async (storage) => {
+    const answering = (expires_in: number): typeof fetch => {
+      const refresh_token = storage === 'memory' ? { refresh_token: 'r' } : {};
+      return async () => Response.json({ access_token: 'a', expires_in, refresh_expires_in: 60, ...refresh_token });
+    };
+    for (const [expires_in, isDue] of [
+      [59, true],
+      [60, false],
+      [61, false],
+    ] as const) {
+      const tokens = new TokenManager(world.url, { storage, fetch: answering(expires_in) });
+      await tokens.register({ email: 'ada@example.com', password: 'correct horse battery' });
+      expect(tokens.shouldRefreshToken(), `${expires_in}`).toBe(isDue);
+    }
+  });
+
   test('never takes more than half the lifetime, which is an hour here, for the buffer', async () => {
     const { tokens } = await client();
     await left(tokens, 31);
@@ -263,6 +298,37 @@ describe('the session ends', () => {
   });
 });
 
+describe('a request that arrives without its refresh token', () => {
+  /** Loses the body of the first `losses` refreshes; the answer is the server's to such a request. */
+  function losing(losses: number, dialect: 'v1' | 'lexik'): typeof fetch {
+    return async (url, init) => {
+      if (!String(url).endsWith('/refresh') || losses-- <= 0) return fetch(url, init);
+      return Response.json(lost[dialect], { status: lost[dialect].status });
+    };
+  }
+  const lost = {
+    v1: { status: 400, error: 'invalid_request', detail: 'The refresh token is missing.' },
+    lexik: { status: 401, code: 401, message: 'An authentication exception occurred.' },
+  };
+
+  test.each(['v1', 'lexik'] as const)('is sent again, with the same key, in the %s dialect', async (dialect) => {
+    const { tokens, told } = await signedUp(world, { dialect, fetch: losing(2, dialect) });
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+    expect(told).toEqual(['tokens', 'tokens']);
+  });
+
+  test.each(['v1', 'lexik'] as const)('signs nobody out, however often, in the %s dialect', async (dialect) => {
+    const { tokens, told } = await signedUp(world, { dialect, fetch: losing(5, dialect) });
+    const held = tokens.getTokens();
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ code: 'invalid_request' });
+    expect(tokens.getTokens()).toEqual(held);
+    expect(told).toEqual(['tokens']);
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+  });
+});
+
 describe('an answer that comes too late', () => {
   test('does not undo a logout', async () => {
     const { tokens, told } = await client();
@@ -351,6 +417,25 @@ describe('a logout', () => {
     await until(() => !tokens.isSignedIn);
     await done;
     expect(world.count('POST /api/v1/auth/logout')).toBe(3);
+  });
+});
+
+describe('expires_at', () => {
+  test('is in whole seconds since the epoch', async () => {
+    const { tokens } = await client();
+    const { access_token, expires_at } = tokens.getTokens()!;
+    expect(expires_at).toBeLessThanOrEqual(claims(access_token).exp as number);
+    expect(expires_at).toBeGreaterThan((claims(access_token).exp as number) - 10);
+    expect(Number.isInteger(expires_at)).toBe(true);
+    await tokens.setTokens({ access_token, expires_in: 1.5 });
+    expect(Number.isInteger(tokens.getTokens()!.expires_at)).toBe(true);
+  });
+
+  test('in milliseconds is refused, and changes nothing', async () => {
+    const { tokens } = await client();
+    const held = tokens.getTokens()!;
+    await expect(tokens.setTokens({ ...held, expires_at: Date.now() })).rejects.toThrow(RangeError);
+    expect(tokens.getTokens()).toEqual(held);
   });
 });
 

@@ -4,11 +4,10 @@ import { join } from 'node:path';
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import { ApiClient, TokenManager, type StoredSession } from '../src/index.js';
-import { webStorage } from '../src/storage.js';
+import { ApiClient, TokenManager, type StoredSession, type TokenManagerOptions } from '../src/index.js';
 import { Browser, webLocks } from './browser.js';
 import { fileStorage } from './files.js';
-import { REFRESH, claims, generation, signedUp, startWorld, until, type World } from './world.js';
+import { REFRESH, claims, expire, generation, signedUp, startWorld, until, type World } from './world.js';
 
 let world: World;
 let browser: Browser;
@@ -24,97 +23,58 @@ beforeEach(() => {
 afterEach(() => browser.close());
 afterAll(() => world.stop());
 
-describe('localStorage', () => {
-  test('keeps its items under the names that apps use', async () => {
-    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
-    const { access_token, refresh_token, expires_at } = tokens.getTokens()!;
-    expect(browser.item('access_token')).toBe(access_token);
-    expect(browser.item('refresh_token')).toBe(refresh_token);
-    expect(browser.item('token_expiry')).toBe(String(expires_at));
-    await tokens.logout();
-    expect(browser.items()).toEqual(['device_token']);
-  });
+/** The name of an item of the API at `url`. */
+const item = (what: string, url = world.url) => `freshkey ${url} ${what}`;
 
-  test('signs in whoever comes back, at once', async () => {
+/** The items that apps keep without naming the API. */
+function bareItems(tokens: TokenManager): Record<string, string> {
+  const { access_token, refresh_token } = tokens.getTokens()!;
+  return { access_token, refresh_token: refresh_token! };
+}
+
+/** A client in a new tab. */
+function page(options: TokenManagerOptions = {}, url = world.url): TokenManager {
+  return browser.inTab(() => new TokenManager(url, { storage: 'localStorage', ...options }));
+}
+
+describe('localStorage', () => {
+  test('holds the session in one item, which outlives the page and not the logout', async () => {
     const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
-    tokens.close();
-    const back = browser.inTab(() => new TokenManager(world.url, { storage: 'localStorage' }));
+    expect(JSON.parse(browser.item(item('session'))!)).toMatchObject(tokens.getTokens()!);
+    const back = page();
     expect(back.isSignedIn).toBe(true);
     expect(back.getTokens()).toEqual(tokens.getTokens());
     await back.refreshTokens();
     expect(generation(back)).toBe(2);
+    await back.logout();
+    expect(browser.items()).toEqual([item('device_token')]);
   });
 
-  const soon = Date.now() + 1_800_000;
-  test.each([
-    ['in milliseconds', String(soon), soon],
-    ['in seconds', String(Math.floor(soon / 1000)), Math.floor(soon / 1000) * 1000],
-    ['as a date', new Date(soon).toISOString(), soon],
-    ['that cannot be read', 'soon', undefined],
-    ['that is not there', null, undefined],
-  ])('takes over the tokens of an app that kept them there, with an expiry %s', async (_, expiry, expected) => {
-    const { tokens, credentials } = await signedUp(world);
-    const { access_token, refresh_token } = tokens.getTokens()!;
-    browser.set({ access_token, refresh_token: refresh_token!, ...(expiry && { token_expiry: expiry }) });
-    const moved = browser.inTab(() => new TokenManager(world.url, { storage: 'localStorage' }));
-    expect(moved.isSignedIn).toBe(true);
-    expect(moved.getTokens()?.expires_at).toBe(expected ?? (claims(access_token).exp as number) * 1000);
-    await moved.refreshTokens();
-    expect(generation(moved)).toBe(2);
-    expect((await new ApiClient(world.url, moved).me()).email).toBe(credentials.email);
+  test('shows nobody signed in with only an access token that has expired', () => {
+    browser.set({ [item('session')]: JSON.stringify({ access_token: 'x.y.z', expires_at: 1, key: 'k' }) });
+    expect(page().isSignedIn).toBe(false);
   });
 
-  test('has nobody signed in by an access token that has expired', () => {
-    browser.set({ access_token: 'x.y.z', token_expiry: '1' });
-    const tokens = browser.inTab(() => new TokenManager(world.url, { storage: 'localStorage' }));
-    expect(tokens.isSignedIn).toBe(false);
+  test.each(['', 'null', '1', '{', '{}'])('shows nobody signed in if the item is %j', (text) => {
+    browser.set({ [item('session')]: text });
+    expect(page().isSignedIn).toBe(false);
   });
 
-  // Whatever dies with the page: the token that has been sent is never without its key, and no key is another token's.
-  test('loses nothing by a crash between any two writes', async () => {
-    let cut = 0;
-    for (let isWhole = false; !isWhole; cut++) {
+  test('loses nothing in a crash before any write of a refresh', async () => {
+    let isDead = true;
+    for (let writes = 0; isDead; writes++) {
       browser = new Browser();
       const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
-      browser.allowWrites(cut);
-      isWhole = await tokens.refreshTokens().then(
-        () => true,
-        () => false,
-      );
+      browser.allowWrites(writes);
+      await tokens.refreshTokens();
+      isDead = browser.isDead;
       tokens.close();
       browser.allowWrites(Infinity);
-      const back = browser.inTab(() => new TokenManager(world.url, { storage: 'localStorage' }));
+      const back = page();
       for (let rotation = 0; rotation < 3; rotation++) await back.refreshTokens();
-      expect(back.isSignedIn, `after ${cut} writes`).toBe(true);
+      expect(back.isSignedIn, `after ${writes} writes`).toBe(true);
       back.close();
     }
-    expect(cut).toBeGreaterThan(4);
-  });
-
-  test('lets no reader see a refresh token without its key, or beside another user’s access token', () => {
-    const local = browser.window().localStorage as Storage;
-    const storage = webStorage(local);
-    const session = (user: string): StoredSession => ({
-      access_token: `${user}.access`,
-      refresh_token: `${user}.refresh-${user}`,
-      expires_at: Date.now() + 1000,
-      key: `key of ${user}`,
-    });
-    const seen: StoredSession[] = [];
-    browser.onWrite = () => {
-      const read = webStorage(local).load() as StoredSession | null;
-      if (read) seen.push(read);
-    };
-    storage.save(session('ada'));
-    storage.save(session('bob'));
-    storage.save(null);
-    for (const { refresh_token, access_token, key } of seen) {
-      if (!refresh_token) continue;
-      const [user] = refresh_token.split('.');
-      expect(key).toBe(`key of ${user}`);
-      expect(['', `${user}.access`]).toContain(access_token);
-    }
-    expect(seen.length).toBeGreaterThan(4);
   });
 
   test('is memory where there is no page, and so is a cookie', async () => {
@@ -124,9 +84,205 @@ describe('localStorage', () => {
       expect(tokens.isSignedIn).toBe(false);
     }
   });
+
+  test('that the browser forbids is memory', async () => {
+    const forbidden = Object.defineProperty(new EventTarget(), 'localStorage', {
+      get() {
+        throw new DOMException('Access is denied.', 'SecurityError');
+      },
+    });
+    vi.stubGlobal('window', forbidden);
+    const { tokens } = await signedUp(world, { storage: 'localStorage' });
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(2);
+    vi.unstubAllGlobals();
+  });
 });
 
-describe('a storage of one’s own', () => {
+describe('several back ends on one origin', () => {
+  test('know nothing of each other: neither tokens nor a sign-out', async () => {
+    const other = await startWorld();
+    try {
+      const { tokens: a } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+      const b = page({}, other.url);
+      await b.ready;
+      expect(b.isSignedIn).toBe(false);
+      const { tokens: signedInToB } = await browser.inTab(() => signedUp(other, { storage: 'localStorage' }));
+      expect(signedInToB.getTokens()).not.toEqual(a.getTokens());
+      expect(other.sent('POST /api/v1/auth/register', 'x-device-token')).toEqual([undefined]);
+      await signedInToB.logout();
+      await a.refreshTokens();
+      expect(page().getTokens()).toEqual(a.getTokens());
+    } finally {
+      await other.stop();
+    }
+  });
+
+  test('are told apart by origin and path, however the address is written', async () => {
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    const { port } = new URL(world.url);
+    for (const other of [`${world.url}/stage`, `http://127.0.0.1:${Number(port) + 1}`, `https://127.0.0.1:${port}`]) {
+      expect(page({}, other).isSignedIn, other).toBe(false);
+    }
+    for (const same of [`${world.url}/`, `${world.url}//`, world.url.replace('http', 'HTTP')]) {
+      expect(page({}, same).getTokens(), same).toEqual(tokens.getTokens());
+    }
+  });
+
+  test('in pages with a relative address, too', async () => {
+    vi.stubGlobal('location', { href: `${world.url}/deep/page.html?query#part` });
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    expect(page({}, '').getTokens()).toEqual(tokens.getTokens());
+    expect(page({}, '/').getTokens()).toEqual(tokens.getTokens());
+    expect(page({}, '/stage').isSignedIn).toBe(false);
+    vi.unstubAllGlobals();
+  });
+
+  test('share no lock', async () => {
+    const locks = webLocks();
+    vi.stubGlobal('navigator', { locks });
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    await tokens.refreshTokens();
+    expect(locks.names).toEqual([expect.stringMatching(new RegExp(`^freshkey ${world.url} [0-9a-f]{32}$`))]);
+    vi.unstubAllGlobals();
+  });
+});
+
+describe('items that do not name the API', () => {
+  test('are neither read nor removed unless the app says so', async () => {
+    const { tokens } = await signedUp(world);
+    browser.set({ ...bareItems(tokens), device_token: 'x', refresh_key: '{}', token_expiry: '1' });
+    const before = browser.items();
+    const { tokens: moved } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    expect(world.sent('POST /api/v1/auth/register', 'x-device-token').at(-1)).toBeUndefined();
+    await moved.logout();
+    expect(browser.items()).toEqual([...before, item('device_token')]);
+    expect(page().isSignedIn).toBe(false);
+  });
+
+  const soon = Math.floor(Date.now() / 1000) + 1800;
+  test.each([
+    ['in milliseconds', String(soon * 1000 + 500), soon],
+    ['in seconds', String(soon), soon],
+    ['as a date', new Date(soon * 1000).toISOString(), soon],
+    ['that cannot be read', 'soon', undefined],
+    ['that is missing', null, undefined],
+  ])('are taken over with an expiry %s, and removed', async (_, expiry, expected) => {
+    const { tokens, credentials } = await signedUp(world);
+    browser.set({ ...bareItems(tokens), ...(expiry && { token_expiry: expiry }) });
+    const moved = page({ adoptLegacyItems: true });
+    expect(moved.isSignedIn).toBe(true);
+    expect(moved.getTokens()?.expires_at).toBe(expected ?? claims(tokens.getAccessToken()).exp);
+    expect(browser.items().filter((name) => !name.startsWith('freshkey '))).toEqual([]);
+    await moved.refreshTokens();
+    expect(generation(moved)).toBe(2);
+    expect((await new ApiClient(world.url, moved).me()).email).toBe(credentials.email);
+  });
+
+  test('bring along the key of a refresh whose answer was lost, and the device token', async () => {
+    const { tokens } = await signedUp(world);
+    const { refresh_token } = tokens.getTokens()!;
+    const key = 'f'.repeat(32);
+    const headers = { 'content-type': 'application/json', 'idempotency-key': key };
+    const lost = { method: 'POST', headers, body: JSON.stringify({ refresh_token }) };
+    expect((await fetch(`${world.url}/api/v1/auth/refresh`, lost)).status).toBe(200);
+    const refresh_key = JSON.stringify({ [refresh_token!.split('.')[2]!]: key });
+    browser.set({ ...bareItems(tokens), refresh_key, device_token: 'eyJ' });
+    const moved = page({ adoptLegacyItems: true });
+    await moved.refreshTokens();
+    expect(generation(moved)).toBe(2);
+    expect(browser.item(item('device_token'))).toBe('eyJ');
+  });
+
+  test('are read once: later ones belong to something else', async () => {
+    const { tokens } = await signedUp(world);
+    page({ adoptLegacyItems: true }).close();
+    browser.set(bareItems(tokens));
+    expect(page({ adoptLegacyItems: true }).isSignedIn).toBe(false);
+    expect(browser.item('refresh_token')).toBe(tokens.getTokens()!.refresh_token);
+  });
+
+  test('do not replace a session of the client', async () => {
+    const { tokens: stale } = await signedUp(world);
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    browser.set(bareItems(stale));
+    expect(page({ adoptLegacyItems: true }).getTokens()).toEqual(tokens.getTokens());
+    expect(browser.item('refresh_token')).toBe(null);
+  });
+
+  test('survive a crash before any write of the move', async () => {
+    let isDead = true;
+    for (let writes = 0; isDead; writes++) {
+      browser = new Browser();
+      const { tokens } = await signedUp(world);
+      browser.set({ ...bareItems(tokens), device_token: 'eyJ' });
+      browser.allowWrites(writes);
+      try {
+        page({ adoptLegacyItems: true }).close();
+      } catch {
+        // The page has died.
+      }
+      isDead = browser.isDead;
+      browser.allowWrites(Infinity);
+      const back = page({ adoptLegacyItems: true });
+      expect(back.getTokens(), `after ${writes} writes`).toEqual(tokens.getTokens());
+      await back.refreshTokens();
+      expect(generation(back)).toBe(2);
+      back.close();
+    }
+  });
+
+  test('need the storage `localStorage`', () => {
+    for (const storage of ['memory', 'cookie', { load: () => null, save: () => {} }] as const) {
+      expect(() => new TokenManager(world.url, { storage, adoptLegacyItems: true })).toThrow('adoptLegacyItems');
+    }
+  });
+});
+
+describe('a full localStorage', () => {
+  test.each([0, 3000])('with room for %i characters: the session is in memory, and no call fails', async (room) => {
+    browser.room = room;
+    const { tokens, credentials } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    const api = new ApiClient(world.url, tokens);
+    browser.room = 0;
+    await expire(tokens);
+    for (let calls = 0; calls < 5; calls++) expect((await api.me()).email).toBe(credentials.email);
+    expect(world.count(REFRESH)).toBe(1);
+    await tokens.refreshTokens();
+    expect(generation(tokens)).toBe(3);
+    await tokens.login(credentials);
+    expect(world.sent('POST /api/v1/auth/login', 'x-device-token').at(-1)).toMatch(/^eyJ/);
+  });
+
+  test('keeps no token that is spent', async () => {
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    browser.room = 0;
+    await tokens.refreshTokens();
+    expect(browser.item(item('session'))).toBe(null);
+    expect(tokens.isSignedIn).toBe(true);
+  });
+
+  test('makes room for the new session by removing the old one', async () => {
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    // Like a browser that cannot replace a value in place when the storage is full.
+    browser.isReplacing = false;
+    browser.room = browser.items().reduce((sum, name) => sum + name.length + browser.item(name)!.length, 0) + 10;
+    await tokens.refreshTokens();
+    expect(page().getTokens()).toEqual(tokens.getTokens());
+  });
+
+  test('stores the session again as soon as there is room', async () => {
+    browser.room = 0;
+    const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
+    browser.room = Infinity;
+    await tokens.refreshTokens();
+    expect(page().getTokens()).toEqual(tokens.getTokens());
+    await tokens.logout();
+    expect(page().isSignedIn).toBe(false);
+  });
+});
+
+describe('a storage of the app', () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'freshkey-'));
@@ -243,7 +399,8 @@ describe('a storage of one’s own', () => {
     };
     const { tokens } = await signedUp(world, { storage });
     isFull = true;
-    await expect(tokens.refreshTokens()).rejects.toThrow('The disk is full.');
+    const cause = new Error('The disk is full.');
+    await expect(tokens.refreshTokens()).rejects.toMatchObject({ name: 'FreshkeyError', code: 'storage', cause });
     isFull = false;
     await tokens.refreshTokens();
     expect(generation(tokens)).toBe(2);

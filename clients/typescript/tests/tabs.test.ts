@@ -141,6 +141,12 @@ describe('with a cookie', () => {
 
   let flights = 0;
   let mostFlights = 0;
+  /** The name of the one item of the cookie transport. */
+  let COOKIE: string;
+  beforeEach(() => {
+    COOKIE = `freshkey ${world.url} cookie`;
+    mostFlights = 0;
+  });
 
   function page() {
     const plain = browser.fetchFrom(ORIGIN);
@@ -163,27 +169,128 @@ describe('with a cookie', () => {
     const { tokens } = await signedIn();
     expect(tokens.getTokens()).not.toHaveProperty('refresh_token');
     expect(browser.cookies()).toContain('__Host-refresh_token');
-    expect(browser.items()).toEqual(['refresh_key']);
+    expect(browser.items()).toEqual([COOKIE]);
   });
 
   test('the key stays when the app sets tokens: only the server changes the cookie', async () => {
     const { tokens } = await signedIn();
-    const key = browser.item('refresh_key');
-    await tokens.setTokens({ access_token: tokens.getAccessToken()!, refresh_token: 'of old' });
-    expect(browser.item('refresh_key')).toBe(key);
+    const mark = browser.item(COOKIE);
+    await tokens.setTokens({ access_token: tokens.getAccessToken()!, refresh_token: 'an old one' });
+    expect(browser.item(COOKIE)).toBe(mark);
   });
 
-  test('a reload resumes the session, and a new visitor costs no request', async () => {
+  test('a reload resumes the session', async () => {
     const { tokens, credentials } = await signedIn();
     tokens.close();
+    world.proxy.requests.length = 0;
     const back = page();
     expect(back.tokens.isSignedIn).toBe(true);
     await back.tokens.ready;
     expect((await back.api.me()).email).toBe(credentials.email);
     expect(world.count(REFRESH)).toBe(1);
-    browser = new Browser();
-    await page().tokens.ready;
+  });
+
+  test('a new visitor is asked about once, and is not told that a session has ended', async () => {
+    for (let visits = 0; visits < 3; visits++) {
+      const { tokens, told, api } = page();
+      expect(tokens.isSignedIn).toBe(false);
+      await tokens.ready;
+      await expect(api.me()).rejects.toMatchObject({ status: 401, code: 'invalid_token' });
+      expect(told).toEqual([]);
+      expect(tokens.isSignedIn).toBe(false);
+      tokens.close();
+    }
     expect(world.count(REFRESH)).toBe(1);
+  });
+
+  test('a session outlives the script storage, as long as the cookie does', async () => {
+    const { tokens, credentials } = await signedIn();
+    tokens.close();
+    browser.wipe();
+    world.proxy.requests.length = 0;
+    const back = page();
+    await back.tokens.ready;
+    expect(back.tokens.isSignedIn).toBe(true);
+    expect((await back.api.me()).email).toBe(credentials.email);
+    expect(world.count(REFRESH)).toBe(1);
+    expect(back.told).toEqual(['tokens']);
+  });
+
+  test('tabs that open at once after the script storage was wiped all resume the session', async () => {
+    const { tokens, credentials } = await signedIn();
+    tokens.close();
+    browser.wipe();
+    world.proxy.requests.length = 0;
+    const tabs = Array.from({ length: 5 }, page);
+    await Promise.all(tabs.map(({ tokens }) => tokens.ready));
+    for (const { tokens, api, told } of tabs) {
+      expect(tokens.isSignedIn).toBe(true);
+      expect((await api.me()).email).toBe(credentials.email);
+      expect(told).not.toContain('session_ended');
+    }
+    expect(mostFlights).toBe(1);
+  });
+
+  test('an open page keeps its session when the script storage is wiped', async () => {
+    const { tokens, told, api, credentials } = await signedIn();
+    world.proxy.requests.length = 0;
+    browser.wipe();
+    expect((await api.me()).email).toBe(credentials.email);
+    expect(world.count(REFRESH)).toBe(0);
+    await tokens.refreshTokens();
+    expect(told).toEqual(['tokens', 'tokens']);
+  });
+
+  test('while the question whether there is a session is not answered, it is asked again with the same key', async () => {
+    const { tokens, credentials } = await signedIn();
+    tokens.close();
+    browser.wipe();
+    world.proxy.requests.length = 0;
+    world.proxy.set({ only: REFRESH, dropAnswer: 1 });
+    const offline = page();
+    await offline.tokens.ready;
+    expect(offline.tokens.isSignedIn).toBe(false);
+    await expect(offline.api.me()).rejects.toMatchObject({ code: 'network' });
+    expect(offline.told).toEqual([]);
+    offline.tokens.close();
+    world.proxy.set({ only: REFRESH });
+    const back = page();
+    expect((await back.api.me()).email).toBe(credentials.email);
+    expect(back.told).toEqual(['tokens']);
+    expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
+  });
+
+  test('a full localStorage keeps the key in memory, and no call fails', async () => {
+    browser.room = 0;
+    const { tokens, api, credentials } = await signedIn();
+    for (let rotation = 0; rotation < 3; rotation++) await tokens.refreshTokens();
+    world.proxy.requests.length = 0;
+    for (let calls = 0; calls < 3; calls++) expect((await api.me()).email).toBe(credentials.email);
+    expect(world.count(REFRESH)).toBe(0);
+  });
+
+  test('another back end shares neither the item, the lock nor the channel', async () => {
+    const locks = webLocks();
+    vi.stubGlobal('navigator', { locks });
+    const channels: string[] = [];
+    const Channel = BroadcastChannel;
+    vi.stubGlobal(
+      'BroadcastChannel',
+      class extends Channel {
+        constructor(name: string) {
+          super(name);
+          channels.push(name);
+        }
+      },
+    );
+    await signedIn();
+    expect(channels).toEqual([`freshkey ${world.url}`]);
+    expect(locks.names).toEqual([`freshkey ${world.url}`]);
+    expect(browser.items()).toEqual([COOKIE]);
+    const other = browser.inTab(() => new TokenManager(`${world.url}/stage`, { storage: 'cookie' }));
+    open.push(other);
+    expect(channels[1]).toBe(`freshkey ${world.url}/stage`);
+    expect(other.isSignedIn).toBe(false);
   });
 
   test('a reload after a lost answer sends the same key', async () => {
@@ -251,7 +358,7 @@ describe('with a cookie', () => {
     world.proxy.release();
     await Promise.all([refused, left]);
     expect(browser.cookies()).not.toContain('__Host-refresh_token');
-    expect(browser.items()).toEqual([]);
+    expect(browser.item(COOKIE)).toBe('{"signed_out":true}');
   });
 
   test('a logout whose request was lost is not undone by a reload', async () => {
@@ -259,6 +366,7 @@ describe('with a cookie', () => {
     world.proxy.set({ dropRequest: 1 });
     await tokens.logout();
     world.proxy.set({});
+    world.proxy.requests.length = 0;
     const back = page();
     await back.tokens.ready;
     expect(back.tokens.isSignedIn).toBe(false);

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { startLocal } from '../../../tests/support/local.js';
 import { startProxy } from '../../../tests/support/proxy.js';
-import { TokenManager, type TokenManagerOptions } from '../src/index.js';
+import { TokenManager, type Dialect, type TokenManagerOptions } from '../src/index.js';
 
 export const REFRESH = 'POST /api/v1/auth/refresh';
 const PASSWORD = 'correct horse battery';
@@ -36,7 +36,7 @@ export function somebody() {
 }
 
 /** Somebody new who is signed in, and what became of it. */
-export async function signedUp(world: { url: string }, options: TokenManagerOptions = {}) {
+export async function signedUp<D extends Dialect = 'v1'>(world: { url: string }, options: TokenManagerOptions<D> = {}) {
   const credentials = somebody();
   const told: string[] = [];
   const tokens = new TokenManager(world.url, {
@@ -49,10 +49,10 @@ export async function signedUp(world: { url: string }, options: TokenManagerOpti
 }
 
 /** The same tokens, taken for expired. */
-export async function expire(tokens: TokenManager): Promise<void> {
+export async function expire(tokens: TokenManager<Dialect>): Promise<void> {
   const held = tokens.getTokens();
   if (!held) throw new Error('Nobody is signed in.');
-  await tokens.setTokens({ ...held, expires_at: Date.now() });
+  await tokens.setTokens({ ...held, expires_at: Math.floor(Date.now() / 1000) });
 }
 
 /** Waits for it. */
@@ -66,6 +66,6 @@ export function claims(token: string | null | undefined): Record<string, unknown
 }
 
 /** The generation of the refresh token that is held. */
-export function generation(tokens: TokenManager): number {
+export function generation(tokens: TokenManager<Dialect>): number {
   return claims(tokens.getTokens()?.refresh_token).gen as number;
 }

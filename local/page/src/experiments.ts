@@ -78,7 +78,7 @@ export const EXPERIMENTS: Experiment[] = [
       await client.manager.setTokens({
         access_token,
         ...(refresh_token && { refresh_token }),
-        expires_at: Date.now() - 1,
+        expires_at: Math.floor(Date.now() / 1000),
       });
       const seen = watch();
       const answers = await Promise.all(Array.from({ length: 20 }, () => client.api.fetch(ME)));
@@ -188,7 +188,7 @@ export const EXPERIMENTS: Experiment[] = [
     async run({ client }) {
       const { access_token, refresh_token, expires_at } = held(client);
       // One second more, because the answer's whole seconds were rounded down.
-      const ahead = Math.ceil((expires_at - Date.now()) / 1000) - 30 + 1;
+      const ahead = Math.ceil(expires_at - Date.now() / 1000) - 30 + 1;
       if (ahead > 0) {
         await client.moveClock(ahead);
         await client.manager.setTokens({ access_token, ...(refresh_token && { refresh_token }), expires_in: 30 });

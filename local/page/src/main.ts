@@ -134,7 +134,7 @@ function tick(): void {
   const tokens = client.manager.getTokens();
   if (!tokens) return;
   const { iat, exp } = decode(tokens.access_token).claims;
-  const left = tokens.expires_at - Date.now();
+  const left = tokens.expires_at * 1000 - Date.now();
   access.countDown(left, (Number(exp) - Number(iat)) * 1000);
   lab.tick(left);
 }

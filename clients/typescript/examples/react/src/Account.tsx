@@ -2,7 +2,7 @@ import { useAuth } from '@freshkey/client/react';
 
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
 
-/** The protected page. */
+/** The account page, for users who are signed in. */
 export function Account() {
   const { user, logout } = useAuth();
   if (!user) {

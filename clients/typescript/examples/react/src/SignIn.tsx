@@ -3,13 +3,13 @@ import { useAuth } from '@freshkey/client/react';
 import { useId, useState, type FormEvent, type InputHTMLAttributes } from 'react';
 
 const PROBLEMS: Record<string, string> = {
-  invalid_credentials: 'Email or password is wrong.',
-  email_taken: 'There is an account with this email already.',
+  invalid_credentials: 'The email or password is incorrect.',
+  email_taken: 'An account with this email already exists.',
   rate_limited: 'Too many attempts. Please wait a moment.',
   network: 'The server cannot be reached. Is it running?',
 };
 
-/** The login form, which can also create an account. */
+/** The form to sign in or to create an account. */
 export function SignIn({ notice }: { notice: string | undefined }) {
   const { login, register } = useAuth();
   const [isNew, setIsNew] = useState(false);
@@ -32,7 +32,7 @@ export function SignIn({ notice }: { notice: string | undefined }) {
     }
   }
 
-  function turn() {
+  function toggle() {
     setIsNew(!isNew);
     setProblem(undefined);
   }
@@ -52,13 +52,13 @@ export function SignIn({ notice }: { notice: string | undefined }) {
         complaint={complaint('password')}
       />
       <p role="alert">
-        {problem && !problem.fields.length && (PROBLEMS[problem.code] ?? 'That did not work. Please try again.')}
+        {problem && !problem.fields.length && (PROBLEMS[problem.code] ?? 'Something went wrong. Please try again.')}
       </p>
       <button type="submit" disabled={isBusy}>
         {action}
       </button>
-      <button type="button" className="quiet" onClick={turn}>
-        {isNew ? 'I have an account' : 'I am new here'}
+      <button type="button" className="quiet" onClick={toggle}>
+        {isNew ? 'I have an account' : 'Create an account'}
       </button>
     </form>
   );
@@ -66,7 +66,7 @@ export function SignIn({ notice }: { notice: string | undefined }) {
 
 interface FieldProps extends InputHTMLAttributes<HTMLInputElement> {
   label: string;
-  /** What is wrong with what was typed. */
+  /** What is wrong with the value. */
   complaint: string | undefined;
 }
 

@@ -1,8 +1,8 @@
-import { ApiClient, TokenManager, type SignedOutReason } from '@freshkey/client';
+import { createClient, type ApiClient, type SignedOutReason } from '@freshkey/client';
 
 const url: string = import.meta.env.VITE_API_URL ?? 'http://localhost:3000';
 
-/** The API, with the refresh token in a cookie that no script can read. */
+/** A client for the API, with the refresh token in a cookie that no script can read. */
 export function connect(onSignedOut: (reason: SignedOutReason) => void): ApiClient {
-  return new ApiClient(url, new TokenManager(url, { storage: 'cookie', onSignedOut }));
+  return createClient(url, { storage: 'cookie', onSignedOut });
 }

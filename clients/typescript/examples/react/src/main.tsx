@@ -10,7 +10,7 @@ import './style.css';
 const root = createRoot(document.getElementById('root')!);
 const client = connect(render);
 
-/** Also called when the session ends, wherever that was: in this tab, in another, or on the server. */
+/** Renders the app: at the start, and when the session ends in this tab, in another tab, or on the server. */
 function render(signedOut?: SignedOutReason): void {
   root.render(
     <StrictMode>
