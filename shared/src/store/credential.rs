@@ -1,0 +1,54 @@
+//! Credentials.
+
+use super::item::{self, Item, Reader, number, text};
+use super::{Store, StoreError, updated};
+use crate::email::Email;
+use crate::id::UserId;
+use crate::password::PasswordHash;
+use crate::user::Credential;
+use crate::write::Write;
+
+impl Store {
+    /// The credential of an address, read consistently.
+    pub async fn credential(&self, email: &Email) -> Result<Option<Credential>, StoreError> {
+        self.get(item::credential_key(email)).await?.as_ref().map(to_credential).transpose()
+    }
+
+    /// Replaces a password hash by one of the same password; not when it has
+    /// changed meanwhile.
+    pub async fn rehash(&self, email: &Email, old: &PasswordHash, new: &PasswordHash) -> Result<Write, StoreError> {
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item::credential_key(email)))
+            .condition_expression("password_hash = :old")
+            .update_expression("SET password_hash = :new")
+            .expression_attribute_values(":old", text(old.as_str()))
+            .expression_attribute_values(":new", text(new.as_str()))
+            .send()
+            .await;
+        updated(result)
+    }
+}
+
+/// A credential as an item.
+pub(super) fn from_credential(email: &Email, credential: &Credential) -> Item {
+    let mut item = item::credential_key(email);
+    item.extend([
+        ("user_id".into(), text(credential.user_id.to_string())),
+        ("password_hash".into(), text(credential.password_hash.as_str())),
+        ("epoch".into(), number(credential.epoch)),
+    ]);
+    item
+}
+
+/// A credential from an item.
+fn to_credential(item: &Item) -> Result<Credential, StoreError> {
+    let item = Reader(item);
+    Ok(Credential {
+        user_id: UserId::parse(item.text("user_id")?).ok_or(StoreError::Corrupt("user_id"))?,
+        password_hash: PasswordHash::stored(item.text("password_hash")?.to_owned()),
+        epoch: item.number("epoch")?,
+    })
+}

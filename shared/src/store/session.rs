@@ -1,0 +1,208 @@
+//! Sessions.
+
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+
+use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
+use super::{Store, StoreError, delete_member, put_member, refused, unavailable, updated};
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::id::{SessionId, UserId};
+use crate::session::{Attempt, EVIDENCE, Rotation, Session};
+use crate::user::UserState;
+use crate::write::Write;
+
+impl Store {
+    /// The session, dead or alive, read consistently.
+    pub async fn session(&self, user: UserId, session: SessionId) -> Result<Option<Session>, StoreError> {
+        self.get(item::session_key(user, session)).await?.as_ref().map(to_session).transpose()
+    }
+
+    /// Writes a new session, in place of `evicted`.
+    pub async fn open_session(&self, session: &Session, evicted: Option<SessionId>) -> Result<(), StoreError> {
+        let item = from_session(session);
+        let Some(evicted) = evicted else {
+            return self.put_item(item).await;
+        };
+        let delete = self.delete(item::session_key(session.user_id, evicted));
+        match self.transact(vec![put_member(self.put(item)), delete_member(delete)]).await? {
+            Write::Done(()) => Ok(()),
+            Write::Refused(_) => Err(refused("TransactWriteItems")),
+        }
+    }
+
+    /// Moves a session on to the successor of the token that `attempt` presents,
+    /// on the condition of [`Attempt::may_rotate`], in one write.
+    pub async fn rotate(
+        &self,
+        user: UserId,
+        session: SessionId,
+        attempt: &Attempt,
+        expires_at: Timestamp,
+        client: &Client,
+    ) -> Result<Rotation, StoreError> {
+        let mut condition = "secret_hash = :secret_hash AND generation <= :generation AND expires_at > :now \
+                             AND attribute_not_exists(revoked_at)"
+            .to_owned();
+        let mut call = self.client.update_item();
+        if !attempt.reuse_interval.is_zero() {
+            condition.push_str(" AND rotated_at < :interval_start");
+            let start = attempt.now - attempt.reuse_interval;
+            call = call.expression_attribute_values(":interval_start", number(start.millis()));
+        }
+        let result = call
+            .table_name(&self.table)
+            .set_key(Some(item::session_key(user, session)))
+            .condition_expression(condition)
+            .update_expression(
+                "SET generation = :next, attempt = :attempt, rotated_at = :now_millis, last_used_at = :now, \
+                 expires_at = :expires_at, ip = :ip, user_agent = :user_agent",
+            )
+            .expression_attribute_values(":secret_hash", hash(&attempt.secret_hash))
+            .expression_attribute_values(":generation", number(attempt.generation))
+            .expression_attribute_values(":next", number(attempt.generation + 1))
+            .expression_attribute_values(":attempt", hash(&attempt.key))
+            .expression_attribute_values(":now", number(attempt.now.seconds()))
+            .expression_attribute_values(":now_millis", number(attempt.now.millis()))
+            .expression_attribute_values(":expires_at", number(expires_at.seconds()))
+            .expression_attribute_values(":ip", text(&client.ip))
+            .expression_attribute_values(":user_agent", text(&client.user_agent))
+            .return_values(ReturnValue::AllNew)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match result {
+            Ok(written) => {
+                let session = written.attributes().ok_or(StoreError::Corrupt("attributes"))?;
+                Ok(Write::Done(to_session(session)?))
+            }
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                    Ok(Write::Refused(failed.item().map(to_session).transpose()?))
+                }
+                _ => Err(unavailable("UpdateItem")(error)),
+            },
+        }
+    }
+
+    /// Marks a session as ended by the reuse that `attempt` made, and keeps it
+    /// for [`EVIDENCE`] at the most. [`Write::Refused`] when it is gone or was
+    /// marked by another; the SDK's retry after a lost answer is the same
+    /// attempt, and does not lose the alarm.
+    pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Write, StoreError> {
+        let expires_at = session.expires_at.min((attempt.now + EVIDENCE).truncated());
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item::session_key(session.user_id, session.id)))
+            .condition_expression(
+                "attribute_exists(pk) AND (attribute_not_exists(revoked_at) OR revoked_by = :attempt)",
+            )
+            .update_expression(
+                "SET revoked_at = :now, revoked_by = :attempt, revoked_reason = :reason, expires_at = :expires_at",
+            )
+            .expression_attribute_values(":now", number(attempt.now.seconds()))
+            .expression_attribute_values(":attempt", hash(&attempt.key))
+            .expression_attribute_values(":reason", text("reuse"))
+            .expression_attribute_values(":expires_at", number(expires_at.seconds()))
+            .send()
+            .await;
+        updated(result)
+    }
+
+    /// Deletes a session that its user ended. [`Write::Refused`] when there is
+    /// none, as the SDK's own retry finds after a lost answer, and for one that
+    /// reuse ended, which stays as evidence.
+    pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Write, StoreError> {
+        let call = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(item::session_key(user, session)))
+            .condition_expression("attribute_exists(pk) AND attribute_not_exists(revoked_at)");
+        match call.send().await {
+            Ok(_) => Ok(Write::Done(())),
+            Err(error)
+                if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
+            {
+                Ok(Write::Refused(()))
+            }
+            Err(error) => Err(unavailable("DeleteItem")(error)),
+        }
+    }
+
+    /// Deletes a session whose user is gone, disabled or of a later epoch;
+    /// unless, for the last, it has been lifted meanwhile. [`Write::Done`] when the
+    /// session has ended, deleted or kept as evidence of reuse; [`Write::Refused`]
+    /// when it has been lifted to the user's new epoch, and lives.
+    pub async fn discard_session(&self, session: &Session, user: Option<UserState>) -> Result<Write, StoreError> {
+        let mut call = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(item::session_key(session.user_id, session.id)));
+        // One that reuse ended stays, as evidence.
+        call = match user.filter(|user| user.is_active) {
+            Some(user) => call
+                .condition_expression("epoch < :epoch AND attribute_not_exists(revoked_at)")
+                .expression_attribute_values(":epoch", number(user.epoch)),
+            None => call.condition_expression("attribute_not_exists(revoked_at)"),
+        };
+        call = call.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        match call.send().await {
+            Ok(_) => Ok(Write::Done(())),
+            Err(error) => match error.as_service_error() {
+                Some(DeleteItemError::ConditionalCheckFailedException(failed)) => {
+                    let is_alive = failed.item().is_some_and(|item| !item.contains_key("revoked_at"));
+                    Ok(if is_alive { Write::Refused(()) } else { Write::Done(()) })
+                }
+                _ => Err(unavailable("DeleteItem")(error)),
+            },
+        }
+    }
+}
+
+/// A session as an item.
+pub(super) fn from_session(session: &Session) -> Item {
+    let mut item = item::session_key(session.user_id, session.id);
+    item.extend([
+        ("generation".into(), number(session.generation)),
+        ("secret_hash".into(), hash(&session.secret_hash)),
+        ("rotated_at".into(), number(session.rotated_at.millis())),
+        ("created_at".into(), number(session.created_at.seconds())),
+        ("last_used_at".into(), number(session.last_used_at.seconds())),
+        ("expires_at".into(), number(session.expires_at.seconds())),
+        ("epoch".into(), number(session.epoch)),
+        ("ip".into(), text(&session.client.ip)),
+        ("user_agent".into(), text(&session.client.user_agent)),
+    ]);
+    if let Some(attempt) = &session.attempt {
+        item.insert("attempt".into(), hash(attempt));
+    }
+    item
+}
+
+/// A session from an item.
+pub(super) fn to_session(item: &Item) -> Result<Session, StoreError> {
+    let item = Reader(item);
+    let user_id = item.text("pk")?.strip_prefix("USER#").and_then(UserId::parse);
+    let id = item.text("sk")?.strip_prefix(SESSION).and_then(SessionId::parse);
+    let seconds = |name| item.number(name).map(Timestamp::from_seconds);
+    let secret_hash = item.optional("secret_hash", to_hash)?;
+    Ok(Session {
+        id: id.ok_or(StoreError::Corrupt("sk"))?,
+        user_id: user_id.ok_or(StoreError::Corrupt("pk"))?,
+        generation: item.number("generation")?,
+        secret_hash: secret_hash.ok_or(StoreError::Corrupt("secret_hash"))?,
+        attempt: item.optional("attempt", to_hash)?,
+        rotated_at: Timestamp::from_millis(item.number("rotated_at")?),
+        created_at: seconds("created_at")?,
+        last_used_at: seconds("last_used_at")?,
+        expires_at: seconds("expires_at")?,
+        epoch: item.number("epoch")?,
+        revoked_at: item.optional("revoked_at", |value| value.as_n().ok()?.parse().ok())?.map(Timestamp::from_seconds),
+        client: Client { ip: item.text("ip")?.to_owned(), user_agent: item.text("user_agent")?.to_owned() },
+    })
+}

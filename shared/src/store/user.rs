@@ -1,0 +1,264 @@
+//! Users.
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+
+use super::credential::from_credential;
+use super::item::{self, Item, Reader, number, text};
+use super::session::{from_session, to_session};
+use super::{
+    Store, StoreError, delete_member, is_refused, put_member, unavailable, update_member, updated, without_member,
+};
+use crate::clock::Timestamp;
+use crate::email::Email;
+use crate::id::{SessionId, UserId};
+use crate::password::PasswordHash;
+use crate::session::Session;
+use crate::user::{Credential, Profile, ProfileChange, ProfileField, User};
+use crate::write::Write;
+
+/// What ends every session of a user, but for one that may be kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Ending<'a> {
+    /// Logging out everywhere.
+    Sessions,
+    /// Another password.
+    Password {
+        /// The hash that the current password was checked against.
+        old: &'a PasswordHash,
+        /// The hash of the new one.
+        new: &'a PasswordHash,
+    },
+    /// Disabling the user.
+    Disable,
+}
+
+/// Why the sessions of a user were not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotEnded {
+    /// The user or the credential has changed since it was read.
+    Raced,
+    /// The session to keep is not alive.
+    KeptSessionDead,
+}
+
+impl Store {
+    /// The user, read consistently.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], as for every call below.
+    pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.get(item::user_key(id)).await?.as_ref().map(to_user).transpose()
+    }
+
+    /// The user and all the user's sessions, dead ones included, read consistently.
+    pub async fn user_and_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
+        let (mut user, mut sessions) = (None, Vec::new());
+        let mut start = None;
+        loop {
+            let page = self
+                .client
+                .query()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .key_condition_expression("pk = :pk")
+                .expression_attribute_values(":pk", text(item::partition(id)))
+                .set_exclusive_start_key(start)
+                .send()
+                .await
+                .map_err(unavailable("Query"))?;
+            for item in page.items() {
+                match item.get("sk").and_then(|sk| sk.as_s().ok()) {
+                    Some(sk) if sk.starts_with(item::SESSION) => sessions.push(to_session(item)?),
+                    _ => user = Some(to_user(item)?),
+                }
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                return Ok((user, sessions));
+            }
+        }
+    }
+
+    /// Writes a new user with a credential and a first session, all or nothing.
+    /// [`Write::Refused`] when the address is taken.
+    pub async fn create_user(
+        &self,
+        user: &User,
+        credential: &Credential,
+        session: &Session,
+    ) -> Result<Write, StoreError> {
+        let create = |item| self.put(item).condition_expression("attribute_not_exists(pk)");
+        let members = vec![
+            put_member(create(from_credential(&user.email, credential))),
+            put_member(create(from_user(user))),
+            put_member(create(from_session(session))),
+        ];
+        Ok(without_member(self.transact(members).await?))
+    }
+
+    /// Writes a user as given, over any item that is there.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn seed_user(
+        &self,
+        user: &User,
+        credential: &Credential,
+        sessions: &[&Session],
+    ) -> Result<(), StoreError> {
+        let items = [from_credential(&user.email, credential), from_user(user)];
+        let items = items.into_iter().chain(sessions.iter().map(|session| from_session(session)));
+        for item in items {
+            self.put_item(item).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends every session of `user`, as it was read, by raising the epoch in user
+    /// and credential; `kept` is lifted to the new epoch in the same transaction.
+    pub async fn end_sessions(
+        &self,
+        user: &User,
+        ending: Ending<'_>,
+        kept: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<Write<(), NotEnded>, StoreError> {
+        let raise = |key| {
+            self.update(key)
+                .expression_attribute_values(":epoch", number(user.epoch))
+                .expression_attribute_values(":next", number(user.epoch + 1))
+        };
+        let raised_user = match ending {
+            Ending::Sessions | Ending::Password { .. } => raise(item::user_key(user.id))
+                .condition_expression("epoch = :epoch AND is_active = :active")
+                .update_expression("SET epoch = :next")
+                .expression_attribute_values(":active", AttributeValue::Bool(true)),
+            Ending::Disable => raise(item::user_key(user.id))
+                .condition_expression("epoch = :epoch")
+                .update_expression("SET epoch = :next, is_active = :active")
+                .expression_attribute_values(":active", AttributeValue::Bool(false)),
+        };
+        let credential =
+            raise(item::credential_key(&user.email)).expression_attribute_values(":user", text(user.id.to_string()));
+        let raised_credential = match ending {
+            Ending::Password { old, new } => credential
+                .condition_expression("epoch = :epoch AND user_id = :user AND password_hash = :old")
+                .update_expression("SET epoch = :next, password_hash = :new")
+                .expression_attribute_values(":old", text(old.as_str()))
+                .expression_attribute_values(":new", text(new.as_str())),
+            Ending::Sessions | Ending::Disable => credential
+                .condition_expression("epoch = :epoch AND user_id = :user")
+                .update_expression("SET epoch = :next"),
+        };
+        let mut members = vec![update_member(raised_user), update_member(raised_credential)];
+        members.extend(kept.map(|kept| {
+            update_member(
+                raise(item::session_key(user.id, kept))
+                    .condition_expression("epoch = :epoch AND expires_at > :now AND attribute_not_exists(revoked_at)")
+                    .update_expression("SET epoch = :next")
+                    .expression_attribute_values(":now", number(now.seconds())),
+            )
+        }));
+        Ok(match self.transact(members).await? {
+            Write::Done(()) => Write::Done(()),
+            Write::Refused(0 | 1) => Write::Refused(NotEnded::Raced),
+            Write::Refused(_) => Write::Refused(NotEnded::KeptSessionDead),
+        })
+    }
+
+    /// Lets a disabled user sign in again. The sessions of before stay dead.
+    pub async fn enable_user(&self, id: UserId) -> Result<Write, StoreError> {
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item::user_key(id)))
+            .condition_expression("attribute_exists(pk)")
+            .update_expression("SET is_active = :active")
+            .expression_attribute_values(":active", AttributeValue::Bool(true))
+            .send()
+            .await;
+        updated(result)
+    }
+
+    /// Changes profile fields of an active user; `None` takes one away. Answers
+    /// the user since, or `None` when there is no such user.
+    pub async fn update_profile(&self, id: UserId, changes: &[ProfileChange]) -> Result<Option<User>, StoreError> {
+        let mut call = self.client.update_item();
+        let (mut set, mut remove) = (Vec::new(), Vec::new());
+        for (field, value) in changes {
+            let name = field.name();
+            match value {
+                Some(value) => {
+                    set.push(format!("{name} = :{name}"));
+                    call = call.expression_attribute_values(format!(":{name}"), text(value));
+                }
+                None => remove.push(name),
+            }
+        }
+        let clause = |word: &str, list: String| if list.is_empty() { list } else { format!("{word} {list} ") };
+        let expression = clause("SET", set.join(", ")) + &clause("REMOVE", remove.join(", "));
+        let result = call
+            .table_name(&self.table)
+            .set_key(Some(item::user_key(id)))
+            .condition_expression("is_active = :active")
+            .update_expression(expression)
+            .expression_attribute_values(":active", AttributeValue::Bool(true))
+            .return_values(ReturnValue::AllNew)
+            .send()
+            .await;
+        match result {
+            Ok(written) => written.attributes().map(to_user).transpose(),
+            Err(error) if is_refused(&error) => Ok(None),
+            Err(error) => Err(unavailable("UpdateItem")(error)),
+        }
+    }
+
+    /// Deletes a user and the credential, if its hash is still `checked`.
+    pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Write, StoreError> {
+        let members = vec![
+            delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
+            delete_member(
+                self.delete(item::credential_key(&user.email))
+                    .condition_expression("user_id = :user AND password_hash = :checked")
+                    .expression_attribute_values(":user", text(user.id.to_string()))
+                    .expression_attribute_values(":checked", text(checked.as_str())),
+            ),
+        ];
+        Ok(without_member(self.transact(members).await?))
+    }
+}
+
+/// A user as an item.
+fn from_user(user: &User) -> Item {
+    let mut item = item::user_key(user.id);
+    item.extend([
+        ("email".into(), text(user.email.as_str())),
+        ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
+        ("is_active".into(), AttributeValue::Bool(user.is_active)),
+        ("epoch".into(), number(user.epoch)),
+        ("created_at".into(), number(user.created_at.seconds())),
+    ]);
+    for field in ProfileField::ALL {
+        if let Some(value) = user.profile.get(field) {
+            item.insert(field.name().into(), text(value));
+        }
+    }
+    item
+}
+
+/// A user from an item.
+fn to_user(item: &Item) -> Result<User, StoreError> {
+    let item = Reader(item);
+    let id = item.text("pk")?.strip_prefix("USER#").and_then(UserId::parse);
+    let roles = item.get("roles")?.as_l().map_err(|_| StoreError::Corrupt("roles"))?;
+    let roles = roles.iter().map(|role| role.as_s().cloned()).collect::<Result<_, _>>();
+    Ok(User {
+        id: id.ok_or(StoreError::Corrupt("pk"))?,
+        email: Email::parse(item.text("email")?).map_err(|_| StoreError::Corrupt("email"))?,
+        roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
+        is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
+        epoch: item.number("epoch")?,
+        profile: Profile::build(|field| item.optional(field.name(), |value| value.as_s().ok().cloned()))?,
+        created_at: Timestamp::from_seconds(item.number("created_at")?),
+    })
+}
