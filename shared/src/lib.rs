@@ -45,6 +45,7 @@ pub mod user;
 pub mod write;
 
 mod json;
+mod text;
 
 pub use auth::{App, Error};
 #[cfg(any(test, feature = "testing"))]

@@ -99,7 +99,7 @@ pub struct Counter {
 impl Counter {
     /// Failures at an account, whether or not it exists.
     pub fn account(email: &Email, now: Timestamp) -> Self {
-        Self::of(format!("account#{}", email.canonical()), MEMORY, now)
+        Self::of(format!("account#{}", email.key()), MEMORY, now)
     }
 
     /// Failures from a device that is known to the account of its token.
@@ -144,7 +144,7 @@ pub struct AccountTag([u8; 8]);
 impl AccountTag {
     /// The tag of an account.
     pub fn of(email: &Email) -> Self {
-        let hash = Hash::of(&[b"account:", email.canonical().as_bytes()]);
+        let hash = Hash::of(&[b"account:", email.key().as_bytes()]);
         let mut tag = [0; 8];
         tag.copy_from_slice(&hash.as_bytes()[..8]);
         Self(tag)

@@ -81,7 +81,7 @@ impl App {
     ) -> Result<Password, crate::password::WeakPassword> {
         let tokens = &self.config.access_tokens;
         let mut context = vec![SERVICE, &tokens.issuer, &tokens.audience];
-        context.extend(email.into_iter().flat_map(|email| [email.canonical(), email.local_part()]));
+        context.extend(email.into_iter().flat_map(|email| [email.as_str(), email.key(), email.local_part()]));
         Password::chosen(password, self.config.password_min_length, &context)
     }
 }

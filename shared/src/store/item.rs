@@ -36,7 +36,7 @@ pub fn session_key(user: UserId, session: SessionId) -> Item {
 
 /// The key of a credential.
 pub fn credential_key(email: &Email) -> Item {
-    key(format!("EMAIL#{}", email.canonical()), CREDENTIAL.into())
+    key(format!("EMAIL#{}", email.key()), CREDENTIAL.into())
 }
 
 /// The key of a counter.

@@ -76,7 +76,7 @@ impl DeviceTokens {
 
 /// `sub`: the account, without naming it.
 fn account(email: &Email) -> String {
-    URL_SAFE_NO_PAD.encode(Hash::of(&[b"device:", email.canonical().as_bytes()]).as_bytes())
+    URL_SAFE_NO_PAD.encode(Hash::of(&[b"device:", email.key().as_bytes()]).as_bytes())
 }
 
 #[cfg(test)]
