@@ -1,13 +1,13 @@
-//! `GET /.well-known/jwks.json` and `GET /.well-known/openid-configuration`: what
-//! other services need to verify access tokens.
+//! `/.well-known/jwks.json` and `/.well-known/openid-configuration`, by `GET` or
+//! `HEAD`: what other services need to verify access tokens.
 
 use std::sync::Arc;
 
 use freshkey::http::{self, Answer};
 use freshkey::{App, Error};
-use lambda_http::Request;
-use lambda_http::http::StatusCode;
 use lambda_http::http::header::{CACHE_CONTROL, HeaderValue};
+use lambda_http::http::{Method, StatusCode};
+use lambda_http::{Body, Request};
 use serde_json::json;
 
 /// How long a cache may keep the documents. A new key waits for longer before
@@ -22,8 +22,8 @@ const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 /// never read.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let document = match &*http::route_key(&request) {
-        "GET /.well-known/jwks.json" => json!(app.public_keys().await?),
-        "GET /.well-known/openid-configuration" => {
+        "GET /.well-known/jwks.json" | "HEAD /.well-known/jwks.json" => json!(app.public_keys().await?),
+        "GET /.well-known/openid-configuration" | "HEAD /.well-known/openid-configuration" => {
             let issuer = &app.config().access_tokens.issuer;
             json!({
                 "issuer": issuer,
