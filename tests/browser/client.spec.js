@@ -20,7 +20,7 @@ const beginRefresh = (tab) => tab.evaluate(() => void tokens.refreshTokens().cat
 /** Waits until the tab's access token has expired. */
 const expiry = (tab) => tab.waitForFunction(() => tokens.isTokenExpired());
 
-/** The generation of the refresh token that a tab holds, where a script can see it. */
+/** The generation of a tab's refresh token, if scripts can see it. */
 async function generation(tab) {
   const { refresh_token } = await held(tab);
   return JSON.parse(Buffer.from(refresh_token.split('.')[1], 'base64url')).gen;
@@ -32,11 +32,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
   test.describe(`with ${storage}`, () => {
     test.use({ storage, variables: { ...LASTING, ...transport } });
 
-    test('two tabs that refresh at once take turns, and both go on with one session', async ({
-      network,
-      tab,
-      openTab,
-    }) => {
+    test('two tabs that refresh at once take turns and keep one session', async ({ network, tab, openTab }) => {
       const other = await openTab();
       await other.evaluate(() => tokens.ready);
       refreshes(network);
@@ -49,7 +45,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
       expect(more).toEqual([]);
       network.release();
       await both;
-      // Chromium tells a tab of another's writes late, so the second may send what the first has sent: the same attempt.
+      // Chromium shows a tab the writes of another one late, so the second may send what the first has sent: one attempt.
       const again = refreshes(network);
       expect(again.length).toBeLessThanOrEqual(1);
       if (!isCookie) {
@@ -63,7 +59,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
       expect(await me(tab)).toBe(await me(other));
     });
 
-    test('two tabs that refresh at once stay signed in where the second loses its answer', async ({
+    test('two tabs that refresh at once stay signed in if the second loses its answer', async ({
       network,
       tab,
       openTab,
@@ -103,7 +99,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
       expect(await isSignedIn(other)).toBe(false);
     });
 
-    test('another user who signs in in one tab is signed in in the other', async ({ tab, openTab }) => {
+    test('when another user signs in in one tab, the other tab follows', async ({ tab, openTab }) => {
       const other = await openTab();
       const before = await me(other);
       const user = { email: `${crypto.randomUUID()}@example.com`, password: PASSWORD };
@@ -155,16 +151,20 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
 
     test('a full localStorage costs no refresh per call, and no call fails', async ({ network, tab }) => {
       const email = await me(tab);
-      await tab.evaluate(() => {
+      await tab.evaluate(async () => {
+        const held = tokens.getTokens();
+        await tokens.clearTokens();
         for (let size = 2 ** 22; size >= 1; size /= 2) {
           try {
             for (let n = 0; ; n++) localStorage.setItem(`${size}.${n}`, 'x'.repeat(size));
           } catch {
-            // Full, for this size.
+            // There is no more room for this size.
           }
         }
+        signedOut.length = 0;
+        await tokens.setTokens(held);
+        await tokens.refreshTokens();
       });
-      await tab.evaluate(() => tokens.refreshTokens());
       refreshes(network);
       await tab.evaluate(() => tokens.setTokens({ ...tokens.getTokens(), expires_at: 1 }));
       for (let calls = 0; calls < 5; calls++) expect(await me(tab)).toBe(email);
@@ -208,7 +208,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
       });
     }
 
-    test('a tab that is closed in the middle of a refresh leaves it to the other', async ({
+    test('when a tab is closed in the middle of a refresh, the other one completes it', async ({
       network,
       tab,
       openTab,
@@ -226,7 +226,7 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
       expect(keys(refreshes(network))).toHaveLength(1);
     });
 
-    test('while the server is restarted, nobody is signed out', async ({ local, tab }) => {
+    test('a restart of the server signs nobody out', async ({ local, tab }) => {
       const email = await me(tab);
       await local.stop();
       const failed = await tab.evaluate(() => tokens.refreshTokens().catch(({ code }) => code));
@@ -306,7 +306,7 @@ test.describe('the cookie', () => {
     expect(refreshes(network)).toHaveLength(1);
   });
 
-  test('shows no token to any script', async ({ context, tab }) => {
+  test('is not visible to scripts', async ({ context, tab }) => {
     await refresh(tab);
     const seen = await tab.evaluate(() => [
       document.cookie,

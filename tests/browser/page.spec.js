@@ -47,7 +47,8 @@ const test = base.extend({
 const picture = (page) => page.getByRole('img');
 const story = (page) => page.locator('#story');
 const requests = (page, path) => page.locator('#requests li').filter({ hasText: path });
-const refreshToken = (page) => page.evaluate(() => localStorage.getItem('refresh_token'));
+const refreshToken = (page) =>
+  page.evaluate(() => JSON.parse(localStorage.getItem(`freshkey ${location.origin} session`))?.refresh_token ?? null);
 const card = (page, id) => page.locator('#experiments li').filter({ has: page.locator(`#try-${id}`) });
 
 /** Creates a user with what the form proposes. */

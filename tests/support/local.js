@@ -13,13 +13,13 @@ const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
 /**
- * Starts a local system of its own: on any free port unless `args` has `--port`,
- * built by cargo unless the environment variable FRESHKEY_LOCAL names a binary.
+ * Starts a local system: on a free port unless `args` has `--port`, built by
+ * cargo unless the environment variable FRESHKEY_LOCAL names a binary.
  *
- * `variables` are settings, as environment variables; `args` are options of
- * `make dev`, files in them by their absolute paths. `stop` ends it as Ctrl-C
- * does, `kill` at once; both wait for its end. `log` is what it has printed so
- * far. Throws what it printed if it does not start.
+ * `variables` are settings, as environment variables. `args` are options of
+ * `make dev`; paths in them must be absolute. `stop` ends it as Ctrl-C does,
+ * `kill` at once; both wait until it has ended. `log` returns what it has
+ * printed so far. Throws what it printed if it does not start.
  */
 export async function startLocal({ variables = {}, args = [] } = {}) {
   const [command, ...first] = COMMAND;

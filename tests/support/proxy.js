@@ -1,10 +1,10 @@
-// A proxy in front of a server that loses, delays and refuses requests: by
-// chance, the same in each run, or on command.
+// A proxy that loses, delays and refuses requests to the server behind it: at
+// random, the same in each run, or on command.
 //
 // For other languages it is a program: `node proxy.js --target URL [--seed N]
-// [--faults JSON]` prints one line, {"url": …}, and is told over HTTP: PUT
-// /.proxy with {"faults", "next", "target", "release": true}, any of them; GET
-// /.proxy gives {"requests"}; DELETE /.proxy empties them.
+// [--faults JSON]` prints one line, {"url": …}, and takes commands over HTTP.
+// PUT /.proxy takes any of {"faults", "next", "target", "release": true}, GET
+// /.proxy returns {"requests"}, and DELETE /.proxy empties them.
 
 import { once } from 'node:events';
 import { createServer, request as send } from 'node:http';
@@ -14,21 +14,21 @@ import { parseArgs } from 'node:util';
 
 import { seeded } from './seeded.js';
 
-/** What can happen to a request, in the order in which chance decides. */
+/** What can happen to a request, in the order in which it is decided. */
 const FAULTS = ['dropRequest', 'dropAnswer', 'tooMany', 'limited', 'unavailable', 'delay'];
-/** What only happens on command. */
+/** What can be commanded. */
 const COMMANDS = [...FAULTS, 'hold', 'pass'];
 
 const OF_A_CONNECTION = new Set(['connection', 'keep-alive', 'transfer-encoding']);
 
-/** Answers that do not come from the server behind. */
+/** Answers that the proxy gives itself. */
 const REFUSALS = {
   tooMany: {
     status: 429,
     headers: ['content-type', 'application/json'],
     body: '{"message":"Too Many Requests"}',
   },
-  limited: problem(429, 'Too Many Requests', 'rate_limited', 'Too many requests: wait a while.'),
+  limited: problem(429, 'Too Many Requests', 'rate_limited', 'Too many requests. Try again later.'),
   unavailable: problem(503, 'Service Unavailable', 'temporarily_unavailable', 'Try again in a moment.'),
 };
 
@@ -43,23 +43,23 @@ function problem(status, title, error, detail) {
 /**
  * Starts a proxy on 127.0.0.1, in front of the server at the URL `target`.
  *
- * `faults` says how likely what is, per request, from 0 to 1:
+ * `faults` gives the probability of each fault per request, from 0 to 1:
  * - `dropRequest`: the connection is closed before the server sees the request
  * - `dropAnswer`: the server acts, and the connection is closed without an answer
- * - `tooMany`: 429 as API Gateway makes it, without any header of Freshkey's
- * - `limited`, `unavailable`: 429 and 503 as a function makes them, `Retry-After: 1`
- * - `delay: { p, ms }`: up to `ms` more, before the server acts or after
+ * - `tooMany`: 429 as API Gateway sends it, without any of Freshkey's headers
+ * - `limited`, `unavailable`: 429 and 503 as a function sends them, `Retry-After: 1`
+ * - `delay: { p, ms }`: up to `ms` milliseconds, before or after the server acts
  *
  * `only`, a regular expression, limits all of them to requests whose
- * `METHOD /path` it matches. A connection serves one request: browsers repeat
- * by themselves what was lost on one that they have used before.
+ * `METHOD /path` it matches. Each connection serves one request, because
+ * browsers repeat a request that is lost on a connection they have used before.
  *
- * The proxy that is returned:
- * - `url`; `target`, which can be set later, and anew
+ * Returns the proxy:
+ * - `url`; `target`, which can be set at any time
  * - `set(faults)`: replaces the faults
  * - `next(...names)`: what happens to the next requests that match `only`, before
- *   any chance: a fault's name, `pass`, or `hold`: the server acts, and the answer
- *   waits for `release()`
+ *   anything at random: a fault's name, `pass`, or `hold`: the server acts, and the
+ *   answer waits for `release()`
  * - `requests`: `{ method, path, headers, fault, status }` of each, in order of
  *   arrival; `status` is null until there is an answer, dropped or not
  * - `close()`
@@ -141,7 +141,7 @@ export async function startProxy({ target, seed = 1, faults = {}, port = 0 } = {
 
   const server = createServer((request, response) => {
     const handle = request.url === '/.proxy' ? control : serve;
-    // The client is gone, or the server behind is.
+    // The client or the server has closed its connection.
     handle(request, response).catch(() => request.socket.destroy());
   });
   server.listen(port, '127.0.0.1');
@@ -152,10 +152,10 @@ export async function startProxy({ target, seed = 1, faults = {}, port = 0 } = {
 
 function known(names, all) {
   const unknown = names.find((name) => !all.includes(name));
-  if (unknown !== undefined) throw new Error(`The proxy knows no ${unknown}, only ${all.join(', ')}.`);
+  if (unknown !== undefined) throw new Error(`Unknown fault ${unknown}. Allowed: ${all.join(', ')}.`);
 }
 
-/** The request, made to the target. Only what belongs to a connection is left out. */
+/** Sends the request to the target, without the headers that belong to a connection. */
 function forward({ method, url, headers: { connection, ...headers } }, body, target) {
   return new Promise((resolve, reject) => {
     const request = send(new URL(target), { method, path: url, headers, agent: false }, async (answer) => {

@@ -1,4 +1,4 @@
-// Each fault does what it says, in front of the real local system.
+// Each fault does what its description says, in front of the real local system.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -36,17 +36,17 @@ async function registered() {
   return (await post('/api/v1/auth/register', user, {}, local.url)).json();
 }
 
-/** Refreshes without a key: the second rotation of a token is refused. */
+/** Refreshes without a key, so that a second rotation of the same token is refused. */
 const refresh = ({ refresh_token }, url) => post('/api/v1/auth/refresh', { refresh_token }, {}, url);
 
 async function until(condition) {
   for (const end = Date.now() + 10_000; !condition();) {
-    assert.ok(Date.now() < end, `${condition} does not come true`);
+    assert.ok(Date.now() < end, `${condition} does not become true`);
     await new Promise(setImmediate);
   }
 }
 
-test('without a fault everything passes unchanged', async () => {
+test('without a fault requests and answers pass unchanged', async () => {
   const headers = { origin: local.url, 'x-requested-with': 'fetch', 'x-token-transport': 'cookie' };
   const user = { email: `${crypto.randomUUID()}@example.com`, password: 'correct horse battery' };
   const answer = await post('/api/v1/auth/register', user, headers);
@@ -84,7 +84,7 @@ test('dropAnswer: no answer, and the server has acted', async () => {
   assert.equal((await refresh(tokens)).status, 401, 'the token is spent');
 });
 
-test('hold: the server has acted, and the answer comes when it is released', async () => {
+test('hold: the server has acted, and the answer arrives when it is released', async () => {
   const tokens = await registered();
   proxy.next('hold');
   let answer;
@@ -112,7 +112,7 @@ for (const [fault, status, retryAfter, member] of [
   });
 }
 
-test('delay: the answer comes, and takes longer', async () => {
+test('delay: the answer arrives later', async () => {
   proxy.set({ delay: { p: 1, ms: 100 } });
   const took = [];
   for (let i = 0; i < 10; i++) {
@@ -123,7 +123,7 @@ test('delay: the answer comes, and takes longer', async () => {
   assert.ok(Math.max(...took) > 50, `${took}`);
 });
 
-test('only: other requests are left alone, and next waits for one that matches', async () => {
+test('only: other requests are unaffected, and next applies to the first that matches', async () => {
   const tokens = await registered();
   proxy.set({ only: REFRESH, tooMany: 1 });
   proxy.next('unavailable', 'pass');
@@ -133,7 +133,7 @@ test('only: other requests are left alone, and next waits for one that matches',
   assert.equal((await refresh(tokens)).status, 429);
 });
 
-test('chance is the same in each run, and as likely as it says', async () => {
+test('random faults are the same in each run, and as frequent as their probability', async () => {
   const faults = { dropRequest: 0.2, dropAnswer: 0.2, tooMany: 0.1, limited: 0.1, unavailable: 0.1 };
   const runs = [7, 7, 8].map(async (seed) => {
     const proxy = await startProxy({ target: local.url, seed, faults });
@@ -149,12 +149,12 @@ test('chance is the same in each run, and as likely as it says', async () => {
   assert.deepEqual(new Set(first), new Set([null, ...Object.keys(faults)]));
 });
 
-test('a fault that there is not is refused', () => {
-  assert.throws(() => proxy.set({ dropAnswers: 1 }), /knows no dropAnswers/);
-  assert.throws(() => proxy.next('drop'), /knows no drop/);
+test('an unknown fault is refused', () => {
+  assert.throws(() => proxy.set({ dropAnswers: 1 }), /Unknown fault dropAnswers/);
+  assert.throws(() => proxy.next('drop'), /Unknown fault drop/);
 });
 
-test('a server that is down is no answer, and the target can be another', async () => {
+test('without a server there is no answer, and the target can be changed', async () => {
   const other = await startLocal();
   const proxy = await startProxy({ target: other.url });
   await other.kill();
@@ -169,7 +169,7 @@ test('a local system that cannot start says why', async () => {
   await assert.rejects(startLocal({ variables }), /JWT_SECRET_KEY/);
 });
 
-test('as a program it is told over HTTP', async () => {
+test('as a program it takes commands over HTTP', async () => {
   const program = fileURLToPath(new URL('proxy.js', import.meta.url));
   const child = spawn(process.execPath, [program, '--target', local.url, '--faults', '{"tooMany":1}']);
   const [line] = await once(child.stdout, 'data');

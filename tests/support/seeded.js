@@ -1,4 +1,4 @@
-/** Random numbers below 1, the same in each run (mulberry32). */
+/** Returns a generator of random numbers from 0 to 1, the same for each seed (mulberry32). */
 export function seeded(seed) {
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;

@@ -217,8 +217,9 @@ function store(local: Storage | undefined, name: string, value: string): boolean
 
 /** The origin and the path of an API, which keep apart what the clients of several back ends store on one origin. */
 export function apiOf(baseUrl: string): string {
-  const { origin, pathname } = new URL(join(baseUrl, '/'), globalThis.document?.baseURI ?? globalThis.location?.href);
-  return origin + pathname.replace(/\/+$/, '');
+  const page = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const { protocol, host, pathname } = new URL(join(baseUrl, '/'), page);
+  return `${protocol}//${host}${pathname.replace(/\/+$/, '')}`;
 }
 
 /** The name of an item, a lock or a channel of this API. */

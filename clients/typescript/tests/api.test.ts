@@ -25,7 +25,7 @@ async function client() {
   return { ...user, api: new ApiClient(world.url, user.tokens) };
 }
 
-/** Another server, which does what no Freshkey does. */
+/** Runs `use` with the address of a server whose answers a Freshkey server would not give. */
 async function serving<T>(listener: RequestListener, use: (url: string) => Promise<T>): Promise<T> {
   const server = createServer(listener).listen(0, '127.0.0.1');
   await new Promise((resolve) => server.once('listening', resolve));
@@ -48,7 +48,7 @@ test('createClient makes a client with a token manager of its own', async () => 
   expect((await client.me()).email).toBe(ada.email);
 });
 
-test('createClient passes its options on, `fetch` to both', async () => {
+test('createClient passes its options to the token manager, and `fetch` to both', async () => {
   const asked: string[] = [];
   const noting: typeof fetch = (url, init) => {
     asked.push(new URL(String(url)).pathname);
@@ -72,7 +72,7 @@ describe('a call', () => {
   });
 
   test.each(['dropRequest', 'dropAnswer', 'tooMany', 'limited', 'unavailable'])(
-    'that reads is repeated after %s',
+    'that only reads is repeated after %s',
     async (fault) => {
       const { api } = await client();
       world.proxy.next(fault);
@@ -81,7 +81,7 @@ describe('a call', () => {
     },
   );
 
-  test('that reads is given up after three tries, with the last answer', async () => {
+  test('that only reads fails with the last answer after three tries', async () => {
     const { api } = await client();
     world.proxy.set({ tooMany: 1 });
     await expect(api.me()).rejects.toMatchObject({ status: 429, code: 'rate_limited' });
@@ -105,7 +105,7 @@ describe('a call', () => {
     expect(generation(tokens)).toBe(2);
   });
 
-  test('with a stream as body is not, and what it was answered is returned', async () => {
+  test('with a stream as its body is not repeated: the 401 is the answer', async () => {
     const { api, tokens } = await client();
     const { refresh_token } = tokens.getTokens()!;
     await tokens.setTokens({ access_token: 'spoilt', refresh_token: refresh_token!, expires_in: 3600 });
@@ -118,7 +118,7 @@ describe('a call', () => {
     expect(await api.patch('/api/v1/users/me', stream, { headers })).toMatchObject({ first_name: 'Ada' });
   });
 
-  test('is not failed by a 401 that was cut short', async () => {
+  test('succeeds after a 401 whose body was truncated', async () => {
     const { api, tokens, credentials } = await client();
     const { refresh_token } = tokens.getTokens()!;
     await tokens.setTokens({ access_token: 'spoilt', refresh_token: refresh_token!, expires_in: 3600 });
@@ -140,7 +140,7 @@ describe('a call', () => {
     expect(await api.me()).toMatchObject({ email: credentials.email });
   });
 
-  test('that is answered 401 twice is answered 401', async () => {
+  test('fails with the second 401', async () => {
     const { tokens } = await client();
     let calls = 0;
     const listener: RequestListener = (_, response) => {
@@ -156,7 +156,7 @@ describe('a call', () => {
     expect(tokens.isSignedIn).toBe(true);
   });
 
-  test('waits for nobody when its signal is aborted', async () => {
+  test('ends as soon as its signal is aborted', async () => {
     const { api } = await client();
     const controller = new AbortController();
     world.proxy.next('hold');
@@ -168,7 +168,7 @@ describe('a call', () => {
     expect(world.count(ME)).toBe(1);
   });
 
-  test('does not wait for a refresh when its signal is aborted, which the refresh survives', async () => {
+  test('stops waiting for a refresh when its signal is aborted, and the refresh goes on', async () => {
     const { api, tokens } = await client();
     await expire(tokens);
     const controller = new AbortController();
@@ -185,7 +185,7 @@ describe('a call', () => {
     expect(world.count(REFRESH)).toBe(1);
   });
 
-  test('goes out without a token when nobody is signed in', async () => {
+  test('is sent without a token when nobody is signed in', async () => {
     const api = new ApiClient(world.url, new TokenManager(world.url));
     await expect(api.me()).rejects.toMatchObject({ status: 401, code: 'invalid_token' });
     expect(world.sent(ME, 'authorization')).toEqual([undefined]);
@@ -207,7 +207,7 @@ describe('a call', () => {
     expect(new Set(hosts)).toEqual(new Set(['api.example.com']));
   });
 
-  test('reads what is not JSON as text, and nothing as nothing', async () => {
+  test('returns text if the answer is not JSON, and undefined if it is empty', async () => {
     const { tokens } = await client();
     const listener: RequestListener = (request, response) => void response.end(request.url?.slice(1));
     await serving(listener, async (url) => {
@@ -239,7 +239,7 @@ describe('Retry-After', () => {
       expect(calls()).toBe(2);
     }));
 
-  test('beyond half a minute is handed on at once', () =>
+  test('above 30 seconds is reported at once', () =>
     limited('31', async (url, calls) => {
       const failed = new ApiClient(url, new TokenManager(url)).get('/');
       await expect(failed).rejects.toMatchObject({ code: 'temporarily_unavailable', status: 503, retryAfter: 31 });
@@ -255,7 +255,7 @@ describe('sessions', () => {
     return [first, { tokens, api: new ApiClient(world.url, tokens) }] as const;
   }
 
-  test('are listed, this one marked, and revoked', async () => {
+  test('are listed with the current one marked, and can be revoked', async () => {
     const [here, there] = await twoSessions();
     const sessions = await here.api.sessions();
     expect(sessions.map(({ current }) => current).sort()).toEqual([false, true]);
@@ -280,7 +280,7 @@ describe('sessions', () => {
     await expect(there.tokens.refreshTokens()).rejects.toMatchObject({ code: 'invalid_refresh_token' });
   });
 
-  test('end elsewhere when the password changes, which this device may do', async () => {
+  test('end elsewhere when the password changes on this device', async () => {
     const [here, there] = await twoSessions();
     const wrong = here.api.changePassword('wrong horse battery', 'correct horse stable');
     await expect(wrong).rejects.toMatchObject({ status: 422, fields: [{ field: 'current_password' }] });

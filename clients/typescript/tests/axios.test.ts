@@ -1,15 +1,15 @@
-// The interceptors, on instances as apps make them, against the real system behind a proxy that counts.
+// The interceptors, on instances like those of apps, against the real system behind a proxy that records requests.
 
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { Readable } from 'node:stream';
 
-import axios, { type AxiosHeaders, type AxiosInstance, type AxiosResponse } from 'axios';
+import axios, { type AxiosHeaders, type AxiosInstance } from 'axios';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 
 import { attach } from '../src/axios.js';
 import { ApiClient, FreshkeyError, TokenManager, type Dialect } from '../src/index.js';
-import { expire, signedUp, startWorld, until, type World } from './world.js';
+import { expire, patiently, signedUp, startWorld, until, type World } from './world.js';
 
 const ME = '/api/v1/users/me';
 const GET_ME = `GET ${ME}`;
@@ -26,7 +26,7 @@ beforeEach(() => {
   world.proxy.requests.length = 0;
 });
 
-/** Somebody new who is signed in, and an instance of theirs. */
+/** A new user who is signed in, and an instance with the interceptors. */
 async function signedIn(dialect: Dialect = 'v1') {
   const { tokens, credentials } = await signedUp(world, { dialect });
   if (dialect === 'lexik') await tokens.login(credentials);
@@ -35,23 +35,10 @@ async function signedIn(dialect: Dialect = 'v1') {
   return { tokens, instance, detach, ...credentials };
 }
 
-/** Puts a token in its place that the server does not take, although its time has not come. */
+/** Replaces the access token by one that the server refuses, although it has not expired. */
 function spoil(tokens: TokenManager<Dialect>): Promise<void> {
   const { refresh_token } = tokens.getTokens()!;
   return tokens.setTokens({ access_token: 'spoilt', refresh_token: refresh_token!, expires_in: 3600 });
-}
-
-/** What a call answers once the server, which 100 of them can be too many for, answers anything but 503. */
-async function patiently(call: () => Promise<AxiosResponse>): Promise<AxiosResponse> {
-  return call().catch((error) => {
-    if (error.response?.status !== 503) throw error;
-    return patiently(call);
-  });
-}
-
-/** How many requests the server answered with that status. */
-function answered(what: string, status: number): number {
-  return world.proxy.requests.filter((one) => `${one.method} ${one.path}` === what && one.status === status).length;
 }
 
 describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
@@ -60,22 +47,22 @@ describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
     await expire(tokens);
     const answers = await Promise.all(Array.from({ length: 100 }, () => patiently(() => instance.get(ME))));
     expect(new Set(answers.map(({ data }) => data.email))).toEqual(new Set([email]));
-    expect(answered(REFRESH[dialect], 200)).toBe(1);
-    expect(answered(GET_ME, 200)).toBe(100);
-    expect(answered(GET_ME, 401)).toBe(0);
+    expect(world.answered(REFRESH[dialect], 200)).toBe(1);
+    expect(world.answered(GET_ME, 200)).toBe(100);
+    expect(world.answered(GET_ME, 401)).toBe(0);
   });
 
-  test('100 parallel calls that are answered with 401 cost one refresh, and each is sent once more', async () => {
+  test('100 parallel calls that are answered with 401 cost one refresh, and each is repeated once', async () => {
     const { tokens, instance, email } = await signedIn(dialect);
     await spoil(tokens);
     const answers = await Promise.all(Array.from({ length: 100 }, () => patiently(() => instance.get(ME))));
     expect(new Set(answers.map(({ data }) => data.email))).toEqual(new Set([email]));
-    expect(answered(REFRESH[dialect], 200)).toBe(1);
-    expect(answered(GET_ME, 200)).toBe(100);
-    expect(answered(GET_ME, 401)).toBeLessThanOrEqual(100);
+    expect(world.answered(REFRESH[dialect], 200)).toBe(1);
+    expect(world.answered(GET_ME, 200)).toBe(100);
+    expect(world.answered(GET_ME, 401)).toBeLessThanOrEqual(100);
   });
 
-  test('a session that has ended leaves the 401 to the app, and nobody signed in', async () => {
+  test('when the session has ended, the app gets the 401 and nobody is signed in', async () => {
     const { tokens, instance } = await signedIn(dialect);
     const { access_token } = tokens.getTokens()!;
     const headers = { authorization: `Bearer ${access_token}` };
@@ -87,12 +74,12 @@ describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
   });
 });
 
-test('ApiClient and axios over one token manager share one refresh', async () => {
+test('ApiClient and axios with one token manager share one refresh', async () => {
   const { tokens, instance } = await signedIn();
   const client = new ApiClient(world.url, tokens);
   await expire(tokens);
   await Promise.all(Array.from({ length: 40 }, (_, n) => (n % 2 ? client.me() : patiently(() => instance.get(ME)))));
-  expect(answered(REFRESH.v1, 200)).toBe(1);
+  expect(world.answered(REFRESH.v1, 200)).toBe(1);
 });
 
 test('a call is repeated with its body, its parameters and its own headers', async () => {
@@ -106,7 +93,7 @@ test('a call is repeated with its body, its parameters and its own headers', asy
   expect(world.sent(patches, 'x-requested-with')).toEqual(['test', 'test']);
 });
 
-test('a transformation of the body sees what the app gave, also when the call is repeated', async () => {
+test('transformRequest gets the original body, also when the call is repeated', async () => {
   const { tokens, instance } = await signedIn();
   const seen: unknown[] = [];
   const transformRequest = (data: unknown, headers: AxiosHeaders) => {
@@ -119,10 +106,10 @@ test('a transformation of the body sees what the app gave, also when the call is
   expect(seen).toEqual([{ first_name: 'Ada' }, { first_name: 'Ada' }]);
 });
 
-test('a second 401 is the answer', async () => {
+test('a call that gets a second 401 fails with it', async () => {
   const { tokens, instance } = await signedIn();
   await spoil(tokens);
-  // Somebody behind us puts a token of its own on every call.
+  // A later interceptor puts its own token on every call.
   const adapter = axios.getAdapter(axios.defaults.adapter!);
   instance.defaults.adapter = (config) =>
     adapter({ ...config, headers: config.headers.concat({ authorization: 'Bearer no' }) });
@@ -131,7 +118,7 @@ test('a second 401 is the answer', async () => {
   expect(world.count(REFRESH.v1)).toBe(1);
 });
 
-test('an instance for which no status is an error gets the repeated answer, too', async () => {
+test('an instance whose validateStatus accepts every status also gets the repeated answer', async () => {
   const { tokens, instance } = await signedIn();
   instance.defaults.validateStatus = () => true;
   await spoil(tokens);
@@ -161,7 +148,7 @@ test('an outage fails a call only once the access token has expired, and signs n
   expect((await instance.get(ME)).status).toBe(200);
 });
 
-test('a call with an Authorization header or auth of its own is left alone', async () => {
+test('a call that has its own Authorization header or auth is left alone', async () => {
   const { tokens, instance } = await signedIn();
   await spoil(tokens);
   const calls = [{ headers: { Authorization: 'Bearer mine' } }, { auth: { username: 'ada', password: 'hers' } }];
@@ -200,8 +187,8 @@ describe('another host', () => {
   beforeEach(() => void received.splice(0));
 
   const ways: [string, (instance: AxiosInstance) => Promise<unknown>][] = [
-    ['by an address of its own', (instance) => instance.get(`${other}${ME}`)],
-    ['by a baseURL of its own', (instance) => instance.get(ME, { baseURL: other })],
+    ['by an absolute URL', (instance) => instance.get(`${other}${ME}`)],
+    ['by the baseURL of the call', (instance) => instance.get(ME, { baseURL: other })],
   ];
   test.each(ways)('gets no token, %s, and its 401 refreshes nothing', async (_, call) => {
     const { instance } = await signedIn();
@@ -210,7 +197,7 @@ describe('another host', () => {
     expect(world.count(REFRESH.v1)).toBe(0);
   });
 
-  test('is no way out for an instance without a baseURL: tokens go to the token manager’s', async () => {
+  test('gets no token from an instance without a baseURL, which sends them to the token manager’s host', async () => {
     const { tokens, email } = await signedIn();
     const instance = axios.create();
     attach(instance, tokens);
@@ -220,7 +207,7 @@ describe('another host', () => {
   });
 });
 
-test('interceptors that the app has already keep working, on each try', async () => {
+test('the app’s own interceptors run for each try', async () => {
   const { tokens, instance } = await signedIn();
   const seen = vi.fn();
   instance.interceptors.request.use((config) => ({
@@ -237,7 +224,7 @@ test('interceptors that the app has already keep working, on each try', async ()
   expect(world.sent(GET_ME, 'x-device-token')).toEqual(['mine', 'mine']);
 });
 
-test('with headerRefresh the tokens go by headers alone, and those of the answer are adopted', async () => {
+test('with headerRefresh the tokens are sent in headers, and those in the answer’s headers are adopted', async () => {
   const brief = await startWorld({ JWT_ACCESS_TOKEN_EXPIRE_MINUTES: '0.05' });
   const { tokens } = await signedUp(brief, { headerRefresh: true });
   const spent = tokens.getTokens()!.refresh_token;

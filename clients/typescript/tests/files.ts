@@ -1,10 +1,10 @@
-// A storage in a file, as a program for the command line would have it.
+// A storage in a file, as a command-line program might use.
 
 import { readFile, rename, writeFile } from 'node:fs/promises';
 
 import type { StoredSession, TokenStorage } from '../src/index.js';
 
-/** Keeps the session in a file, which is replaced as a whole. */
+/** Keeps the session in a file, which is replaced atomically. */
 export function fileStorage(path: string): TokenStorage {
   return {
     async load() {

@@ -21,7 +21,7 @@ async function client() {
 }
 
 describe('with headerRefresh', () => {
-  test('20 parallel calls over an expiry are served, with one rotation and without the endpoint', async () => {
+  test('20 parallel calls over an expiry succeed with one rotation, without the endpoint', async () => {
     const { tokens, api, told } = await client();
     const { access_token } = tokens.getTokens()!;
     await until(() => tokens.isTokenExpired());
@@ -33,7 +33,7 @@ describe('with headerRefresh', () => {
     expect(world.count(REFRESH)).toBe(0);
   });
 
-  test('life goes on over many expiries, with lost requests and answers', async () => {
+  test('the session survives many expiries, with lost requests and answers', async () => {
     const { tokens, api } = await client();
     for (let rotation = 2; rotation < 5; rotation++) {
       await until(() => tokens.isTokenExpired());
@@ -45,7 +45,7 @@ describe('with headerRefresh', () => {
     expect(world.count(REFRESH)).toBe(0);
   });
 
-  test('refreshTokens goes by the header, too, when it is time', async () => {
+  test('refreshTokens uses the header too', async () => {
     const { tokens } = await client();
     const held = tokens.getTokens();
     expect(await tokens.refreshTokens()).toEqual(held);
@@ -55,7 +55,7 @@ describe('with headerRefresh', () => {
     expect(world.count(REFRESH)).toBe(0);
   });
 
-  test('a session that was ended elsewhere ends here', async () => {
+  test('a session that was ended elsewhere ends here too', async () => {
     const { tokens, api, told } = await client();
     const other = new TokenManager(world.url);
     await other.setTokens(tokens.getTokens()!);
@@ -67,7 +67,7 @@ describe('with headerRefresh', () => {
     expect(world.count(REFRESH)).toBe(0);
   });
 
-  test('a call that another one overtook is repeated with the new pair', async () => {
+  test('a call that was overtaken by another one adopts no older tokens', async () => {
     const { tokens, api } = await client();
     await until(() => tokens.isTokenExpired());
     const { refresh_token } = tokens.getTokens()!;
@@ -84,7 +84,7 @@ describe('with headerRefresh', () => {
     expect(newest?.refresh_token).not.toBe(refresh_token);
   });
 
-  test('a call that is tried again carries the pair of that moment', async () => {
+  test('each try of a call sends the tokens that are held by then', async () => {
     const { tokens, api } = await client();
     await until(() => tokens.isTokenExpired());
     world.proxy.next('unavailable');

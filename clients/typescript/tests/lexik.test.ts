@@ -24,7 +24,7 @@ async function client() {
 }
 
 describe('the lexik dialect', () => {
-  test('signs in, with the user in the answer, and the lifetime from the token', async () => {
+  test('signs in, returns the user, and reads the lifetime from the token', async () => {
     const { tokens, answer, credentials } = await client();
     expect(answer.user.email).toBe(credentials.email);
     expect(answer.token).toBe(tokens.getAccessToken());
@@ -34,7 +34,7 @@ describe('the lexik dialect', () => {
     expect(left).toBeGreaterThan(exp - iat - 5);
   });
 
-  test('refreshes with a key, through lost answers', async () => {
+  test('refreshes with one key when answers are lost', async () => {
     const { tokens, api, credentials } = await client();
     await expire(tokens);
     world.proxy.next('dropAnswer', 'dropRequest');
@@ -74,7 +74,7 @@ describe('the lexik dialect', () => {
     expect(world.sent('POST /api/auth', 'x-device-token')).toEqual([undefined, 'eyJ']);
   });
 
-  test('calls a wrong password by its name', async () => {
+  test('reports a wrong password as invalid_credentials', async () => {
     const { tokens, credentials } = await client();
     const wrong = tokens.login({ ...credentials, password: 'wrong horse battery' });
     await expect(wrong).rejects.toMatchObject({ code: 'invalid_credentials', status: 401 });

@@ -16,7 +16,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-test('what npm packs can be installed, imported in Node, and type-checked', async () => {
+test('the packed package can be installed, imported in Node, and type-checked', async () => {
   const packed = await run('npm', ['pack', '--json', '--pack-destination', folder], { cwd: root });
   const [{ filename, files }] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf('[\n')));
   const names = files.map(({ path }: { path: string }) => path);
@@ -41,7 +41,7 @@ console.log(held, failed instanceof FreshkeyError && failed.code);
   expect(stdout).toBe('null network\n');
 }, 120_000);
 
-test('its core stays small in a page', async () => {
+test('the bundle of a page stays small', async () => {
   const options = { bundle: true, minify: true, format: 'esm', target: 'es2022', write: false } as const;
   const { outputFiles } = await build({ ...options, entryPoints: [join(root, 'src/index.ts')] });
   expect(outputFiles[0]!.contents.length).toBeLessThan(17_000);

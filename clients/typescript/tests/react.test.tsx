@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 //
-// The provider and the hook, in a page of its own origin, against the real system behind a proxy that counts.
+// The provider and the hook, in a page on another origin, against the real system behind a proxy that records requests.
 
 import { act, cleanup, render, screen, waitFor } from '@testing-library/react';
 import { StrictMode, type ReactNode } from 'react';
@@ -32,7 +32,7 @@ afterEach(() => {
   expect(complaints).not.toHaveBeenCalled();
 });
 
-/** A client, and what `useAuth` gave at each rendering. */
+/** A client, and what `useAuth` returned at each rendering. */
 function app(tokens: TokenManager<Dialect>) {
   const client = new ApiClient(world.url, tokens);
   const seen: Auth[] = [];
@@ -49,14 +49,14 @@ function app(tokens: TokenManager<Dialect>) {
   return { client, seen, page, auth: () => seen.at(-1)! };
 }
 
-/** What a page would say. */
+/** What a page would show. */
 function words({ isLoading, isAuthenticated, user }: Auth): string {
   if (isLoading) return 'loading';
   if (!isAuthenticated) return 'signed out';
   return user ? `signed in as ${user.email}` : 'signed in';
 }
 
-/** What was shown, without repetitions. */
+/** What was shown, in order and without repetitions. */
 function story(seen: Auth[]): string[] {
   return seen.map(words).filter((text, n, all) => text !== all[n - 1]);
 }
@@ -66,7 +66,7 @@ async function shows(text: string): Promise<void> {
 }
 
 describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
-  test('one registers, signs out, and signs in', async () => {
+  test('a user registers, signs out and signs in', async () => {
     const { seen, page, auth } = app(new TokenManager(world.url, { dialect }));
     const ada = somebody();
     render(page);
@@ -85,7 +85,7 @@ describe.each<Dialect>(['v1', 'lexik'])('in the %s dialect', (dialect) => {
   });
 });
 
-test('a wrong password is the caller’s to tell, and changes nothing', async () => {
+test('a wrong password is an error of the caller, and changes nothing', async () => {
   const { tokens, credentials } = await signedUp(world);
   const { seen, page, auth } = app(tokens);
   render(page);
@@ -95,7 +95,7 @@ test('a wrong password is the caller’s to tell, and changes nothing', async ()
   expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
 });
 
-test('who is signed in on load is known before anything else is shown', async () => {
+test('a stored session is loaded before anything else is shown', async () => {
   const { credentials } = await signedUp(world, { storage: 'localStorage' });
   const { seen, page } = app(new TokenManager(world.url, { storage: 'localStorage' }));
   render(page);
@@ -103,7 +103,7 @@ test('who is signed in on load is known before anything else is shown', async ()
   expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
 });
 
-test('a storage that takes its time is waited for', async () => {
+test('the provider waits for a slow storage', async () => {
   const { tokens, credentials } = await signedUp(world);
   const stored = tokens.getTokens()!;
   const storage = { load: () => Promise.resolve(stored), save: () => {} };
@@ -113,7 +113,7 @@ test('a storage that takes its time is waited for', async () => {
   expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
 });
 
-test('under StrictMode, and by two providers of one client, the user is read once', async () => {
+test('the user is read once, in StrictMode and with two providers of one client', async () => {
   const { tokens, credentials } = await signedUp(world);
   const { page } = app(tokens);
   const twice = (
@@ -127,7 +127,7 @@ test('under StrictMode, and by two providers of one client, the user is read onc
   expect(world.count(ME)).toBe(1);
 });
 
-test('a refresh keeps the user, and renders nothing anew', async () => {
+test('a refresh keeps the user and renders nothing', async () => {
   const { tokens, credentials } = await signedUp(world);
   const { seen, page, auth } = app(tokens);
   render(page);
@@ -142,7 +142,7 @@ test('a refresh keeps the user, and renders nothing anew', async () => {
   expect(world.count(ME)).toBe(1);
 });
 
-test('the functions are the same at every rendering', async () => {
+test('the functions never change', async () => {
   const { seen, page, auth } = app(new TokenManager(world.url));
   render(page);
   await shows('signed out');
@@ -153,7 +153,7 @@ test('the functions are the same at every rendering', async () => {
   }
 });
 
-test('a session that the server has ended is signed out', async () => {
+test('the user is signed out when the server has ended the session', async () => {
   const { tokens, credentials, told } = await signedUp(world);
   const { client, page, auth } = app(tokens);
   render(page);
@@ -167,7 +167,7 @@ test('a session that the server has ended is signed out', async () => {
   await expect(client.me()).rejects.toMatchObject({ status: 401 });
 });
 
-test('where the user cannot be read one is signed in without, until the tokens change', async () => {
+test('if the user cannot be read, it is null until the tokens change', async () => {
   const { tokens, credentials } = await signedUp(world);
   world.proxy.set({ only: ME, dropRequest: 1 });
   const { page, auth } = app(tokens);
@@ -179,7 +179,7 @@ test('where the user cannot be read one is signed in without, until the tokens c
   await shows(`signed in as ${credentials.email}`);
 });
 
-test('what comes too late is not shown: another user signs in while the first is being read', async () => {
+test('a late answer is not shown after another user has signed in', async () => {
   const { tokens } = await signedUp(world);
   const { credentials: second } = await signedUp(world);
   world.proxy.set({ only: ME });
@@ -194,7 +194,7 @@ test('what comes too late is not shown: another user signs in while the first is
   expect(story(seen)).toEqual(['loading', `signed in as ${second.email}`]);
 });
 
-test('after it is unmounted nothing is rendered, and mounted again it shows what is so then', async () => {
+test('nothing is rendered after unmounting, and mounting again shows the current user', async () => {
   const { tokens, credentials } = await signedUp(world);
   world.proxy.set({ only: ME });
   world.proxy.next('hold');
@@ -216,7 +216,7 @@ test('after it is unmounted nothing is rendered, and mounted again it shows what
 describe('another tab', () => {
   const options: TokenManagerOptions = { storage: 'localStorage' };
 
-  /** What a browser tells this tab when another one does something. */
+  /** Does something in another tab, and dispatches the storage events that a browser would send to this one. */
   async function elsewhere(change: (other: TokenManager) => Promise<unknown>): Promise<void> {
     const before = { ...localStorage };
     const other = new TokenManager(world.url, options);
@@ -231,7 +231,7 @@ describe('another tab', () => {
     });
   }
 
-  test('that signs in, changes the user and signs out is followed', async () => {
+  test('is followed when it signs in, changes the user and signs out', async () => {
     const { credentials: first } = await signedUp(world);
     const { credentials: second } = await signedUp(world);
     const { page } = app(new TokenManager(world.url, options));
@@ -246,7 +246,7 @@ describe('another tab', () => {
   });
 });
 
-test('a page stays as it is while an access token is on its way', async () => {
+test('a page does not change while an access token is on its way', async () => {
   const { tokens, credentials } = await signedUp(world);
   let record: StoredSession = { ...tokens.getTokens()!, key: 'a' };
   let hear = () => {};
@@ -271,13 +271,16 @@ test('a page stays as it is while an access token is on its way', async () => {
 });
 
 describe('on a server', () => {
-  test.each(['memory', 'localStorage'] as const)('with %s storage it is loading, and asks nothing', async (storage) => {
-    const { tokens } = await signedUp(world, { storage });
-    expect(renderToString(app(tokens).page)).toBe('<p>loading</p>');
-    expect(world.count(ME)).toBe(0);
-  });
+  test.each(['memory', 'localStorage'] as const)(
+    'with %s storage it is loading, and sends no request',
+    async (storage) => {
+      const { tokens } = await signedUp(world, { storage });
+      expect(renderToString(app(tokens).page)).toBe('<p>loading</p>');
+      expect(world.count(ME)).toBe(0);
+    },
+  );
 
-  test('a page that comes alive goes on from there without a mismatch, whatever is known by then', async () => {
+  test('a page is hydrated without a mismatch, whatever is known by then', async () => {
     const { tokens, credentials } = await signedUp(world, { storage: 'localStorage' });
     const { page } = app(tokens);
     const html = renderToString(page);

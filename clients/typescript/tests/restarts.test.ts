@@ -1,4 +1,4 @@
-// 1,000 rotations in which a fifth of the requests and a fifth of the answers are lost, by processes that are killed.
+// 1,000 rotations by processes that are killed, while a fifth of the requests and a fifth of the answers are lost.
 
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -34,7 +34,7 @@ afterAll(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** Kills a process in the middle of what follows so many rotations. */
+/** Kills a process during the rotation that follows so many others. */
 async function killed(child: ChildProcess, rotations: number, afterwards: number): Promise<void> {
   let rotated = 0;
   await new Promise<void>((resolve, reject) => {
@@ -43,13 +43,13 @@ async function killed(child: ChildProcess, rotations: number, afterwards: number
       if (message !== 'rotated') reject(new Error(String(message)));
     });
   });
-  // Somewhere in the next rotation: it takes some milliseconds, a lost answer some more.
+  // At a random moment of the next rotation, which takes some milliseconds, or more if an answer is lost.
   await new Promise((resolve) => setTimeout(resolve, afterwards));
   child.kill('SIGKILL');
   await once(child, 'exit');
 }
 
-test('a client that is killed and comes back, over a network that loses a fifth each way, stays signed in', async () => {
+test('a client that is killed and restarted stays signed in, over a network that loses a fifth each way', async () => {
   const random = seeded(5);
   world.proxy.set({ only: REFRESH, dropRequest: 0.2, dropAnswer: 0.2 });
   const clients = Array.from({ length: CLIENTS }, async (_, client) => {

@@ -1,4 +1,4 @@
-// Refreshes until it is killed, and says so each time. Arguments: the address of the API, and the file of the session.
+// Refreshes until it is killed, and reports each refresh. Arguments: the address of the API, and the file of the session.
 
 import { FreshkeyError, TokenManager } from '../src/index.js';
 import { fileStorage } from './files.js';

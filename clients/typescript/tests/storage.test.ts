@@ -38,7 +38,7 @@ function page(options: TokenManagerOptions = {}, url = world.url): TokenManager 
 }
 
 describe('localStorage', () => {
-  test('holds the session in one item, which outlives the page and not the logout', async () => {
+  test('holds the session in one item, which survives a reload and is removed by a logout', async () => {
     const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
     expect(JSON.parse(browser.item(item('session'))!)).toMatchObject(tokens.getTokens()!);
     const back = page();
@@ -77,7 +77,7 @@ describe('localStorage', () => {
     }
   });
 
-  test('is memory where there is no page, and so is a cookie', async () => {
+  test('is memory if there is no page, and so is the cookie', async () => {
     for (const storage of ['localStorage', 'cookie'] as const) {
       const tokens = new TokenManager(world.url, { storage });
       await tokens.ready;
@@ -85,7 +85,7 @@ describe('localStorage', () => {
     }
   });
 
-  test('that the browser forbids is memory', async () => {
+  test('is memory if the browser forbids it', async () => {
     const forbidden = Object.defineProperty(new EventTarget(), 'localStorage', {
       get() {
         throw new DOMException('Access is denied.', 'SecurityError');
@@ -100,7 +100,7 @@ describe('localStorage', () => {
 });
 
 describe('several back ends on one origin', () => {
-  test('know nothing of each other: neither tokens nor a sign-out', async () => {
+  test('share neither tokens nor a sign-out', async () => {
     const other = await startWorld();
     try {
       const { tokens: a } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
@@ -129,12 +129,18 @@ describe('several back ends on one origin', () => {
     }
   });
 
-  test('in pages with a relative address, too', async () => {
+  test('are also told apart by relative addresses', async () => {
     vi.stubGlobal('location', { href: `${world.url}/deep/page.html?query#part` });
     const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
     expect(page({}, '').getTokens()).toEqual(tokens.getTokens());
     expect(page({}, '/').getTokens()).toEqual(tokens.getTokens());
     expect(page({}, '/stage').isSignedIn).toBe(false);
+    // Pages of an app in a web view, whose scheme gives them no origin.
+    for (const app of ['one', 'other']) {
+      vi.stubGlobal('location', { href: `capacitor://${app}/index.html` });
+      await page({}, '').setTokens({ access_token: 'a', refresh_token: 'r' });
+      expect(browser.item(item('session', `capacitor://${app}`))).not.toBe(null);
+    }
     vi.unstubAllGlobals();
   });
 
@@ -149,7 +155,7 @@ describe('several back ends on one origin', () => {
 });
 
 describe('items that do not name the API', () => {
-  test('are neither read nor removed unless the app says so', async () => {
+  test('are neither read nor removed without the option', async () => {
     const { tokens } = await signedUp(world);
     browser.set({ ...bareItems(tokens), device_token: 'x', refresh_key: '{}', token_expiry: '1' });
     const before = browser.items();
@@ -167,7 +173,7 @@ describe('items that do not name the API', () => {
     ['as a date', new Date(soon * 1000).toISOString(), soon],
     ['that cannot be read', 'soon', undefined],
     ['that is missing', null, undefined],
-  ])('are taken over with an expiry %s, and removed', async (_, expiry, expected) => {
+  ])('are taken over, with an expiry %s, and removed', async (_, expiry, expected) => {
     const { tokens, credentials } = await signedUp(world);
     browser.set({ ...bareItems(tokens), ...(expiry && { token_expiry: expiry }) });
     const moved = page({ adoptLegacyItems: true });
@@ -179,7 +185,7 @@ describe('items that do not name the API', () => {
     expect((await new ApiClient(world.url, moved).me()).email).toBe(credentials.email);
   });
 
-  test('bring along the key of a refresh whose answer was lost, and the device token', async () => {
+  test('include the key of a refresh whose answer was lost, and the device token', async () => {
     const { tokens } = await signedUp(world);
     const { refresh_token } = tokens.getTokens()!;
     const key = 'f'.repeat(32);
@@ -194,7 +200,7 @@ describe('items that do not name the API', () => {
     expect(browser.item(item('device_token'))).toBe('eyJ');
   });
 
-  test('are read once: later ones belong to something else', async () => {
+  test('are read once, because later ones may belong to another back end', async () => {
     const { tokens } = await signedUp(world);
     page({ adoptLegacyItems: true }).close();
     browser.set(bareItems(tokens));
@@ -210,7 +216,7 @@ describe('items that do not name the API', () => {
     expect(browser.item('refresh_token')).toBe(null);
   });
 
-  test('survive a crash before any write of the move', async () => {
+  test('are not lost in a crash before any write of the move', async () => {
     let isDead = true;
     for (let writes = 0; isDead; writes++) {
       browser = new Browser();
@@ -225,7 +231,7 @@ describe('items that do not name the API', () => {
       isDead = browser.isDead;
       browser.allowWrites(Infinity);
       const back = page({ adoptLegacyItems: true });
-      expect(back.getTokens(), `after ${writes} writes`).toEqual(tokens.getTokens());
+      expect(back.getTokens(), `after ${writes} writes`).toMatchObject(bareItems(tokens));
       await back.refreshTokens();
       expect(generation(back)).toBe(2);
       back.close();
@@ -254,7 +260,7 @@ describe('a full localStorage', () => {
     expect(world.sent('POST /api/v1/auth/login', 'x-device-token').at(-1)).toMatch(/^eyJ/);
   });
 
-  test('keeps no token that is spent', async () => {
+  test('does not keep a spent token', async () => {
     const { tokens } = await browser.inTab(() => signedUp(world, { storage: 'localStorage' }));
     browser.room = 0;
     await tokens.refreshTokens();
@@ -289,7 +295,7 @@ describe('a storage of the app', () => {
   });
   afterAll(() => rm(folder, { recursive: true }));
 
-  test('brings back the session, and the key of a refresh whose answer was lost', async () => {
+  test('restores the session, and the key of a refresh whose answer was lost', async () => {
     const storage = fileStorage(join(folder, 'lost.json'));
     const { tokens } = await signedUp(world, { storage });
     world.proxy.set({ only: REFRESH, dropAnswer: 1 });
@@ -303,7 +309,7 @@ describe('a storage of the app', () => {
     expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
   });
 
-  test('may have tokens without a key: it gets one before they are sent', async () => {
+  test('may contain tokens without a key, which get one before they are sent', async () => {
     const { tokens } = await signedUp(world);
     let record: StoredSession | null = tokens.getTokens();
     const keys: unknown[] = [];
@@ -317,7 +323,7 @@ describe('a storage of the app', () => {
     expect(record?.key).not.toBe(keys[0]);
   });
 
-  test('may keep the tokens alone: the key is kept with the token that is held', async () => {
+  test('may drop the key, which then stays in memory', async () => {
     let record: StoredSession | null = null;
     const storage = {
       load: () => record,
@@ -334,7 +340,7 @@ describe('a storage of the app', () => {
     expect(told).toEqual(['tokens', 'tokens', 'tokens', 'tokens']);
   });
 
-  test('may serve two clients without a lock: the keys are the same', async () => {
+  test('may serve two clients without a lock, which use the same keys', async () => {
     const path = join(folder, 'two.json');
     const { tokens } = await signedUp(world, { storage: fileStorage(path) });
     const other = new TokenManager(world.url, { storage: fileStorage(path) });
@@ -347,7 +353,7 @@ describe('a storage of the app', () => {
     expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(20);
   });
 
-  test('may serve a client that goes on while another one is still trying: it does not send what was spent', async () => {
+  test('may serve two clients of which one is still trying a token that the other has spent', async () => {
     const path = join(folder, 'spent.json');
     let tries = 0;
     let lose = () => {};
@@ -369,7 +375,7 @@ describe('a storage of the app', () => {
     expect(generation(tokens)).toBe(4);
   });
 
-  test('may be of one of many users: nobody waits for another one', async () => {
+  test('may be one of many users’, who do not wait for each other', async () => {
     vi.stubGlobal('navigator', { locks: webLocks() });
     try {
       const { tokens } = await signedUp(world, { storage: fileStorage(join(folder, 'ada.json')) });
@@ -406,7 +412,7 @@ describe('a storage of the app', () => {
     expect(generation(tokens)).toBe(2);
   });
 
-  test('may be slow: a logout while new tokens are being saved is the last word', async () => {
+  test('may be slow: a logout while new tokens are being saved wins', async () => {
     let record: StoredSession | null = null;
     const gate = { isShut: false, waiting: 0, open: () => {} };
     const storage = {
@@ -448,7 +454,7 @@ test('tokens that are set again keep their key', async () => {
   expect(generation(tokens)).toBe(2);
 });
 
-test('a refresh token that comes again, within a reuse interval, keeps its key', async () => {
+test('a refresh token that is issued again, within a reuse interval, keeps its key', async () => {
   const lenient = await startWorld({ REFRESH_REUSE_INTERVAL_SECONDS: '60' });
   try {
     let record: StoredSession | null = null;
@@ -463,7 +469,7 @@ test('a refresh token that comes again, within a reuse interval, keeps its key',
   }
 });
 
-test('a subscriber hears of each change, until it ends that', async () => {
+test('a subscriber is called at each change until it unsubscribes', async () => {
   const { tokens } = await signedUp(world);
   const listener = vi.fn();
   const end = tokens.subscribe(listener);

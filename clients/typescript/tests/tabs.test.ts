@@ -24,7 +24,7 @@ afterEach(() => {
 });
 afterAll(() => world.stop());
 
-/** Web Locks that a tab holds which the system has frozen; and the passing of the time after which nobody waits for it. */
+/** Web Locks that a frozen tab holds. `waitFor` lets the time pass after which the client no longer waits. */
 function frozenLocks() {
   let waiting = 0;
   const request = (_name: string, { signal }: { signal?: AbortSignal }) => {
@@ -42,7 +42,7 @@ function frozenLocks() {
   };
 }
 
-/** One more tab of the page, and what it is told. */
+/** A new tab of the page, and the callbacks that it has received. */
 function tab(options: TokenManagerOptions) {
   const told: string[] = [];
   const tokens = browser.inTab(
@@ -80,7 +80,7 @@ describe('with localStorage', () => {
     expect(generation(b.tokens)).toBe(2);
   });
 
-  test('a tab that is frozen while it holds the lock stops nobody', async () => {
+  test('a frozen tab that holds the lock does not block the others', async () => {
     const [a] = await twoTabs();
     const locks = frozenLocks();
     const refreshed = a.tokens.refreshTokens();
@@ -89,7 +89,7 @@ describe('with localStorage', () => {
     expect(generation(a.tokens)).toBe(2);
   });
 
-  test('two tabs that cannot lock refresh with the same key, and hold the same refresh token', async () => {
+  test('two tabs without locks refresh with the same key and receive the same refresh token', async () => {
     vi.stubGlobal('navigator', {});
     const [a, b] = await twoTabs();
     for (let rotation = 2; rotation < 12; rotation++) {
@@ -101,7 +101,7 @@ describe('with localStorage', () => {
     expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(10);
   });
 
-  test('a tab whose refresh hangs adopts what another tab got meanwhile', async () => {
+  test('a tab whose refresh hangs adopts the tokens that another tab has received meanwhile', async () => {
     vi.stubGlobal('navigator', {});
     const [a, b] = await twoTabs();
     world.proxy.next('hold');
@@ -115,7 +115,7 @@ describe('with localStorage', () => {
     expect(generation(a.tokens)).toBe(3);
   });
 
-  test('the other tabs hear of a refresh, of a logout and of a login', async () => {
+  test('the other tabs learn of a refresh, a logout and a login', async () => {
     const [a, b] = await twoTabs();
     await a.tokens.refreshTokens();
     await until(() => b.told.length === 1);
@@ -165,7 +165,7 @@ describe('with a cookie', () => {
     return { ...first, credentials };
   }
 
-  test('no script sees a refresh token', async () => {
+  test('scripts do not see the refresh token', async () => {
     const { tokens } = await signedIn();
     expect(tokens.getTokens()).not.toHaveProperty('refresh_token');
     expect(browser.cookies()).toContain('__Host-refresh_token');
@@ -190,7 +190,7 @@ describe('with a cookie', () => {
     expect(world.count(REFRESH)).toBe(1);
   });
 
-  test('a new visitor is asked about once, and is not told that a session has ended', async () => {
+  test('for a new visitor the client asks the server once, and does not report a session that has ended', async () => {
     for (let visits = 0; visits < 3; visits++) {
       const { tokens, told, api } = page();
       expect(tokens.isSignedIn).toBe(false);
@@ -241,7 +241,7 @@ describe('with a cookie', () => {
     expect(told).toEqual(['tokens', 'tokens']);
   });
 
-  test('while the question whether there is a session is not answered, it is asked again with the same key', async () => {
+  test('if the server does not answer whether there is a session, the client asks again with the same key', async () => {
     const { tokens, credentials } = await signedIn();
     tokens.close();
     browser.wipe();
@@ -304,7 +304,7 @@ describe('with a cookie', () => {
     expect(new Set(world.sent(REFRESH, 'idempotency-key')).size).toBe(1);
   });
 
-  test('ten tabs that refresh at once never do so at the same time, and all stay signed in', async () => {
+  test('ten tabs that refresh at once take turns, and all stay signed in', async () => {
     const { credentials } = await signedIn();
     const tabs = Array.from({ length: 10 }, page);
     await Promise.all(tabs.map(({ tokens }) => tokens.ready));
@@ -318,7 +318,7 @@ describe('with a cookie', () => {
     }
   });
 
-  test('what one tab got serves the tabs that waited', async () => {
+  test('the tabs that waited use the tokens of the first', async () => {
     const { tokens, api } = await signedIn();
     const other = page();
     await other.tokens.ready;
@@ -334,7 +334,7 @@ describe('with a cookie', () => {
     await Promise.all([api.me(), other.api.me()]);
   });
 
-  test('a logout takes the cookie back, and is told to the other tabs', async () => {
+  test('a logout removes the cookie and signs out the other tabs', async () => {
     const { tokens, told } = await signedIn();
     const other = page();
     await other.tokens.ready;
@@ -345,7 +345,7 @@ describe('with a cookie', () => {
     expect(other.tokens.getAccessToken()).toBe(null);
   });
 
-  test('a logout waits for the refresh of another tab, which would put the cookie back', async () => {
+  test('a logout waits for the refresh of another tab, which would set the cookie again', async () => {
     const { tokens } = await signedIn();
     const other = page();
     await other.tokens.ready;
@@ -373,7 +373,7 @@ describe('with a cookie', () => {
     expect(world.count(REFRESH)).toBe(0);
   });
 
-  test('a tab that is frozen while it holds the lock stops nobody for ever', async () => {
+  test('a frozen tab that holds the lock does not block the others forever', async () => {
     const { tokens, credentials } = await signedIn();
     const before = tokens.getAccessToken();
     let locks = frozenLocks();

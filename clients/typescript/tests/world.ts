@@ -1,4 +1,4 @@
-// The real local system behind the proxy that loses things, and those who use it.
+// The real local system behind the proxy that loses requests, and its users.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -19,9 +19,11 @@ export async function startWorld(variables: Record<string, string> = {}, args: s
   return {
     url: proxy.url,
     proxy,
-    /** How often something was asked for, as `METHOD /path`. */
+    /** The number of requests for a `METHOD /path`. */
     count: (what: string) => requests(what).length,
-    /** What each of these requests brought in a header. */
+    /** The number of these requests that were answered with a status. */
+    answered: (what: string, status: number) => requests(what).filter((request) => request.status === status).length,
+    /** The value of a header in each of these requests. */
     sent: (what: string, header: string) => requests(what).map(({ headers }) => headers[header]),
     async stop() {
       await proxy.close();
@@ -30,12 +32,12 @@ export async function startWorld(variables: Record<string, string> = {}, args: s
   };
 }
 
-/** Somebody new. */
+/** The credentials of a new user. */
 export function somebody() {
   return { email: `${crypto.randomUUID()}@example.com`, password: PASSWORD };
 }
 
-/** Somebody new who is signed in, and what became of it. */
+/** A new user who is signed in, and the callbacks that the client has made. */
 export async function signedUp<D extends Dialect = 'v1'>(world: { url: string }, options: TokenManagerOptions<D> = {}) {
   const credentials = somebody();
   const told: string[] = [];
@@ -48,19 +50,27 @@ export async function signedUp<D extends Dialect = 'v1'>(world: { url: string },
   return { tokens, told, credentials };
 }
 
-/** The same tokens, taken for expired. */
+/** Makes the access token expire, as far as the client knows. */
 export async function expire(tokens: TokenManager<Dialect>): Promise<void> {
   const held = tokens.getTokens();
   if (!held) throw new Error('Nobody is signed in.');
   await tokens.setTokens({ ...held, expires_at: Math.floor(Date.now() / 1000) });
 }
 
-/** Waits for it. */
+/** Repeats a call while the server answers 503, which a loaded machine may do to 100 calls at once. */
+export async function patiently<T>(call: () => Promise<T>): Promise<T> {
+  return call().catch((error) => {
+    if ((error.status ?? error.response?.status) !== 503) throw error;
+    return patiently(call);
+  });
+}
+
+/** Waits until a condition is true. */
 export async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await sleep(5);
 }
 
-/** What a token says. */
+/** The claims of a token. */
 export function claims(token: string | null | undefined): Record<string, unknown> {
   return JSON.parse(Buffer.from(token?.split('.')[1] ?? '', 'base64url').toString());
 }
