@@ -1,4 +1,4 @@
-//! Any session, attempt and user: what is decided keeps the promises of rotation.
+//! Any session, attempt and user: the decision keeps the guarantees of rotation.
 #![no_main]
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use freshkey::id::{SessionId, UserId};
 use freshkey::session::{Attempt, Client, Decision, Hash, Issue, Session, Write, decide};
 use freshkey::user::Standing;
 
-/// Small numbers, so that they meet.
+/// Small numbers, so that equal values are likely.
 #[derive(Arbitrary, Debug)]
 struct Case {
     session: Option<Stored>,
