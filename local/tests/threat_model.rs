@@ -1,4 +1,4 @@
-//! The threat model names tests; here they are held to exist.
+//! The tests that the threat model names exist.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
