@@ -1,4 +1,4 @@
-//! Any session, attempt and user: what is decided keeps the promises of rotation.
+//! Any session, attempt and user: the decision keeps the guarantees of rotation.
 #![no_main]
 
 use std::time::Duration;
@@ -11,7 +11,7 @@ use freshkey::session::{Attempt, Decision, Hash, Issue, Session, decide};
 use freshkey::user::UserState;
 use freshkey::write::Write;
 
-/// Small numbers, so that they meet.
+/// Small numbers, so that equal values are likely.
 #[derive(Arbitrary, Debug)]
 struct Case {
     session: Option<Stored>,

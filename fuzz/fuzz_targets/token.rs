@@ -1,5 +1,5 @@
-//! Any text as a token; and, where it has two lines, as header and claims that
-//! are signed as ours would be.
+//! Any text as a token. If it has two lines, they are also used as the header and
+//! the claims of a token with a valid signature.
 #![no_main]
 
 use std::sync::LazyLock;

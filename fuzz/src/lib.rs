@@ -1,5 +1,5 @@
-//! What the fuzz targets share: a function that asks a request for everything
-//! that a handler can ask of one, and never calls the table.
+//! Shared by the fuzz targets: a function that reads everything from a request
+//! that a handler can read, and never calls the table.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +21,7 @@ static FUNCTION: LazyLock<Function> = LazyLock::new(|| {
     Function::new(app, ask)
 });
 
-/// Settings that a function can start with, cookies among them.
+/// Valid settings, with cookies enabled.
 pub fn config() -> Config {
     let config = Config::parse(|name| {
         let value = match name {
@@ -39,7 +39,7 @@ pub fn config() -> Config {
     config.expect("the settings are complete")
 }
 
-/// Hands an event to the function. It is answered, and not by a fault of ours.
+/// Calls the function with an event. The answer must not be a server error.
 pub fn invoke(event: &str) {
     let mut context = Context::default();
     context.request_id = "request-1".into();
@@ -48,7 +48,7 @@ pub fn invoke(event: &str) {
     assert!((200..500).contains(&status), "{answer}");
 }
 
-/// A refresh as API Gateway hands it on, to be changed.
+/// The event of a refresh as API Gateway sends it, for a target to change.
 pub fn event() -> Value {
     json!({
         "version": "2.0",
@@ -63,6 +63,7 @@ pub fn event() -> Value {
         },
         "requestContext": {
             "http": { "method": "POST", "path": "/api/v1/auth/refresh", "sourceIp": "192.0.2.1" },
+            "routeKey": "POST /api/v1/auth/refresh",
         },
         "isBase64Encoded": false,
     })

@@ -1,6 +1,6 @@
-// Makes dist/index.html, which the local system embeds, of src/ and of the
-// client's sources: one file, nothing fetched. `--check` compares instead of
-// writing, so that what is embedded is what the sources say.
+// Builds dist/index.html from src/ and the client's sources: one file that loads
+// nothing else. The local system embeds it. With `--check`, compares it with the
+// file that is there instead of writing it.
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { build } from 'esbuild';
 
@@ -28,7 +28,7 @@ async function page() {
     bundle('src/style.css'),
     bundle('src/main.ts'),
   ]);
-  // Functions, because `$` in a replacement string has a meaning of its own.
+  // Functions, because `$` is special in a replacement string.
   return template
     .replace(/<!--.*?-->\s*/gs, '')
     .replace(/\n\s+/g, '\n')
@@ -38,10 +38,10 @@ async function page() {
 
 const made = await page();
 const size = Buffer.byteLength(made);
-if (size >= LIMIT) throw new Error(`The page has ${size} bytes; ${LIMIT} are too many.`);
+if (size >= LIMIT) throw new Error(`The page has ${size} bytes; the limit is ${LIMIT}.`);
 if (process.argv.includes('--check')) {
   const kept = await readFile(here('dist/index.html'), 'utf8').catch(() => '');
-  if (kept !== made) throw new Error('dist/index.html is not what the sources make: run `npm run build`.');
+  if (kept !== made) throw new Error('dist/index.html is out of date: run `npm run build`.');
 } else {
   await mkdir(here('dist'), { recursive: true });
   await writeFile(here('dist/index.html'), made);

@@ -71,12 +71,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
 
     let mut allow_origins = vec![url.clone(), format!("http://localhost:{port}")];
     allow_origins.extend(arguments.allow_origin);
-    let mut variables = variables()?;
-    if arguments.demo {
-        variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
-    } else if variables.get("JWT_SECRET_KEY").is_some_and(|secret| secret.trim() == demo::SECRET) {
-        return Err("JWT_SECRET_KEY is the secret of the demo, which is public: it is accepted only with --demo".into());
-    }
+    let mut variables = variables(arguments.demo)?;
     let table_option = match (&arguments.data, &arguments.table_endpoint) {
         (Some(_), _) => "--data: ",
         (None, Some(_)) => "--table-endpoint: ",
@@ -111,20 +106,9 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let stop = stop_signal().map_err(|error| error.to_string())?;
     log_to_terminal(system.log_level());
 
-    let (route, email, password) = if arguments.demo {
-        ("login", demo::EMAIL, demo::PASSWORD)
-    } else {
-        ("register", "ada@example.com", "correct horse battery")
-    };
     #[expect(clippy::print_stdout, reason = "the user is at the terminal")]
     {
-        println!(
-            r#"Freshkey listens on {url}. Stop it with Ctrl-C.
-Open it in a browser, or start with:
-
-  curl {url}/api/v1/auth/{route} -H 'content-type: application/json' -d '{{"email":"{email}","password":"{password}"}}'
-"#
-        );
+        println!("{}", greeting(&url, arguments.demo));
         if arguments.demo {
             let app = system.function("login").ok_or("the template has no login")?.app();
             let token = demo::set_up(app).await.map_err(|error| error.to_string())?;
@@ -138,6 +122,21 @@ Open it in a browser, or start with:
         engine.stop().await;
     }
     served.map_err(|error| error.to_string())
+}
+
+/// What the program prints once it listens.
+fn greeting(url: &str, is_demo: bool) -> String {
+    let (route, email, password) = match is_demo {
+        true => ("login", demo::EMAIL, demo::PASSWORD),
+        false => ("register", "ada@example.com", "correct horse battery"),
+    };
+    format!(
+        r#"Freshkey listens on {url}. Stop it with Ctrl-C.
+Open it in a browser, or start with:
+
+  curl {url}/api/v1/auth/{route} -H 'content-type: application/json' -d '{{"email":"{email}","password":"{password}"}}'
+"#
+    )
 }
 
 /// Logs to the terminal. The embedded database warns of every condition of a write
@@ -181,14 +180,20 @@ fn endpoint(text: &str) -> Result<String, String> {
 }
 
 /// The variables of the process, over those of the file `.env` in the working
-/// directory or above it.
-fn variables() -> Result<BTreeMap<String, String>, String> {
+/// directory or above it. The public secret of the demo is set for the demo, and
+/// refused otherwise.
+fn variables(is_demo: bool) -> Result<BTreeMap<String, String>, String> {
     let directory = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
     let file = env_file::read(&directory).map_err(|error| error.to_string())?;
     let mut variables: BTreeMap<_, _> = file.into_iter().collect();
     let process = std::env::vars_os();
     let process = process.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     variables.extend(process.filter(|(_, value)| !value.is_empty()));
+    if is_demo {
+        variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
+    } else if variables.get("JWT_SECRET_KEY").is_some_and(|secret| secret.trim() == demo::SECRET) {
+        return Err("JWT_SECRET_KEY is the secret of the demo, which is public: it is accepted only with --demo".into());
+    }
     Ok(variables)
 }
 

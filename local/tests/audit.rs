@@ -1,5 +1,5 @@
-//! The audit trail and the metrics, over everything that a request can come to.
-//! A test program of its own, because each test has a log of its own.
+//! The audit trail and the metrics, for every outcome of a request. This is a
+//! separate test program, because each test replaces the log.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
@@ -38,7 +38,7 @@ const AGENT: &str = "a client/1.0";
 /// The first 8 bytes of the SHA-256 of [`AGENT`], by `sha256sum`.
 const AGENT_HASH: &str = "1f71cddc6a096d81";
 
-/// A system whose log is kept for as long as the guard lives.
+/// A system whose log is recorded until the guard is dropped.
 async fn watched(variables: &[(&str, &str)]) -> (World, Log, DefaultGuard) {
     let log = Log::default();
     let guard = tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, log.clone()));
@@ -49,7 +49,7 @@ fn audited(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|line| line["target"] == audit::TARGET).collect()
 }
 
-/// An event in short: what, and why.
+/// The name and the reason of an event.
 fn short(event: &Value) -> String {
     let name = event["event"].as_str().unwrap();
     event["reason"].as_str().map_or(name.to_owned(), |reason| format!("{name}: {reason}"))
@@ -60,7 +60,7 @@ const ALWAYS: [&str; 6] = ["timestamp", "level", "message", "event", "datetime",
 const SOMETIMES: [&str; 8] =
     ["target", "reason", "user.id", "session.id", "token.generation", "request.id", "source.ip", "user_agent.hash"];
 
-/// Holds an event of a request to the schema.
+/// Checks an event of a request against the schema.
 fn check_schema(world: &World, event: &Value) {
     let names: BTreeSet<_> = event.as_object().unwrap().keys().map(String::as_str).collect();
     assert!(ALWAYS.iter().all(|name| names.contains(name)), "{event}");
@@ -73,7 +73,7 @@ fn check_schema(world: &World, event: &Value) {
     assert_eq!(event["outcome"], if fails { "failure" } else { "success" }, "{event}");
 }
 
-/// One who makes requests, and sees what is recorded of each.
+/// Makes requests, and collects the events of each.
 struct Watcher<'a> {
     world: &'a World,
     log: &'a Log,
@@ -81,8 +81,8 @@ struct Watcher<'a> {
 }
 
 impl Watcher<'_> {
-    /// Makes a request of which these events are to be recorded. Answers the
-    /// reply and the last event.
+    /// Makes a request for which exactly the `expected` events must be recorded.
+    /// Returns the reply and the last event.
     async fn sees(&mut self, sending: Sending<'_>, expected: &[&str]) -> (Reply, Value) {
         self.log.take();
         let reply = sending.header("user-agent", AGENT).await;
@@ -210,7 +210,7 @@ async fn au1_each_act_is_one_event_of_who_what_when_why_and_from_where() {
 }
 
 #[tokio::test]
-async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more() {
+async fn au1_a_session_that_has_already_ended_is_not_recorded_as_ended_again() {
     let (world, log, _guard) = watched(&[]).await;
     let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
     let alice = world.register(EMAIL).await;
@@ -221,7 +221,7 @@ async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more(
         reply.expect(StatusCode::NO_CONTENT);
     }
 
-    // It ends itself between the list and the deletion.
+    // Another call ends the session between the list and the deletion.
     let tablet = world.login(PASSWORD).await.user();
     let store = world.app("account").store().clone();
     let sid = world::claims(&tablet.refresh_token)["sid"].as_str().unwrap().to_owned();
@@ -247,7 +247,7 @@ async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more(
     let end = world.request(Method::DELETE, &format!("/api/v1/auth/sessions/{sid}")).bearer(&alice.access_token);
     watcher.sees(end, &[]).await.0.expect(StatusCode::NOT_FOUND);
 
-    // One that reuse ended was not ended by the logout that comes after.
+    // A logout does not end a session that reuse has already ended.
     refresh(&world, &alice.refresh_token, "one").await.expect(StatusCode::OK);
     refresh(&world, &alice.refresh_token, "two").await.expect(StatusCode::UNAUTHORIZED);
     let (reply, _) = watcher.sees(logout(&alice.refresh_token), &[]).await;
@@ -255,11 +255,11 @@ async fn au1_a_session_that_was_gone_already_is_not_recorded_as_ended_once_more(
 }
 
 #[tokio::test]
-async fn rf2_the_alarm_is_raised_though_the_answer_to_the_revocation_is_lost() {
+async fn rf2_the_alarm_is_raised_even_if_the_answer_to_the_revocation_is_lost() {
     let (world, log, _guard) = watched(&[]).await;
     let alice = world.register(EMAIL).await;
     refresh(&world, &alice.refresh_token, "one").await.expect(StatusCode::OK);
-    // The first write tries to rotate; the second revokes.
+    // The first write tries to rotate; the second one revokes.
     world.wire.fault_after(1, "UpdateItem", 1, Fate::AnswerLost);
     let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
     let reused = refresh(&world, &alice.refresh_token, "two");
@@ -267,7 +267,7 @@ async fn rf2_the_alarm_is_raised_though_the_answer_to_the_revocation_is_lost() {
 }
 
 #[tokio::test]
-async fn au1_a_disabled_user_is_named_as_the_reason() {
+async fn au1_a_disabled_user_is_recorded_as_the_reason() {
     let (world, log, _guard) = watched(&[]).await;
     let alice = world.register(EMAIL).await;
     world.app("account").disable_user(UserId::parse(&alice.id).unwrap()).await.unwrap();
@@ -278,7 +278,7 @@ async fn au1_a_disabled_user_is_named_as_the_reason() {
 }
 
 #[tokio::test]
-async fn au1_what_another_site_sends_in_a_browsers_name_is_recorded() {
+async fn au1_a_request_that_another_site_forges_is_recorded() {
     let (world, log, _guard) = watched(&[("REFRESH_TOKEN_TRANSPORT", "cookie")]).await;
     let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
     let forged = login(&world, EMAIL, PASSWORD).header("origin", "https://evil.example");
@@ -332,7 +332,7 @@ async fn au3_nothing_that_a_client_writes_gets_into_the_log_or_breaks_a_line() {
     }
 }
 
-/// A log that takes nothing.
+/// A log that fails every write.
 struct Broken;
 
 impl Write for Broken {
@@ -345,8 +345,8 @@ impl Write for Broken {
     }
 }
 
-/// Run once more in a process whose standard error is closed, where a
-/// complaint about the log would end the request.
+/// The test runs itself again in a process whose standard error is closed, where
+/// reporting a failed write to the log would panic.
 #[test]
 fn au4_a_log_that_cannot_be_written_fails_no_request_and_undoes_nothing() {
     const INSIDE: &str = "FRESHKEY_TEST_WITHOUT_A_LOG";
@@ -373,13 +373,13 @@ async fn without_a_log() {
     assert!(!world.is_alive(&next).await);
 }
 
-/// The lines for CloudWatch.
+/// The lines with metrics for CloudWatch.
 fn counted(lines: Vec<Value>) -> Vec<Value> {
     lines.into_iter().filter(|line| line.get("_aws").is_some()).collect()
 }
 
 #[tokio::test]
-async fn what_happened_is_counted_in_one_line_of_each_request() {
+async fn each_request_writes_its_metrics_in_one_line() {
     let (world, log, _guard) = watched(&[("REFRESH_BURST", "2"), ("REFRESH_PER_LIFETIME", "1")]).await;
     let mut totals: BTreeMap<String, u64> = BTreeMap::new();
     let mut hashes = 0;
@@ -448,7 +448,7 @@ async fn what_happened_is_counted_in_one_line_of_each_request() {
 }
 
 #[test]
-fn the_log_level_silences_neither_the_trail_nor_the_metrics_and_a_terminal_shows_no_metrics() {
+fn the_log_level_affects_neither_the_trail_nor_the_metrics_and_a_terminal_shows_no_metrics() {
     let targets = telemetry::targets(Level::ERROR);
     assert!(targets.would_enable(audit::TARGET, &Level::INFO));
     assert!(!targets.would_enable(audit::TARGET, &Level::DEBUG));
@@ -457,7 +457,7 @@ fn the_log_level_silences_neither_the_trail_nor_the_metrics_and_a_terminal_shows
 }
 
 #[test]
-fn each_alarm_of_the_template_listens_to_a_metric_that_there_is() {
+fn each_alarm_of_the_template_uses_a_metric_that_exists() {
     let template: serde_norway::Value = serde_norway::from_str(&std::fs::read_to_string(TEMPLATE).unwrap()).unwrap();
     let resources = template["Resources"].as_mapping().unwrap().iter();
     let alarms: Vec<_> = resources

@@ -1,5 +1,5 @@
-//! What the log tells at TRACE, and what it never tells. A test program of its
-//! own, because a process has one log.
+//! What the log contains at TRACE, and what it never contains. This is a separate
+//! test program, because a process has one log.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
@@ -38,17 +38,17 @@ const NEW_PASSWORD: &str = "canary password of the second year";
 const WRONG_PASSWORD: &str = "canary guess that is wrong";
 const KEY: &str = "canary-idempotency-key-0c9f";
 
-/// Everything that must not be found in the log.
+/// Everything that must not appear in the log.
 #[derive(Default)]
 struct Secrets(BTreeSet<Vec<u8>>);
 
 impl Secrets {
     fn add(&mut self, secret: impl AsRef<[u8]>) {
-        assert!(secret.as_ref().len() >= 12, "what is shorter may be found by chance");
+        assert!(secret.as_ref().len() >= 12, "anything shorter could appear by chance");
         self.0.insert(secret.as_ref().to_vec());
     }
 
-    /// A token, and each of its parts that gives something away.
+    /// Adds a token, and each part of it that is secret.
     fn add_token(&mut self, token: &str) {
         self.add(token);
         let [_, claims_part, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
@@ -70,7 +70,7 @@ impl Secrets {
         }
     }
 
-    /// Every form in which one of them stands in `log`.
+    /// Every form of a secret that appears in `log`.
     fn found_in(&self, log: &str) -> Vec<String> {
         let forms = self.0.iter().flat_map(|secret| forms(secret));
         forms.filter(|form| log.contains(form.as_str())).collect()
@@ -172,7 +172,7 @@ async fn walk(world: &World) -> Secrets {
     secrets
 }
 
-/// The hashes that the table holds now.
+/// Adds the hashes that are in the table now.
 async fn remember_hashes(world: &World, user: &str, secrets: &mut Secrets) {
     let store = world.app("account").store();
     let credential = store.credential(&Email::parse(EMAIL).unwrap()).await.unwrap().unwrap();
@@ -197,7 +197,7 @@ async fn er4_au2_se5_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret
     assert_eq!(secrets.found_in(&text), Vec::<String>::new());
     assert_eq!(secrets.found_in(&printed), Vec::<String>::new());
 
-    // The log is there, and so would be what it told.
+    // The log is not empty, and a secret in it would have been found.
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let follows = |line: &&Value| line["user.id"].is_string() && line["session.id"].is_string();
     assert!(lines.iter().any(|line| follows(&line)), "{text}");

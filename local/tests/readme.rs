@@ -1,6 +1,6 @@
-//! The pages, held to what they tell of: the walks of the README and of
-//! `docs/cookies.md` are run as they stand, every `sh` block of a section, and
-//! what it prints held to the block that follows (`…` stands for anything).
+//! The documentation is checked against the system. Every `sh` block of a section
+//! in the README and in `docs/cookies.md` is run as it is, and its output is
+//! compared with the block after it, in which `…` matches anything.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -35,7 +35,7 @@ fn blocks(section: &str) -> Vec<(&str, &str)> {
     fenced.map(|block| block.split_once('\n').unwrap()).collect()
 }
 
-/// Whether `text` is `pattern`, with anything in the place of each `…`.
+/// Whether `text` matches `pattern`, in which each `…` matches anything.
 fn matches(mut text: &str, pattern: &str) -> bool {
     let mut pieces = pattern.split('…');
     let Some(rest) = text.strip_prefix(pieces.next().unwrap()) else { return false };
@@ -48,8 +48,8 @@ fn matches(mut text: &str, pattern: &str) -> bool {
     text.is_empty()
 }
 
-/// Walks through the section `title` of `page`, beside a system that is started
-/// with this transport of refresh tokens.
+/// Runs the section `title` of `page` against a system with this transport of
+/// refresh tokens.
 fn walk(page: &str, title: &str, transport: &str) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
@@ -78,17 +78,17 @@ fn walk(page: &str, title: &str, transport: &str) {
     assert_eq!(printed.len(), expected.len(), "{output}");
     assert!(expected.iter().filter(|block| !block.is_empty()).count() >= 4);
     for (printed, expected) in printed.iter().zip(expected) {
-        assert!(matches(printed, expected.trim()), "the page shows\n{expected}\nand one sees\n{printed}");
+        assert!(matches(printed, expected.trim()), "the page shows\n{expected}\nbut the output is\n{printed}");
     }
 }
 
 #[test]
-fn the_readme_shows_what_one_sees() {
+fn the_readme_shows_the_real_output() {
     walk(README, "Try it", "body");
 }
 
 #[test]
-fn ck6_the_page_on_cookies_shows_what_one_sees() {
+fn ck6_the_page_on_cookies_shows_the_real_output() {
     walk(COOKIES, "What a request must show", "cookie");
 }
 
@@ -117,7 +117,7 @@ fn the_page_on_deploying_names_every_parameter_and_every_function() {
 }
 
 #[test]
-fn the_page_of_settings_has_every_variable_with_its_default_and_its_parameter_and_no_other() {
+fn the_page_on_settings_has_exactly_the_variables_with_their_defaults_and_parameters() {
     let rows = SETTINGS.lines().filter(|line| line.starts_with("| `"));
     let rows = rows.map(|row| row.split('|').map(|cell| cell.trim().replace('`', "")).collect::<Vec<_>>());
     let mut rows: BTreeMap<_, _> = rows.map(|row| (row[1].clone(), [row[2].clone(), row[3].clone()])).collect();
@@ -139,7 +139,7 @@ fn the_page_of_settings_has_every_variable_with_its_default_and_its_parameter_an
         let reference = if ["Table", "Secret"].contains(&reference) { "" } else { reference };
         assert_eq!(parameter, reference, "what sets {variable}");
     }
-    assert!(rows.is_empty(), "no variables: {rows:?}");
+    assert!(rows.is_empty(), "not variables: {rows:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-// What the tests of the client share: a local system behind the proxy, and tabs
-// in which the built client is loaded.
+// Fixtures for the tests of the client: a local system behind the proxy, and tabs
+// with the built client.
 
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -20,7 +20,7 @@ const PAGE = `<!doctype html>
   window.api = new ApiClient(location.origin, tokens);
 </script>`;
 
-/** What a refresh is, for the proxy. */
+/** Matches a refresh, for the proxy. */
 export const REFRESH = '^POST /api/v1/auth/refresh$';
 export const PASSWORD = 'correct horse battery';
 export { expect };
@@ -28,17 +28,17 @@ export { expect };
 export const test = base.extend({
   /** Settings of the local system. */
   variables: [{}, { option: true }],
-  /** Where the client keeps its tokens. */
+  /** The storage in which the client keeps its tokens. */
   storage: ['localStorage', { option: true }],
 
-  /** The proxy between the pages and the local system; both are at its URL, and its faults are for refreshes. */
+  /** The proxy between the pages and the local system. Both have its URL, and its faults affect only refreshes. */
   network: async ({}, use) => {
     const proxy = await startProxy({ faults: { only: REFRESH } });
     await use(proxy);
     await proxy.close();
   },
 
-  /** A local system of the test's own behind the proxy: `stop()`, `start()` with the same data. */
+  /** A local system for this test alone, behind the proxy. `stop()` and `start()` restart it with the same data. */
   local: async ({ network, variables }, use, testInfo) => {
     let running;
     const local = {
@@ -54,7 +54,7 @@ export const test = base.extend({
     await local.stop();
   },
 
-  /** Opens a tab; all of them share cookies and localStorage. No script in them may fail. */
+  /** Opens a tab. All tabs share cookies and localStorage. The test fails if a script fails in any of them. */
   openTab: async ({ context, network, local, storage }, use) => {
     const failures = [];
     context.on('weberror', (problem) => failures.push(problem.error().message));
@@ -81,19 +81,19 @@ export const test = base.extend({
   },
 });
 
-/** Waits until the server has acted on the request whose answer the proxy holds. */
+/** Waits until the server has processed the request whose answer the proxy holds. */
 export async function isHeld(network) {
   await expect.poll(() => network.requests.some(({ fault, status }) => fault === 'hold' && status !== null)).toBe(true);
 }
 
-/** The refreshes that the proxy has seen, and then forgets. */
+/** Returns the refreshes that the proxy has seen, and clears its list of requests. */
 export function refreshes(network) {
   const seen = network.requests.filter(({ method, path }) => new RegExp(REFRESH).test(`${method} ${path}`));
   network.requests.length = 0;
   return seen;
 }
 
-/** The Idempotency-Keys of requests, each once. */
+/** The distinct Idempotency-Keys of requests. */
 export function keys(requests) {
   return [...new Set(requests.map(({ headers }) => headers['idempotency-key']))];
 }

@@ -1,5 +1,5 @@
-//! A function of your own, behind Freshkey: `GET /notes` for whoever is signed
-//! in, `GET /admin` for administrators.
+//! A function of your own, behind Freshkey: `GET /notes` for every signed-in user,
+//! `GET /admin` for administrators.
 
 use freshkey::App;
 use freshkey::auth::Identity;

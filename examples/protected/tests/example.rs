@@ -1,5 +1,5 @@
-//! The function as Lambda runs it: its process asks a Runtime API for events.
-//! Users and tokens come from Freshkey's local system, and both use its table.
+//! The function as Lambda runs it: its process gets events from a Runtime API.
+//! Users and tokens come from Freshkey's local system, whose table both use.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
@@ -28,7 +28,7 @@ struct World {
     answers: mpsc::UnboundedReceiver<Value>,
 }
 
-/// The ends that the function sees: events out, answers in.
+/// The Runtime API's side of the two channels: events out, answers in.
 struct Runtime {
     events: Mutex<mpsc::UnboundedReceiver<Value>>,
     answers: mpsc::UnboundedSender<Value>,
@@ -97,7 +97,7 @@ impl World {
         serde_json::from_slice(answer.body()).unwrap()
     }
 
-    /// Calls the function, as API Gateway does.
+    /// Calls the function as API Gateway does.
     async fn get(&mut self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let headers: serde_json::Map<_, _> = headers.iter().map(|(k, v)| (k.to_string(), json!(v))).collect();
         let http = json!({ "method": "GET", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1" });
@@ -143,7 +143,7 @@ fn bearer(token: &Value) -> String {
 }
 
 #[tokio::test]
-async fn an_expired_caller_is_renewed_on_the_way_and_calls_on_with_the_new_token() {
+async fn an_expired_token_is_renewed_and_the_new_one_is_accepted() {
     let mut world = World::new("ROLE_USER").await;
     let user = world.register().await;
     let expired = bearer(&user["access_token"]);
@@ -168,7 +168,7 @@ async fn an_expired_caller_is_renewed_on_the_way_and_calls_on_with_the_new_token
 }
 
 #[tokio::test]
-async fn mw3_a_refusal_for_want_of_a_role_brings_the_new_tokens_too() {
+async fn mw3_a_refusal_for_a_missing_role_has_the_new_tokens_too() {
     let mut world = World::new("ROLE_USER").await;
     let user = world.register().await;
     let refresh_token = user["refresh_token"].as_str().unwrap();
@@ -181,7 +181,7 @@ async fn mw3_a_refusal_for_want_of_a_role_brings_the_new_tokens_too() {
 }
 
 #[tokio::test]
-async fn an_administrator_is_let_in_where_the_role_is_asked_for() {
+async fn an_administrator_may_call_the_route_that_requires_the_role() {
     let mut world = World::new("ROLE_USER,ROLE_ADMIN").await;
     let user = world.register().await;
     let refresh_token = user["refresh_token"].as_str().unwrap();

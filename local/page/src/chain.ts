@@ -1,34 +1,34 @@
 import { count } from './format.js';
 import { type Actor, type Exchange, REFRESH } from './wire.js';
 
-/** How a generation came to be spent. */
+/** How a generation was spent. */
 export interface Rotation {
-  /** The beginning of the attempt's Idempotency-Key, if it had one. */
+  /** The first characters of the attempt's Idempotency-Key, if it had one. */
   key?: string;
-  /** Answers that did not arrive. */
+  /** How many answers were lost. */
   lost: number;
-  /** Whether one arrived. */
+  /** Whether an answer has arrived. */
   arrived: boolean;
 }
 
-/** A spent generation that was presented again. */
+/** A spent generation that was used again. */
 export interface Replay {
   generation: number;
   actor: Actor;
 }
 
-/** What is known of one session's refresh tokens, generation after generation. */
+/** What the page knows about one session's refresh tokens, by generation. */
 export class Chain {
   readonly session: string;
-  /** The newest generation that the server made. */
+  /** The newest generation that the server has issued. */
   newest: number;
-  /** The one that the client holds. */
+  /** The generation that the client holds. */
   held: number;
-  /** By the generation that was spent. */
+  /** The rotations, by the generation that was spent. */
   readonly rotations = new Map<number, Rotation>();
   replay: Replay | undefined;
   isOver = false;
-  /** What happened last, and why, in a sentence or two. */
+  /** What happened last, and why. */
   story: string;
 
   constructor(session: string, generation: number) {
@@ -36,8 +36,8 @@ export class Chain {
     this.newest = this.held = generation;
     this.story =
       generation === 1
-        ? 'Signed in: a new session begins, with generation 1 of its refresh token.'
-        : `Still signed in: generation ${generation} of the refresh token is in force.`;
+        ? 'Signed in: a new session starts with generation 1 of its refresh token.'
+        : `Still signed in: generation ${generation} of the refresh token is valid.`;
   }
 
   /** The client holds this generation now. */
@@ -46,7 +46,7 @@ export class Chain {
     this.newest = Math.max(this.newest, generation);
   }
 
-  /** A refresh has come to its end. */
+  /** A refresh has ended. */
   refreshed(exchange: Exchange): void {
     const { actor, presented, issued, state, status, key } = exchange;
     if (exchange.path !== REFRESH || presented === undefined || this.isOver) return;
@@ -56,7 +56,7 @@ export class Chain {
       return;
     }
     if (issued === presented) {
-      this.story = `Generation ${presented} came back as it is: the reuse interval is on, and it was just made.`;
+      this.story = `The server returned generation ${presented} again: it was issued a moment ago, and a reuse interval is set.`;
       return;
     }
     const rotation = this.rotations.get(presented) ?? { lost: 0, arrived: false };
@@ -66,66 +66,68 @@ export class Chain {
     this.newest = Math.max(this.newest, issued);
     if (state === 'lost') {
       rotation.lost += 1;
-      this.story = `The server made generation ${issued}, but its answer was lost. The client still holds ${presented}.`;
+      this.story = `The server issued generation ${issued}, but the answer was lost. The client still holds generation ${presented}.`;
       return;
     }
     rotation.arrived = true;
-    if (!isAgain) this.story = `Generation ${presented} became ${issued}. ${presented} is spent.`;
+    if (!isAgain) this.story = `Generation ${issued} replaced generation ${presented}, which is now spent.`;
     else if (key !== undefined)
-      this.story = `The same Idempotency-Key: so this is the same attempt, whose answer was lost. The server gives the very same generation ${issued} again. A thief would not know the key.`;
-    else this.story = `Generation ${issued} came again: the reuse interval is on.`;
+      this.story = `The Idempotency-Key is the same, so this is a retry after a lost answer. The server returns the same generation ${issued} again. A thief would not know the key.`;
+    else this.story = `The server returned generation ${issued} again: a reuse interval is set.`;
   }
 
-  /** The session is over, for this reason. */
+  /** The session has ended, for this reason. */
   ended(story: string): void {
     if (!this.isOver) this.story = story;
     this.isOver = true;
   }
 
-  /** All of it in words, for who cannot see the picture. */
+  /** The picture in words, for screen readers. */
   describe(): string {
     const { newest, replay } = this;
     const words = [
       newest === 1
-        ? `A chain of refresh tokens with generation 1 alone.`
+        ? `A chain of refresh tokens with one generation.`
         : `A chain of refresh tokens, generations 1 to ${newest}.`,
     ];
     for (const [generation, { lost, arrived, key }] of this.rotations) {
       if (lost === 0 || generation >= newest) continue;
-      const after = arrived ? `, and the retry with the same key arrived at ${generation + 1} again` : '';
+      const after = arrived ? `, and the retry with the same key got generation ${generation + 1} again` : '';
       words.push(
         `From ${generation} to ${generation + 1}, ${key === undefined ? 'without a key, ' : ''}` +
           `${count(lost, 'answer')} ${lost === 1 ? 'was' : 'were'} lost${after}.`,
       );
     }
     if (replay) {
-      words.push(`From generation ${replay.generation}, ${WHO[replay.actor]} branches off, and is refused.`);
+      words.push(
+        `A request with generation ${replay.generation} from ${WHO[replay.actor]} branches off and is refused.`,
+      );
     }
-    words.push(this.isOver ? 'The session has ended.' : `Generation ${newest} is in force.`);
+    words.push(this.isOver ? 'The session has ended.' : `Generation ${newest} is valid.`);
     return words.join(' ');
   }
 
   #unanswered(generation: number, key: string | undefined): void {
     const rotation = this.rotations.get(generation) ?? { lost: 0, arrived: false };
     this.rotations.set(generation, { ...rotation, ...(key !== undefined && { key }), lost: rotation.lost + 1 });
-    this.story = `No answer came: the request or its answer was lost. The client still holds generation ${generation}, and tries again.`;
+    this.story = `The request or its answer was lost. The client still holds generation ${generation} and tries again.`;
   }
 
   #refused(generation: number, actor: Actor): void {
     if (actor === 'client' || generation >= this.newest) {
-      this.ended(`Generation ${generation} was refused: the session has ended, or the server does not know it.`);
+      this.ended(`Generation ${generation} was refused: the session has ended, or the server does not know the token.`);
       return;
     }
     this.replay = { generation, actor };
     this.ended(
       actor === 'thief'
-        ? `Generation ${generation} is spent, and somebody presents it again. Two hold this session now; one of them is a thief, and the server cannot tell which. So it ends for both, and you sign in again.`
-        : `Generation ${generation} is spent, and comes again with no key to say that it is the same attempt. A thief’s request looks just like that. So the session ends.`,
+        ? `Generation ${generation} is spent, and somebody used it again. So two clients hold tokens of this session, one of them is a thief, and the server cannot tell which. It ends the session for both, and you have to log in again.`
+        : `Generation ${generation} is spent, and was used again without a key that would identify a retry. A thief’s request looks exactly like that, so the session ends.`,
     );
   }
 }
 
-/** Who sends, in words. */
+/** The sender of a request, in words. */
 export const WHO: Record<Actor, string> = {
   client: 'the client',
   thief: 'a thief',

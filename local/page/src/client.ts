@@ -15,8 +15,8 @@ const MODE = 'page_mode';
 const COUNTED = 'page_generation';
 
 /**
- * The generation that the cookie holds. No script can read it there, so it is
- * counted, from the sign-in on, for all tabs.
+ * The generation of the refresh token in the cookie. No script can read the
+ * cookie, so the tabs count the refreshes since the sign-in.
  */
 export const counted = {
   read: (): number | undefined => Number(localStorage.getItem(COUNTED) ?? NaN) || undefined,
@@ -25,7 +25,7 @@ export const counted = {
   },
 };
 
-/** The real client, in the mode that the server wants. */
+/** The real client, in the mode that the server requires. */
 export class Client {
   manager!: TokenManager;
   api!: ApiClient;
@@ -41,20 +41,20 @@ export class Client {
     this.#start(localStorage.getItem(MODE) === 'cookie' ? 'cookie' : 'localStorage');
   }
 
-  /** The session that the access token names. */
+  /** The session id in the access token. */
   get session(): string | undefined {
     const token = this.manager.getAccessToken();
     return token === null ? undefined : String(decode(token).claims.sid);
   }
 
-  /** The generation that is held. */
+  /** The generation of the refresh token that the client holds. */
   get generation(): number {
     return generation(this.manager.getTokens()?.refresh_token) ?? counted.read() ?? 1;
   }
 
   /**
-   * Registers or logs in. A server that keeps refresh tokens in a cookie
-   * answers 403 to a client that does not: that is how the page learns of it.
+   * Registers or logs in. A server that requires the cookie answers 403 to a
+   * client without it. That is how the page finds out.
    */
   async enter(how: 'register' | 'login', credentials: Credentials): Promise<void> {
     this.#start('localStorage');
@@ -74,7 +74,7 @@ export class Client {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ advance_seconds: seconds }),
     });
-    if (!answer.ok) throw new Error(`The server’s clock does not move: ${answer.status}.`);
+    if (!answer.ok) throw new Error(`The server did not move its clock: ${answer.status}.`);
   }
 
   #start(mode: Mode): void {

@@ -1,6 +1,6 @@
 type Attributes = Record<string, string | boolean>;
 
-/** The element of the page with this id. */
+/** The element with this id. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const element = document.getElementById(id);
   if (!element) throw new Error(`The page has no #${id}.`);
@@ -33,7 +33,7 @@ function fill<E extends Element>(element: E, attributes: Attributes, children: (
   return element;
 }
 
-/** Sets the text of an element, and touches nothing if it is that already. */
+/** Sets the text of an element. Does nothing if it has that text already. */
 export function say(element: Element, text: string): void {
   if (element.textContent !== text) element.textContent = text;
 }

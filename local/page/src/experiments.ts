@@ -4,22 +4,22 @@ import { generation } from './jwt.js';
 import type { Tabs } from './tabs.js';
 import { type Exchange, REFRESH, type Wire } from './wire.js';
 
-/** What an experiment works with. */
+/** What an experiment uses. */
 export interface Bench {
   client: Client;
   wire: Wire;
   tabs: Tabs;
-  /** The refresh token that was spent last, if this tab has seen it. */
+  /** The last spent refresh token, if this tab has held it. */
   spent(): string | undefined;
-  /** Starts to watch all tabs' requests; the function that it gives tells which there were. */
+  /** Starts watching the requests of all tabs. The returned function stops, and returns those that have ended. */
   watch(): () => Exchange[];
 }
 
-/** What was seen: in a sentence, and whether it is what should happen. */
+/** What happened, and whether it is what should happen. */
 export interface Seen {
   text: string;
   isRight: boolean;
-  /** What there is to do once the access token has expired. */
+  /** What the button does once the access token has expired. */
   then?: { title: string; run(bench: Bench): Promise<Seen> };
 }
 
@@ -27,28 +27,29 @@ export interface Seen {
 export interface Experiment {
   id: string;
   title: string;
-  /** What should happen, in a sentence. */
+  /** What should happen. */
   expect: string;
-  /** Why it cannot be done where the refresh token is in a cookie. */
+  /** Why it is not possible with the refresh token in a cookie. */
   withCookie?: string;
-  /** Whether it is for the cookie alone. */
+  /** Whether it is only for the cookie. */
   isForCookie?: boolean;
   run(bench: Bench): Promise<Seen>;
 }
 
 const ME = '/api/v1/users/me';
 const HTTP_ONLY =
-  'Not with the cookie: no script can read the refresh token in it, this page’s neither. That is what it is for.';
-const NOT_LOSABLE = 'Not with the cookie: the browser has stored it before this page could lose the answer.';
+  'Not possible with the cookie: no script can read the refresh token in it, not even this page’s. That is its purpose.';
+const NOT_LOSABLE =
+  'Not possible with the cookie: the browser stores the new cookie before this page can lose the answer.';
 
-const FORGIVEN = 'Is REFRESH_REUSE_INTERVAL_SECONDS above 0 here? For so long, it forgives.';
+const FORGIVEN = 'Is REFRESH_REUSE_INTERVAL_SECONDS above 0? Then a spent token is accepted for that long.';
 
-/** All of them, in the order in which they tell the story. */
+/** All experiments, in an order in which they tell a story. */
 export const EXPERIMENTS: Experiment[] = [
   {
     id: 'call',
     title: 'Call users/me',
-    expect: 'The access token opens the door: 200, and nothing is spent.',
+    expect: 'The access token is accepted: 200. No token is spent.',
     async run({ client }) {
       const started = performance.now();
       const { status } = await client.api.fetch(ME);
@@ -61,7 +62,7 @@ export const EXPERIMENTS: Experiment[] = [
   {
     id: 'refresh',
     title: 'Refresh',
-    expect: 'The refresh token is spent, and its successor takes over: one generation more.',
+    expect: 'The refresh token is spent and replaced by the next generation.',
     async run({ client, watch }) {
       const seen = watch();
       await client.manager.refreshTokens();
@@ -72,7 +73,7 @@ export const EXPERIMENTS: Experiment[] = [
   {
     id: 'parallel',
     title: '20 calls at once',
-    expect: 'All find the access token expired. One refresh serves the twenty.',
+    expect: 'The access token has expired for all of them. One refresh is enough for all twenty.',
     async run({ client, watch }) {
       const { access_token, refresh_token } = held(client);
       await client.manager.setTokens({
@@ -91,7 +92,7 @@ export const EXPERIMENTS: Experiment[] = [
     id: 'lose',
     title: 'Lose the next answer',
     expect:
-      'The server rotates, the answer gets lost. The client retries with the same key and gets the same successor.',
+      'The server rotates the token, but its answer is lost. The client retries with the same key and gets the same token.',
     withCookie: NOT_LOSABLE,
     async run({ client, wire }) {
       const before = generation(held(client).refresh_token);
@@ -102,8 +103,8 @@ export const EXPERIMENTS: Experiment[] = [
       return {
         isRight: isSame,
         text: isSame
-          ? `Lost: generation ${after}. The retry brought generation ${after} too, the same to the last letter. Still signed in.`
-          : `The retry brought another token than the one that was lost (${before} → ${after}).`,
+          ? `Generation ${after} was lost, and the retry returned the identical token. You are still signed in.`
+          : `The retry returned a different token from the one that was lost (generation ${before} → ${after}).`,
       };
     },
   },
@@ -111,27 +112,29 @@ export const EXPERIMENTS: Experiment[] = [
     id: 'replay',
     title: 'Replay the old token',
     expect:
-      'A thief presents a spent refresh token: refused, and the session ends, because nobody can tell who is who.',
+      'A thief uses a spent refresh token. It is refused, and the session ends, because the server cannot tell the thief from you.',
     withCookie: HTTP_ONLY,
     async run({ client, wire, spent }) {
       if (spent() === undefined) await client.manager.refreshTokens();
       const stolen = spent();
-      if (stolen === undefined) return { isRight: false, text: `The refresh token came back as it is. ${FORGIVEN}` };
+      if (stolen === undefined)
+        return { isRight: false, text: `The server returned the same refresh token again. ${FORGIVEN}` };
       const thief = await present(wire.as('thief'), stolen);
       const owner = await after(client);
       return {
         isRight: thief === 401 && owner === 401,
         text:
           thief === 401
-            ? `The thief, with generation ${generation(stolen)}: 401. You, with the newest: ${owner}. It is over for both; log in again.`
+            ? `The thief, with generation ${generation(stolen)}: 401. You, with the newest: ${owner}. The session has ended: log in again.`
             : `The thief got ${thief}. ${FORGIVEN}`,
       };
     },
   },
   {
     id: 'naive',
-    title: 'Lose one without a key',
-    expect: 'The same loss, but no Idempotency-Key: the retry looks like a thief’s, and the session ends.',
+    title: 'Retry without a key',
+    expect:
+      'An answer is lost, but the client sent no Idempotency-Key. Its retry looks like a thief’s, and the session ends.',
     withCookie: NOT_LOSABLE,
     async run({ client, wire }) {
       const { refresh_token } = held(client);
@@ -144,7 +147,7 @@ export const EXPERIMENTS: Experiment[] = [
         isRight: first === 'lost' && second === 401 && owner === 401,
         text:
           second === 401
-            ? `The retry: 401, and the session is over. An Idempotency-Key would have saved it.`
+            ? `The retry got 401: the session has ended. An Idempotency-Key would have saved it.`
             : `The retry got ${second}. ${FORGIVEN}`,
       };
     },
@@ -153,18 +156,19 @@ export const EXPERIMENTS: Experiment[] = [
     id: 'forge',
     title: 'Forge a request',
     expect:
-      'Another site makes your browser send its cookie, but cannot add x-requested-with: refused, and nothing is spent.',
+      'Another site makes your browser send the cookie, but cannot add x-requested-with. The request is refused, and no token is spent.',
     isForCookie: true,
     async run({ client, wire }) {
       const { status } = await wire.as('thief')(REFRESH, { method: 'POST', credentials: 'include' });
       await client.manager.refreshTokens();
-      return { isRight: status === 403, text: `The forged request: ${status}. Your own refresh after it: 200.` };
+      return { isRight: status === 403, text: `The forged request got ${status}. Your own refresh after it got 200.` };
     },
   },
   {
     id: 'tabs',
     title: 'Refresh in two tabs',
-    expect: 'Opens a second tab, and both refresh in the same moment: one generation more, and both hold it.',
+    expect:
+      'A second tab opens, and both refresh at the same moment. There is one new generation, and both tabs hold it.',
     async run({ client, tabs, watch }) {
       await tabs.open();
       const seen = watch();
@@ -176,7 +180,7 @@ export const EXPERIMENTS: Experiment[] = [
       const { text, isOne } = rotation(seen());
       return {
         isRight: isOne && theirs === ours,
-        text: `Here generation ${ours}, there generation ${theirs ?? 'none'}. ${text}`,
+        text: `This tab holds generation ${ours}, the other ${theirs === undefined ? 'none' : `generation ${theirs}`}. ${text}`,
       };
     },
   },
@@ -184,7 +188,7 @@ export const EXPERIMENTS: Experiment[] = [
     id: 'expire',
     title: 'Let it expire in 30 seconds',
     expect:
-      'Moves the server’s clock ahead, until the access token has 30 seconds left. Once it is over, the next call refreshes first.',
+      'The server’s clock is moved ahead until the access token has 30 seconds left. After that, the next call refreshes first.',
     async run({ client }) {
       const { access_token, refresh_token, expires_at } = held(client);
       // One second more, because the answer's whole seconds were rounded down.
@@ -194,17 +198,19 @@ export const EXPERIMENTS: Experiment[] = [
         await client.manager.setTokens({ access_token, ...(refresh_token && { refresh_token }), expires_in: 30 });
       }
       const done =
-        ahead > 0 ? `The server’s clock went ${duration(ahead * 1000)} ahead.` : 'It has less than that anyway.';
+        ahead > 0
+          ? `The server’s clock is ${duration(ahead * 1000)} ahead.`
+          : 'The access token already has less time left.';
       return {
         isRight: true,
-        text: `${done} Watch the access token: this button waits for it.`,
+        text: `${done} This button waits until the access token expires.`,
         then: { title: 'It has expired: call users/me', run: (bench) => callExpired(bench, access_token) },
       };
     },
   },
 ];
 
-/** The server's word on the expired token, and what the client makes of it. */
+/** Sends the expired token as it is, then makes the same call with the client. */
 async function callExpired({ client, wire, watch }: Bench, access_token: string): Promise<Seen> {
   const headers = { authorization: `Bearer ${access_token}` };
   const { status: stale } = await wire.as('naive')(ME, { headers });
@@ -213,7 +219,7 @@ async function callExpired({ client, wire, watch }: Bench, access_token: string)
   const { text, isOne } = rotation(seen());
   return {
     isRight: stale === 401 && status === 200 && isOne,
-    text: `As it was, the token gets ${stale}. The client refreshed first: ${status}. ${text}`,
+    text: `The expired token gets ${stale}. The client refreshes first and gets ${status}. ${text}`,
   };
 }
 
@@ -223,7 +229,7 @@ function held({ manager }: Client) {
   return tokens;
 }
 
-/** Presents a refresh token as others do: once, without a key. Gives the status. */
+/** Sends a refresh token once, without a key. Returns the status. */
 async function present(send: typeof fetch, refresh_token: string | undefined): Promise<number | 'lost'> {
   const headers = { 'content-type': 'application/json' };
   try {
@@ -233,7 +239,7 @@ async function present(send: typeof fetch, refresh_token: string | undefined): P
   }
 }
 
-/** What the client's own refresh is answered, after all that. */
+/** Refreshes with the client, and returns the status. */
 async function after({ manager }: Client): Promise<number> {
   try {
     await manager.refreshTokens();
@@ -243,14 +249,14 @@ async function after({ manager }: Client): Promise<number> {
   }
 }
 
-/** How many refreshes there were among these, and what they did; whether it was one rotation. */
+/** The refreshes among these requests in words, and whether they were one rotation. */
 function rotation(exchanges: Exchange[]): { text: string; isOne: boolean } {
   const refreshes = exchanges.filter(({ path, issued }) => path === REFRESH && issued !== undefined);
   const [first] = refreshes;
   if (!first) return { text: 'There was no refresh.', isOne: false };
   if (first.issued === first.presented)
-    return { text: `Generation ${first.issued} came back as it is. ${FORGIVEN}`, isOne: false };
-  const steps = new Set(refreshes.map(({ presented, issued }) => `generation ${presented} became ${issued}`));
+    return { text: `The server returned generation ${first.issued} again. ${FORGIVEN}`, isOne: false };
+  const steps = new Set(refreshes.map(({ presented, issued }) => `generation ${presented} → ${issued}`));
   const many = refreshes.length === 1 ? 'One refresh' : `${number(refreshes.length)} refreshes`;
   return { text: `${many}: ${[...steps].join(', ')}.`, isOne: steps.size === 1 };
 }

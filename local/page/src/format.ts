@@ -1,4 +1,4 @@
-// Numbers and times as the reader's browser writes them; the words are English.
+// Numbers and times in the format of the reader's browser. The words are English.
 
 const numbers = new Intl.NumberFormat();
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
@@ -16,7 +16,7 @@ export const time = (ms: number): string => times.format(ms);
 /** `count` of something, such as “1 request” or “20 requests”. */
 export const count = (count: number, thing: string): string => `${number(count)} ${thing}${count === 1 ? '' : 's'}`;
 
-/** How long `ms` milliseconds are, in the two largest units that say something. */
+/** A duration from milliseconds, in its two largest units. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   if (seconds < 60) return `${number(seconds)} s`;

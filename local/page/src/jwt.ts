@@ -1,13 +1,13 @@
-/** What a part of a token says, undecided. */
+/** The members of one part of a token, not validated. */
 export type Claims = Record<string, unknown>;
 
-/** The header and the claims of a token. The signature is the server's to check. */
+/** The header and the claims of a token. Only the server checks the signature. */
 export function decode(token: string): { header: Claims; claims: Claims } {
   const [header = '', claims = ''] = token.split('.');
   return { header: part(header), claims: part(claims) };
 }
 
-/** The generation of a refresh token, or undefined if it is none. */
+/** The generation of a refresh token; undefined for anything else. */
 export function generation(refreshToken: unknown): number | undefined {
   if (typeof refreshToken !== 'string') return undefined;
   const { gen } = decode(refreshToken).claims;
@@ -26,22 +26,22 @@ function part(encoded: string): Claims {
 /** Members that hold a time, in seconds since the epoch. */
 export const TIMES = new Set(['iat', 'nbf', 'exp', 'auth_time', 'abs']);
 
-/** Each member in plain words. */
+/** An explanation of each member. */
 export const EXPLANATIONS: Record<string, string> = {
-  alg: 'How the signature was made. A server accepts only the algorithm it expects, whatever a token says here.',
-  typ: 'The kind of token. “at+jwt” opens doors, “rt+jwt” gets new tokens; neither is ever taken for the other.',
-  kid: 'Which key signed it, so that keys can change while older tokens are still about.',
-  iss: 'Issuer: who made this token.',
-  aud: 'Audience: who it is meant for. Anybody else refuses it.',
-  sub: 'Subject: whose token it is, by the user’s id.',
-  sid: 'Session: one sign-in on one device. All tokens that come of it carry the same.',
-  iat: 'Issued at.',
-  nbf: 'Not before: not good any earlier than this.',
-  exp: 'Expires: no good from this moment on.',
-  jti: 'This token’s own name. No other token has it.',
-  roles: 'What the user may do. Read when the token was made; a change shows in the next one.',
-  gen: 'Generation: 1 at sign-in, one more with each refresh. Only the newest is in force; all before it are spent.',
-  sec: 'The session’s secret: 256 random bits. The table holds only a hash of it, so nobody can make a token from the table.',
-  auth_time: 'When the password was last typed in.',
-  abs: 'The session’s absolute end. No refresh moves it.',
+  alg: 'Algorithm: how the token was signed. A server accepts only the algorithm that it expects, no matter what the token says.',
+  typ: 'Type of the token. “at+jwt” is for calling the API, “rt+jwt” is for getting new tokens. A server never accepts one as the other.',
+  kid: 'Key ID: the key that signed the token. It lets keys change while older tokens are still in use.',
+  iss: 'Issuer: who issued the token.',
+  aud: 'Audience: who the token is for. Everybody else refuses it.',
+  sub: 'Subject: the id of the user.',
+  sid: 'Session: one sign-in on one device. All tokens of a session have the same id.',
+  iat: 'Issued at: when the token was issued.',
+  nbf: 'Not before: the token is not valid before this time.',
+  exp: 'Expires: the token is not valid from this time on.',
+  jti: 'Token ID. No other token has the same.',
+  roles: 'Roles: what the user may do. A change takes effect with the next token.',
+  gen: 'Generation: 1 at sign-in, then one more with each refresh. Only the newest is valid; all earlier ones are spent.',
+  sec: 'Secret of the session: 256 random bits. The table holds only its hash, so a copy of the table is not enough to make a token.',
+  auth_time: 'When the user last entered the password.',
+  abs: 'Absolute end of the session. A refresh does not change it.',
 };

@@ -8,13 +8,13 @@ interface Card {
   seen: HTMLElement;
 }
 
-/** The experiments, each with its button, what should happen, and what did. */
+/** The experiments, each with its button, what should happen, and what happened. */
 export class Lab {
   readonly #bench: Bench;
   readonly #cards = new Map<string, Card>();
   #isBusy = false;
   #isSignedIn = false;
-  /** The card that waits for the access token to expire, and what it does then. */
+  /** The card that waits for the access token to expire, and what its button does then. */
   #waiting: { card: Card; then: NonNullable<Seen['then']>; isDue: boolean } | undefined;
 
   constructor(bench: Bench) {
@@ -35,7 +35,7 @@ export class Lab {
     });
   }
 
-  /** Fits the cards to whether somebody is signed in, and how. */
+  /** Enables and disables the buttons, depending on the mode and on whether a user is signed in. */
   update(isSignedIn: boolean): void {
     this.#isSignedIn = isSignedIn;
     if (!isSignedIn) this.#stopWaiting();
@@ -45,17 +45,17 @@ export class Lab {
       const whyNot = isCookie ? experiment.withCookie : undefined;
       if (whyNot) say(seen, whyNot);
       const isWaiting = this.#waiting?.card.experiment === experiment && !this.#waiting.isDue;
-      // Not `disabled`, which would take the focus away from who is on it.
+      // Not `disabled`, because a button that becomes disabled loses the focus.
       const isOff = this.#isBusy || !isSignedIn || whyNot !== undefined || isWaiting;
       button.setAttribute('aria-disabled', String(isOff));
     }
   }
 
-  /** Called every second with what is left of the access token, in milliseconds. */
+  /** Called regularly with the time that the access token has left, in milliseconds. */
   tick(left: number): void {
     if (!this.#waiting || this.#waiting.isDue === left <= 0) return;
     if (left > 0) {
-      this.#stopWaiting(); // other calls have refreshed it
+      this.#stopWaiting(); // another call has refreshed the token
     } else {
       this.#waiting.isDue = true;
       say(this.#waiting.card.button, this.#waiting.then.title);

@@ -30,12 +30,12 @@ const refresh = new TokenPanel(byId('refresh'));
 const sessions = new Sessions(client);
 
 let chain: Chain | undefined;
-/** Whether it is known if somebody is signed in. */
+/** Whether the client has found out if a user is signed in. */
 let isReady = false;
-/** The refresh tokens of this session that this tab held and holds. */
+/** The refresh token of this session that this tab holds, and the one that it held before. */
 let held: string | undefined;
 let spent: string | undefined;
-/** What was typed in, to log in again with after a session has ended. */
+/** What the user typed in, for logging in again after the session has ended. */
 let credentials: Credentials | undefined;
 
 const bench: Bench = {
@@ -55,7 +55,7 @@ const bench: Bench = {
 };
 const lab = new Lab(bench);
 
-/** A request of this tab or another has left, or come to its end. */
+/** A request of any tab was sent, or has ended. */
 function happened(exchange: Exchange): void {
   timeline.show(exchange);
   for (const watcher of watchers) watcher(exchange);
@@ -63,7 +63,7 @@ function happened(exchange: Exchange): void {
   paint();
 }
 
-/** The client holds something else than before. */
+/** The tokens that the client holds have changed. */
 function changed(): void {
   const tokens = client.manager.getTokens();
   const session = client.session;
@@ -78,9 +78,9 @@ function changed(): void {
     access.show(tokens.access_token);
     refresh.show(
       tokens.refresh_token,
-      'In a cookie that is HttpOnly: the browser sends it with a refresh, and no script can read it, this page’s neither. A script that somebody smuggles in cannot carry it away. (A 403 told this page that the server wants it so.)',
+      'It is in an HttpOnly cookie: the browser sends it with each refresh, and no script can read it, not even this page’s. So a script that an attacker injects cannot steal it. (The page learned from a 403 that the server uses cookies.)',
     );
-    if (tokens.refresh_token === undefined) refresh.note('out of reach');
+    if (tokens.refresh_token === undefined) refresh.note('not readable by scripts');
     else {
       const { iat, exp } = decode(tokens.refresh_token).claims;
       const life = (Number(exp) - Number(iat)) * 1000;
@@ -95,13 +95,13 @@ function changed(): void {
   paint();
 }
 
-/** Signed in, or found to be: asks who it is, and where else they are. */
+/** The page has found a new session: loads its user and the user's sessions. */
 async function entered(): Promise<void> {
   try {
     const user = await client.api.me();
     say(byId('who'), user.email);
   } catch {
-    // The requests say what went wrong.
+    // The list of requests shows what went wrong.
   }
   await sessions.load();
 }
@@ -110,7 +110,7 @@ function signedOut(reason: SignedOutReason): void {
   chain?.ended(
     reason === 'session_ended'
       ? 'The server refused the refresh token: the session has ended.'
-      : 'Logged out: the session is deleted, and its refresh tokens are worth nothing.',
+      : 'Logged out: the session is deleted, and its refresh tokens no longer work.',
   );
   changed();
 }
@@ -184,7 +184,7 @@ tabs.on('refresh', async () => {
   }
 });
 
-/** Back to the form, with another user made up. */
+/** Shows the form again, with another made-up user. */
 function startOver(): void {
   chain = undefined;
   say(byId('who'), '');
@@ -193,7 +193,7 @@ function startOver(): void {
   email.focus();
 }
 
-/** Something nobody has used before, so that one click is enough. */
+/** Fills the form with a user that does not exist yet, so that one click is enough. */
 function makeUp(): void {
   const [name, word] = crypto.getRandomValues(new Uint32Array(2));
   email.value = `ada.${(name ?? 0).toString(36)}@example.com`;

@@ -3,13 +3,13 @@ import { svg } from './dom.js';
 import { number } from './format.js';
 import type { Actor } from './wire.js';
 
-// Pixels. The height is the one that style.css gives the picture.
+// In pixels. The height is the same as in style.css.
 const HEIGHT = 216;
-const LINE = 92; // where the chain runs
+const LINE = 92; // the height of the chain
 const RADIUS = 18;
 const MARGIN = 30;
 
-/** Draws the chain: what is spent, what is in force, what was lost, who replayed. */
+/** Draws the chain of generations, with lost answers and replays. */
 export function draw(picture: SVGSVGElement, chain: Chain, width: number): void {
   const space = width < 480 ? 76 : 108; // between generations
   const slots = Math.max(2, Math.floor((width - 2 * MARGIN) / space) + 1);
@@ -54,15 +54,7 @@ function node(chain: Chain, generation: number, x: number): SVGGElement {
   const isLost = generation === newest && generation > held;
   const state = isOver ? 'dead' : isLost ? 'ghost' : generation === newest ? 'in-force' : 'spent';
   const isStillHeld = isLost === false && generation === held && generation < newest;
-  const word = isOver
-    ? ''
-    : isLost
-      ? 'not arrived'
-      : isStillHeld
-        ? 'still held'
-        : state === 'in-force'
-          ? 'in force'
-          : 'spent';
+  const word = isOver ? '' : isLost ? 'lost' : isStillHeld ? 'still held' : state === 'in-force' ? 'valid' : 'spent';
   return svg(
     'g',
     { class: `node ${state}` },
@@ -72,7 +64,7 @@ function node(chain: Chain, generation: number, x: number): SVGGElement {
   );
 }
 
-/** The way from one generation to the next: straight if an answer arrived, an arc for one that was lost. */
+/** The link from one generation to the next: a line if an answer arrived, an arc for one that was lost. */
 function link(chain: Chain, generation: number, from: number, to: number): SVGElement[] {
   const { key, lost, arrived } = chain.rotations.get(generation) ?? { key: undefined, lost: 0, arrived: true };
   const isKnown = chain.rotations.has(generation);
@@ -94,7 +86,7 @@ function link(chain: Chain, generation: number, from: number, to: number): SVGEl
   return parts;
 }
 
-/** The Idempotency-Key of an attempt, or that it had none. */
+/** The Idempotency-Key of an attempt, or a note that it had none. */
 function mark(x: number, key: string | undefined, isWide: boolean): SVGElement[] {
   const y = LINE - 9;
   if (key === undefined) return [text(x, y, 'no key', 'note naive')];
@@ -109,7 +101,7 @@ function arrow(x: number, y: number): SVGElement {
   return svg('path', { class: 'tip', d: `M${x - 1} ${y}l-7-4.5v9z` });
 }
 
-/** What a replay would have forked off, had it not been refused. */
+/** The branch that a replay would have started if it had not been refused. */
 function branch(actor: Actor, from: number, space: number, width: number): SVGGElement {
   const x = from + space / 2;
   const y = LINE + 82;

@@ -2,7 +2,7 @@ import { byId, html, say } from './dom.js';
 import { moment } from './format.js';
 import type { Client } from './client.js';
 
-/** The user's sessions, with a button to revoke each. */
+/** The list of the user's sessions, with a button to revoke each. */
 export class Sessions {
   readonly #list = byId('sessions').querySelector('ul') as HTMLElement;
   readonly #note = byId('sessions-note');
@@ -12,14 +12,14 @@ export class Sessions {
     this.#client = client;
   }
 
-  /** Asks for them, and shows them. */
+  /** Loads and shows the sessions. */
   async load(): Promise<void> {
     try {
       const sessions = await this.#client.api.sessions();
       const rows = sessions.map(({ id, current, user_agent, created_at }) => {
         const device = browser(user_agent);
         const name = html('span', {}, html('b', {}, device), ...(current ? [' ', html('em', {}, 'this one')] : []));
-        const since = html('small', {}, `since ${moment(Date.parse(created_at))}`);
+        const since = html('small', {}, `signed in ${moment(Date.parse(created_at))}`);
         const button = html(
           'button',
           { type: 'button', 'aria-label': `Revoke ${current ? 'this session' : device}` },
@@ -34,7 +34,7 @@ export class Sessions {
     }
   }
 
-  /** Forgets what was shown. */
+  /** Clears the list. */
   clear(): void {
     this.#list.replaceChildren();
     say(this.#note, '');
@@ -46,8 +46,8 @@ export class Sessions {
       say(
         this.#note,
         isCurrent
-          ? 'Revoked: this one. Its access token works until it expires, but press “Refresh” and see.'
-          : 'Revoked. It cannot refresh any more, and is out when its access token expires.',
+          ? 'This session is revoked. Its access token works until it expires, but a refresh does not: press “Refresh”.'
+          : 'The session is revoked. It cannot refresh, and its access token works only until it expires.',
       );
       await this.load();
       byId('sessions-title').focus();
@@ -57,7 +57,7 @@ export class Sessions {
   }
 }
 
-/** The browser that a User-Agent tells of, in short. */
+/** A short name of the browser that a User-Agent belongs to. */
 function browser(agent: string | null): string {
   const found = /(Edg|Firefox|Chrome|Version|curl)\/(\d+)/.exec(agent ?? '');
   if (!found) return agent?.slice(0, 24) || 'Unknown';

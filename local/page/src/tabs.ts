@@ -10,12 +10,12 @@ type Message =
 
 type Of<T extends Message['type']> = Extract<Message, { type: T }>;
 
-/** How long another tab may take, in milliseconds. */
+/** How long to wait for another tab, in milliseconds. */
 const PATIENCE = 15_000;
 
-/** The tabs of this page in one browser: they see each other's requests, and refresh on each other's word. */
+/** The tabs of this page in one browser. They see each other's requests, and can ask each other to refresh. */
 export class Tabs {
-  /** This one's number; the first is 1. */
+  /** The number of this tab, from 1. */
   readonly tab = Number(/^#tab=(\d)$/.exec(location.hash)?.[1] ?? 1);
   readonly #channel = new BroadcastChannel('freshkey-page');
   readonly #listeners = new Set<(message: Message) => void>();
@@ -27,12 +27,12 @@ export class Tabs {
     };
   }
 
-  /** Tells the other tabs. */
+  /** Sends a message to the other tabs. */
   tell(message: Message): void {
     this.#channel.postMessage(message);
   }
 
-  /** Calls `listener` with each message of a type from another tab. */
+  /** Calls `listener` with each message of a type from another tab. Returns a function that stops this. */
   on<T extends Message['type']>(type: T, listener: (message: Of<T>) => void): () => void {
     const listen = (message: Message) => {
       if (message.type === type) listener(message as Of<T>);
@@ -41,7 +41,7 @@ export class Tabs {
     return () => this.#listeners.delete(listen);
   }
 
-  /** The next message of a type. Rejects if none comes in time. */
+  /** The next message of a type. Rejects if none arrives in time. */
   next<T extends Message['type']>(type: T): Promise<Of<T>> {
     return new Promise((resolve, reject) => {
       const end = () => {
@@ -50,7 +50,7 @@ export class Tabs {
       };
       const timer = setTimeout(() => {
         end();
-        reject(new Error('The second tab does not answer. Has the browser opened it?'));
+        reject(new Error('The second tab does not answer. Did the browser block it?'));
       }, PATIENCE);
       const forget = this.on(type, (message) => {
         end();
@@ -59,7 +59,7 @@ export class Tabs {
     });
   }
 
-  /** Opens the second tab, unless it is open, and waits until it is signed in. */
+  /** Opens the second tab if it is not open, and waits until it is signed in. */
   async open(): Promise<void> {
     const other = this.tab === 1 ? 2 : 1;
     const here = this.next('here');

@@ -5,7 +5,7 @@ import type { Exchange } from './wire.js';
 
 const KEPT = 200; // rows
 
-/** The list of requests, the newest last. */
+/** The list of requests, newest last. */
 export class Timeline {
   readonly #list: HTMLElement;
   readonly #rows = new Map<string, HTMLElement>();
@@ -16,7 +16,7 @@ export class Timeline {
     this.#tab = tab;
   }
 
-  /** Shows an exchange, or what has become of it. */
+  /** Adds an exchange to the list, or updates it. */
   show(exchange: Exchange): void {
     const { id, at, actor, tab, method, path, state, ms } = exchange;
     const row = this.#rows.get(id) ?? html('li');

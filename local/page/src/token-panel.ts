@@ -2,7 +2,7 @@ import { html, say } from './dom.js';
 import { duration, moment } from './format.js';
 import { type Claims, decode, EXPLANATIONS, TIMES } from './jwt.js';
 
-/** One of the two tokens: its three parts, and each member explained. */
+/** A panel for one of the two tokens: its three parts, and an explanation of each member. */
 export class TokenPanel {
   readonly #panel: HTMLElement;
   readonly #left: HTMLElement;
@@ -13,13 +13,13 @@ export class TokenPanel {
     this.#panel = panel;
     this.#left = panel.querySelector('.countdown span') as HTMLElement;
     this.#bar = panel.querySelector('progress');
-    // Escape puts an explanation away (WCAG 1.4.13); leaving and coming back shows it again.
+    // Escape hides an explanation (WCAG 1.4.13). It appears again after the focus or the pointer has moved.
     panel.addEventListener('keydown', ({ key }) => key === 'Escape' && panel.classList.add('quiet'));
     for (const event of ['focusin', 'pointerover'])
       panel.addEventListener(event, () => panel.classList.remove('quiet'));
   }
 
-  /** Shows a token, or in words why there is none to show. */
+  /** Shows a token, or the text `instead` if there is no token to show. */
   show(token: string | undefined, instead = ''): void {
     const raw = this.#panel.querySelector('.raw') as HTMLElement;
     const list = this.#panel.querySelector('dl') as HTMLElement;
@@ -45,20 +45,20 @@ export class TokenPanel {
     }
   }
 
-  /** Shows what is left of `lifetime`, both in milliseconds. */
+  /** Shows how much is left of `lifetime`, both in milliseconds. */
   countDown(left: number, lifetime: number): void {
-    say(this.#left, left > 0 ? `expires in ${duration(left)}` : 'has expired');
+    say(this.#left, left > 0 ? `expires in ${duration(left)}` : 'expired');
     this.#panel.classList.toggle('expired', left <= 0);
     if (this.#bar) this.#bar.value = Math.max(0, Math.min(1, left / lifetime));
   }
 
-  /** Strikes out what is shown: the client does not hold it any more. */
+  /** Strikes the token out: the client no longer holds it. */
   drop(): void {
     this.#panel.classList.add('dropped');
-    this.note('dropped by the client');
+    this.note('deleted by the client');
   }
 
-  /** Says something in the countdown's place. */
+  /** Shows a text in place of the countdown. */
   note(text: string): void {
     say(this.#left, text);
   }
@@ -71,7 +71,7 @@ export class TokenPanel {
       const explanation = html(
         'span',
         { role: 'tooltip', id },
-        EXPLANATIONS[name] ?? 'A member that this page does not know.',
+        EXPLANATIONS[name] ?? 'This page does not know this member.',
       );
       const button = html('button', { type: 'button', 'aria-describedby': id }, name);
       return html('div', { class: part }, html('dt', {}, button), html('dd', {}, value, explanation));

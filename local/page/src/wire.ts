@@ -1,34 +1,34 @@
 import { decode, generation } from './jwt.js';
 
-/** Who sends: the real client, a thief, a client without Idempotency-Keys, or another device of the user's. */
+/** The sender of a request: the real client, a thief, a client without Idempotency-Keys, or another device of the user. */
 export type Actor = 'client' | 'thief' | 'naive' | 'device';
 
-/** One request and what became of it. Holds nothing secret: tabs tell each other of it. */
+/** One request and its outcome. It holds no secret, because tabs send it to each other. */
 export interface Exchange {
   id: string;
   tab: number;
   actor: Actor;
   method: string;
   path: string;
-  /** When it left, in milliseconds since the epoch. */
+  /** When it was sent, in milliseconds since the epoch. */
   at: number;
   /** How long it took, in milliseconds. */
   ms?: number;
-  /** The beginning of its Idempotency-Key. */
+  /** The first characters of its Idempotency-Key. */
   key?: string;
   /** Whether an earlier request had the same key. */
   isRetry: boolean;
-  /** `lost`: the server answered, and the answer did not arrive. `failed`: nothing came. */
+  /** `lost`: the server answered, but the page dropped the answer. `failed`: no answer arrived. */
   state: 'pending' | 'answered' | 'lost' | 'failed';
   status?: number;
-  /** The generation of the refresh token that it presented. */
+  /** The generation of the refresh token in the request. */
   presented?: number;
-  /** The session and the generation of the refresh token that the server gave. */
+  /** The session, and the generation of the refresh token, in the answer. */
   session?: string;
   issued?: number;
 }
 
-/** What the server gave, of which the page looks at this. */
+/** The members of an answer that the page looks at. */
 export interface TokenAnswer {
   access_token?: string;
   refresh_token?: string;
@@ -37,13 +37,13 @@ export interface TokenAnswer {
 export const REFRESH = '/api/v1/auth/refresh';
 
 /**
- * Stands between the clients of this page and the network: it reports each
- * exchange, and can lose an answer that the server has given.
+ * The connection between the clients of this page and the network. It reports
+ * each exchange, and can lose an answer of the server.
  */
 export class Wire {
   readonly #tab: number;
   readonly #report: (exchange: Exchange) => void;
-  /** The generation held in cookie mode, where no script can read it. */
+  /** The generation in the cookie, which no script can read. */
   readonly #counted: () => number | undefined;
   readonly #keys = new Set<string>();
   #lose: ((answer: TokenAnswer) => void) | undefined;
@@ -54,7 +54,7 @@ export class Wire {
     this.#report = report;
   }
 
-  /** Loses the next answer to a refresh, whoever asked. Resolves with what was lost. */
+  /** Loses the next answer to a refresh of any sender. Resolves with the lost answer. */
   loseNextAnswer(): Promise<TokenAnswer> {
     return new Promise((resolve) => (this.#lose = resolve));
   }
@@ -110,7 +110,7 @@ export class Wire {
       this.#lose(answer);
       this.#lose = undefined;
       finish('lost');
-      throw new TypeError('The page lost this answer, as it was asked to.');
+      throw new TypeError('The page lost this answer on purpose.');
     }
     finish('answered');
     return response;

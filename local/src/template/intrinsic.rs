@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_norway::value::{Mapping, Value};
 
 use super::Error;
-use super::resource::SECRET;
 use super::shape::{Text, shape};
+
+/// The type of resources whose `Ref` is their ARN.
+const SECRET: &str = "AWS::SecretsManager::Secret";
 
 const PARAMETER_WITHOUT_EFFECT: &[&str] = &[
     "AllowedPattern",

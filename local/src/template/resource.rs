@@ -9,7 +9,6 @@ use super::shape::shape;
 
 pub(super) const FUNCTION: &str = "AWS::Serverless::Function";
 pub(super) const HTTP_API: &str = "AWS::Serverless::HttpApi";
-pub(super) const SECRET: &str = "AWS::SecretsManager::Secret";
 pub(super) const TABLE: &str = "AWS::DynamoDB::Table";
 
 /// Services whose resources do not change what a request gets.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::world::Reply;
 
-/// Headers that say nothing to a client, or stand on every answer of a function,
-/// which tests of their own see to.
+/// Headers that mean nothing to a client, or that every answer of a function has.
+/// Other tests check those.
 pub const SELF_EVIDENT: [&str; 7] = [
     "cache-control",
     "content-security-policy",

@@ -1,6 +1,7 @@
-//! The wire between the functions and AWS, where a test counts calls and gets in
-//! their way: below the SDK, with its retries above. DynamoDB is at its other
-//! end; the one secret of Secrets Manager is kept here.
+//! The connection between the functions and AWS, on which a test counts calls and
+//! injects faults. It is below the SDK, so each retry is a call of its own.
+//! DynamoDB is at the other end; the wire itself plays Secrets Manager, with one
+//! secret.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,30 +24,30 @@ use serde_json::{Value, json};
 pub struct Call {
     /// `GetItem`, `UpdateItem`, …
     pub operation: String,
-    /// What is asked.
+    /// The body of the call.
     pub body: Value,
 }
 
-/// What becomes of a call.
+/// What happens to a call.
 #[derive(Clone, Debug)]
 pub enum Fate {
-    /// It is carried out and answered.
+    /// It is executed and answered.
     Pass,
     /// It never arrives.
     Lost,
-    /// It is carried out, and the answer never arrives.
+    /// It is executed, but the answer never arrives.
     AnswerLost,
-    /// It never arrives, and nobody says so.
+    /// It never arrives, and no error is reported.
     Silence,
-    /// DynamoDB answers with this error, and does nothing.
+    /// DynamoDB answers with this error and does nothing.
     Refused(u16, &'static str),
-    /// DynamoDB cancels the transaction, because it met another one.
+    /// DynamoDB cancels the transaction, because it conflicts with another one.
     Cancelled,
 }
 
 type Hook = Arc<dyn Fn(Call) -> BoxFuture<'static, Fate> + Send + Sync>;
 
-/// The wire. It passes everything on until it is told otherwise.
+/// The wire. It passes every call on until a test sets a hook.
 #[derive(Clone)]
 pub struct Wire(Arc<Inner>);
 
@@ -62,10 +63,10 @@ struct Inner {
 pub struct Log {
     /// Every call, in order.
     pub calls: Vec<Call>,
-    /// The round trips in sequence: the most calls of which each began after the
-    /// one before it had ended.
+    /// The number of round trips in sequence: the longest chain of calls of which
+    /// each began after the one before had ended.
     pub round_trips: usize,
-    /// The same, of the calls that have ended.
+    /// The same for the calls that have ended.
     ended: usize,
     in_flight: usize,
 }
@@ -90,17 +91,17 @@ impl Wire {
         }))
     }
 
-    /// What Secrets Manager holds from now on. Without a secret it answers nothing.
+    /// Sets the secret in Secrets Manager. Without one, Secrets Manager does not answer.
     pub fn set_secret(&self, secret: Value) {
         *self.0.secret.lock().unwrap() = Some(secret);
     }
 
-    /// What the SDK is given.
+    /// The HTTP client for the SDK.
     pub fn client(&self) -> SharedHttpClient {
         SharedHttpClient::new(self.clone())
     }
 
-    /// Asks `hook` about every call from now on.
+    /// Sets the hook that decides the fate of every call.
     pub fn on_call<F>(&self, hook: impl Fn(Call) -> F + Send + Sync + 'static)
     where
         F: Future<Output = Fate> + Send + 'static,
@@ -108,12 +109,12 @@ impl Wire {
         *self.0.hook.lock().unwrap() = Arc::new(move |call| Box::pin(hook(call)));
     }
 
-    /// `fate` for the next `times` calls of `operation`, and no others.
+    /// Sets `fate` for the next `times` calls of `operation`. All others pass.
     pub fn fault(&self, operation: &'static str, times: usize, fate: Fate) {
         self.fault_after(0, operation, times, fate);
     }
 
-    /// The same, once `spared` calls of `operation` have passed.
+    /// The same, after `spared` calls of `operation` have passed.
     pub fn fault_after(&self, spared: usize, operation: &'static str, times: usize, fate: Fate) {
         let seen = AtomicUsize::new(0);
         let hit = spared..spared.saturating_add(times);
@@ -124,17 +125,17 @@ impl Wire {
         });
     }
 
-    /// Everything passes again.
+    /// Lets every call pass again.
     pub fn heal(&self) {
         self.on_call(|_| async { Fate::Pass });
     }
 
-    /// How many calls are on their way, those that wait in the hook among them.
+    /// The number of calls in flight, including those that wait in the hook.
     pub fn in_flight(&self) -> usize {
         self.0.log.lock().unwrap().in_flight
     }
 
-    /// What went over the wire since the last time this was asked.
+    /// Returns the log, and starts a new one.
     pub fn take(&self) -> Log {
         std::mem::take(&mut *self.0.log.lock().unwrap())
     }
@@ -159,10 +160,10 @@ struct Tap {
     inner: SharedHttpConnector,
 }
 
-/// Counts a call as in flight for as long as it lives.
+/// Counts a call as in flight until it is dropped.
 struct InFlight {
     wire: Wire,
-    /// Its place in the sequence of round trips, from 1.
+    /// The place of the call in the sequence of round trips, from 1.
     place: usize,
 }
 
@@ -181,7 +182,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut log = self.wire.0.log.lock().unwrap();
         log.in_flight = log.in_flight.saturating_sub(1);
-        // At most what the log knows: it may have been taken meanwhile.
+        // The log may have been taken meanwhile, so this is at most what it has counted.
         log.ended = log.ended.max(self.place.min(log.round_trips));
     }
 }
