@@ -1,5 +1,5 @@
-"""What every client goes through: a login, and bursts of calls, each under an
-access token that has just expired."""
+"""The test of every client: a login, and bursts of calls, each just after the
+access token has expired."""
 
 import base64
 import json
@@ -17,29 +17,29 @@ PASSWORD = "correct horse battery"
 
 
 def registered(url, tries=5):
-    """The e-mail address of a new user of a server."""
+    """Registers a user at a server and returns the e-mail address."""
     email = f"{uuid.uuid4()}@example.com"
     answer = requests.post(url + "/api/v1/auth/register", json={"email": email, "password": PASSWORD})
-    if answer.status_code == 503 and tries > 1:  # all the clients come at once
+    if answer.status_code == 503 and tries > 1:  # all the clients register at the same time
         return registered(url, tries - 1)
     answer.raise_for_status()
     return email
 
 
 def claims(token):
-    """What a token says."""
+    """Returns the claims of a token."""
     payload = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
 
 def expiry(client, late=0):
-    """Waits until the access token has expired, for the client too, and that many seconds more."""
+    """Waits until the access token has expired, also for the client, and `late` more seconds."""
     expires_at = max(claims(client.access_token)["exp"], getattr(client, "expires_at", 0))
     time.sleep(max(0, expires_at + late - time.time()))
 
 
 def burst(client, chance, call):
-    """20 calls within 50 ms, at some moment of the second after the expiry."""
+    """Makes 20 calls within 50 ms, at a random moment of the second after the expiry."""
     expiry(client, 0.9 * chance.random())
 
     def later(delay):
@@ -51,7 +51,7 @@ def burst(client, chance, call):
 
 
 def journey(client, server, seed):
-    """Logs in and lives through the expiries of the setting."""
+    """Logs in, and makes a burst of calls after each expiry of the setting."""
     chance = random.Random(seed)
     email = registered(server["url"])
     time.sleep(3 * chance.random())

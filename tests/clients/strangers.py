@@ -1,4 +1,4 @@
-"""Clients over requests as people write them who do not know this system."""
+"""Clients over requests, as people write them without knowing this system."""
 
 import threading
 
@@ -15,7 +15,7 @@ class SignedOut(Exception):
 
 
 class Naive:
-    """Each call that gets a 401 refreshes for itself."""
+    """Every call that gets a 401 makes its own refresh."""
 
     def __init__(self, url, dialect):
         self.url = url
@@ -29,7 +29,7 @@ class Naive:
         self.keep(answer.json())
 
     def me(self):
-        """The user, by a call that is made again after a refresh."""
+        """Returns the user. After a 401 it refreshes and repeats the call."""
         used = self.access_token
         answer = self.get_me()
         if answer.status_code == 401:
@@ -42,7 +42,7 @@ class Naive:
         return requests.get(self.url + "/api/v1/users/me", headers={"Authorization": f"Bearer {self.access_token}"})
 
     def refresh(self, used):
-        """New tokens, because the access token that was used is refused."""
+        """Gets new tokens, because the server has refused the access token `used`."""
         answer = requests.post(self.url + self.dialect["refresh"], json={"refresh_token": self.refresh_token})
         if answer.status_code in (400, 401):
             raise SignedOut(answer.text)
@@ -55,7 +55,7 @@ class Naive:
 
 
 class Locked(Naive):
-    """One thread refreshes, and those that waited for it use what it got."""
+    """One thread refreshes, and the threads that waited for it use the new tokens."""
 
     def __init__(self, url, dialect):
         super().__init__(url, dialect)

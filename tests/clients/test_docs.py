@@ -1,5 +1,5 @@
-"""The shell blocks of the docs, run as they stand, and what they print held to
-the block that follows (… stands for anything)."""
+"""Runs the shell blocks of the docs unmodified, and compares what they print with
+the block that follows, in which … matches any text."""
 
 import os
 import re
@@ -14,7 +14,7 @@ START = 'JWT_ACCESS_TOKEN_EXPIRE_MINUTES=0.1 make dev ARGS="--allow-origin https
 
 
 def matches(text, pattern):
-    """Whether the text is the pattern, with anything in the place of each …"""
+    """Whether the text matches the pattern, in which … matches any text."""
     return re.fullmatch(".*?".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
 
 
@@ -24,7 +24,7 @@ def test_a_pattern_matches_only_what_it_shows():
     assert not matches('{"a":"eyJx"} and more', '{"a":"eyJ…"}')
 
 
-# A page, or a section of it, and the server that it is about.
+# A page or a section of it, and the variable with the URL of its server.
 WALKS = [
     ("clients.md", "", "DOCS_URL"),
     ("troubleshooting.md", "", "DOCS_URL"),
@@ -33,7 +33,7 @@ WALKS = [
 
 
 @pytest.mark.parametrize("page, section, server", WALKS)
-def test_a_page_shows_what_one_sees(page, section, server, tmp_path):
+def test_a_page_shows_what_its_commands_print(page, section, server, tmp_path):
     text = (DOCS / page).read_text()
     if section:
         text = text.partition(section)[2].partition("\n## ")[0]
@@ -48,10 +48,10 @@ def test_a_page_shows_what_one_sees(page, section, server, tmp_path):
             expected.append("")
         else:
             expected[-1] = block.strip()
-    assert "make dev" not in script, "the server is started with other options than the page says"
+    assert "make dev" not in script, "the page starts the server with other options than the test"
     run = subprocess.run(["sh", "-c", script], capture_output=True, text=True, cwd=tmp_path)
     printed = [part.strip() for part in run.stdout.replace("\r", "").split(MARK)[1:]]
     assert len(printed) == len(expected), run.stderr
     assert sum(map(bool, expected)) >= 3
     for seen, shown in zip(printed, expected):
-        assert matches(seen, shown), f"the page shows\n{shown}\nand one sees\n{seen}"
+        assert matches(seen, shown), f"the page shows\n{shown}\nbut the command prints\n{seen}"

@@ -1,5 +1,5 @@
-"""A JOSE library that knows nothing of this system verifies its access tokens,
-with what /.well-known/ publishes, at each algorithm."""
+"""An independent JOSE library verifies access tokens of each algorithm, with the
+documents under /.well-known/."""
 
 import json
 import os
@@ -32,8 +32,8 @@ def post(url, body):
 
 
 def published(algorithm):
-    """The metadata, and the key set it points to; its host is the issuer's, which
-    is not there, so its path is taken on the local one."""
+    """Returns the metadata and the key set that it names. The host in its URL is the
+    issuer's, which does not exist, so only the path is used."""
     url = JOSE[algorithm]["url"]
     metadata = get(url + "/.well-known/openid-configuration")
     assert metadata["id_token_signing_alg_values_supported"] == [algorithm]
@@ -47,7 +47,8 @@ def register(algorithm):
 
 
 def verify(token, key, algorithm, issuer):
-    """The claims of an access token that is authentic, and meant for us now."""
+    """Returns the claims of an access token. Raises JoseError unless it is authentic,
+    unexpired, and has our issuer and audience."""
     token = jwt.decode(token, key, algorithms=[algorithm])
     assert token.header["typ"] == "at+jwt"
     rules = jwt.JWTClaimsRegistry(
@@ -60,7 +61,7 @@ def verify(token, key, algorithm, issuer):
 
 
 def changed(token, part):
-    """The token with another character in the middle of a part."""
+    """Returns the token with another character in the middle of a part."""
     parts = token.split(".")
     middle = len(parts[part]) // 2
     other = "A" if parts[part][middle] != "A" else "B"
@@ -68,8 +69,8 @@ def changed(token, part):
     return ".".join(parts)
 
 
-def both_verify_and_none_that_was_changed(algorithm, key, issuer):
-    """The token of a new user, and the one that a refresh gives."""
+def check_verification(algorithm, key, issuer):
+    """The tokens of a registration and of a refresh verify, and changed ones do not."""
     first = register(algorithm)
     second = post(JOSE[algorithm]["url"] + "/api/v1/auth/refresh", {"refresh_token": first["refresh_token"]})
     tokens = [first["access_token"], second["access_token"]]
@@ -84,16 +85,16 @@ def both_verify_and_none_that_was_changed(algorithm, key, issuer):
             verify(changed(token, 0), key, algorithm, issuer)
 
 
-# RFC 9864 calls the algorithm Ed25519; EdDSA is what everybody knows.
+# RFC 9864 renames the algorithm to Ed25519. This system uses the well-known name.
 @pytest.mark.filterwarnings("ignore:EdDSA is deprecated")
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
 def test_the_published_keys_verify_access_tokens(algorithm):
     metadata, keys = published(algorithm)
-    both_verify_and_none_that_was_changed(algorithm, KeySet.import_key_set(keys), metadata["issuer"])
+    check_verification(algorithm, KeySet.import_key_set(keys), metadata["issuer"])
 
 
 @pytest.mark.parametrize("algorithm", ASYMMETRIC)
-def test_what_is_published_is_the_public_half_of_the_key_by_its_thumbprint(algorithm):
+def test_only_the_public_key_is_published_under_its_thumbprint(algorithm):
     _, keys = published(algorithm)
     [key] = keys["keys"]
     assert not PRIVATE_MEMBERS & set(key)
@@ -101,7 +102,7 @@ def test_what_is_published_is_the_public_half_of_the_key_by_its_thumbprint(algor
     assert key["kid"] == import_key(key).thumbprint() == private.thumbprint()
 
 
-def test_the_keys_of_another_system_verify_nothing():
+def test_the_keys_of_another_system_verify_no_token():
     metadata, keys = published("RS256")
     _, others = published("ES256")
     token = register("RS256")["access_token"]
@@ -113,4 +114,4 @@ def test_the_keys_of_another_system_verify_nothing():
 def test_hs256_publishes_no_key_and_the_plain_secret_verifies():
     metadata, keys = published("HS256")
     assert keys == {"keys": []}
-    both_verify_and_none_that_was_changed("HS256", OctKey.import_key(JOSE["HS256"]["secret"]), metadata["issuer"])
+    check_verification("HS256", OctKey.import_key(JOSE["HS256"]["secret"]), metadata["issuer"])

@@ -1,5 +1,5 @@
-"""The Python libraries of docs/libraries.md, with the code that stands there,
-and what signs them out where parts of it are left out."""
+"""The Python libraries of docs/libraries.md, with the code of that page, and what
+signs them out when parts of the code are left out."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ COMMON, *EXAMPLES = [
 ]
 LIBRARIES = dict(zip(["requests-oauthlib", "Authlib over requests", "Authlib over httpx"], EXAMPLES, strict=True))
 
-os.environ["REFRESH_KEY_SECRET"] = "a secret of one's own, 32 bytes!"
+os.environ["REFRESH_KEY_SECRET"] = "our own secret, of 32 bytes here!"
 os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 
 
 @contextmanager
 def proxy(target, **faults):
-    """A proxy in front of the server, told of faults by what is yielded beside its URL."""
+    """Starts a proxy in front of the server. Yields its URL and a function that sets faults."""
     program = ["node", ROOT / "tests" / "support" / "proxy.js", "--target", target]
     faults = json.dumps({"only": REFRESH, **faults})
     process = subprocess.Popen([*program, "--faults", faults], stdout=subprocess.PIPE)
@@ -43,7 +43,7 @@ def proxy(target, **faults):
 
 
 class Client:
-    """What the page shows, or that without some of it."""
+    """The code of the page, or the code without some parts."""
 
     def __init__(self, library, url, without=()):
         self.url = url
@@ -62,7 +62,7 @@ class Client:
         self.go_on(self.names["sign_in"](email, password))
 
     def go_on(self, token):
-        """As a program does that finds a token in its store."""
+        """Continues with a stored token."""
         self.stored = token
 
         def save(token, refresh_token=None):
@@ -93,7 +93,7 @@ class Client:
         return answer.json()
 
     def me_in_the_end(self):
-        """The user, by as many calls as it takes for one to be served."""
+        """Returns the user. Repeats the call until it succeeds."""
         for _ in range(30):
             try:
                 return self.me()
@@ -104,12 +104,12 @@ class Client:
 
 
 def status(error):
-    """The status of the answer that an error is about, if there was one."""
+    """Returns the status of an error's answer, or None without an answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def refused(call):
-    """Whether a call fails with a 401."""
+    """Whether a call fails with 401."""
     with pytest.raises(Exception) as caught:
         call()
     return status(caught.value) == 401
@@ -123,7 +123,7 @@ def signed_in(library, server, url, without=()):
 
 
 def loses_answers(library, server):
-    """20 threads at each expiry, and the first answer of each refresh is lost."""
+    """20 threads make calls after each expiry, and the first answer of each refresh is lost."""
     chance = random.Random(f"{library} {server['interval']}")
     with proxy(server["url"], dropAnswer=0.3) as (url, tell):
         time.sleep(3 * chance.random())
@@ -148,7 +148,7 @@ def loses_one_answer(library, server, without):
 
 
 def two_at_once(library, server, without, apart):
-    """Two threads, or two processes, which refresh at the same time."""
+    """Two threads or processes refresh at the same time."""
     with proxy(server["url"]) as (url, tell), ThreadPoolExecutor(2) as threads:
         first = signed_in(library, server, url, without)
         second = first
@@ -172,7 +172,7 @@ def two_at_once(library, server, without, apart):
 
 
 def has_acted(url):
-    """Waits until the server has acted on the refresh that is held."""
+    """Waits until the server has carried out the refresh whose answer is held."""
     end = time.time() + 10
     while not any(entry["status"] for entry in requests.get(url + "/.proxy").json()["requests"] if entry["fault"]):
         assert time.time() < end
@@ -180,14 +180,14 @@ def has_acted(url):
 
 
 def refused_for_good(slow, client):
-    """What the one who was first got is of no use either, after the next expiry."""
+    """The tokens of the first refresh are refused too, after the next expiry."""
     slow.result()
     expiry(client, 0.1)
     assert refused(client.me)
 
 
 def meets_the_gateway(library, server, without):
-    """A 429 that API Gateway made."""
+    """API Gateway answers a refresh with its own 429."""
     with proxy(server["url"]) as (url, tell):
         client = signed_in(library, server, url, without)
         expiry(client, 0.1)
@@ -225,7 +225,7 @@ for library in AUTHLIB:
 
 @pytest.fixture(scope="module")
 def outcomes():
-    """Many at once, each with a client of its own."""
+    """Runs the cases at the same time, each with its own client."""
     with ThreadPoolExecutor(16) as threads:
         yield {name: threads.submit(*case) for name, case in CASES.items()}
 

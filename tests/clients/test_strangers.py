@@ -12,7 +12,7 @@ CASES = list(product(SETTINGS, DIALECTS, [Locked, Naive]))
 
 @pytest.fixture(scope="module")
 def journeys():
-    """All at once, each with a client of its own."""
+    """Runs the cases at the same time, each with its own client."""
     with ThreadPoolExecutor(len(CASES)) as threads:
         started = {}
         for seed, (setting, dialect, kind) in enumerate(CASES):

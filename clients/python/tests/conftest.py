@@ -1,4 +1,4 @@
-"""What the tests begin with. Each that asks for `connect` runs twice: with threads and with tasks."""
+"""The fixtures. A test that uses `connect` runs twice: with threads and with tasks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -7,38 +7,40 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, cast
 
+import httpx
 import pytest
 import support
 
 from freshkey import AsyncAuthClient, AuthClient
 
 Connect = Callable[..., AsyncAuthClient]
+Answer = Callable[[httpx.Request], httpx.Response]
 
 
 @pytest.fixture(scope="session")
 def local() -> Iterator[str]:
-    """A local system whose sessions may rotate as often as they like."""
+    """A local system without a limit on rotations."""
     with support.local(REFRESH_BURST="100000") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def hasty() -> Iterator[str]:
-    """One whose access tokens live for six seconds."""
+    """A local system whose access tokens live for six seconds."""
     with support.local(REFRESH_BURST="100000", JWT_ACCESS_TOKEN_EXPIRE_MINUTES="0.1") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def shared_proxy(local: str) -> Iterator[support.Proxy]:
-    """The proxy of all tests: what one of them asks of it must not be left to the next."""
+    """The proxy that all tests share."""
     with support.proxy(local) as started:
         yield started
 
 
 @pytest.fixture
 def proxy(shared_proxy: support.Proxy) -> support.Proxy:
-    """A proxy in front of the local system, as if it were new."""
+    """A proxy in front of the local system, without faults and requests of the last test."""
     shared_proxy.release()
     shared_proxy.set()
     shared_proxy.clear()
@@ -46,20 +48,13 @@ def proxy(shared_proxy: support.Proxy) -> support.Proxy:
 
 
 @pytest.fixture
-def foreign() -> Iterator[str]:
-    """A server that is not ours: it answers each request with 200 and a page."""
-    with support.foreign() as (url, _):
-        yield url
-
-
-@pytest.fixture
 def anyio_backend() -> str:
-    """What runs the tests that await."""
+    """The event loop of the tests that await."""
     return "asyncio"
 
 
 class InThreads:
-    """An `AuthClient` that is awaited like an `AsyncAuthClient`: each call runs in a thread of its own."""
+    """An `AuthClient` with the methods of an `AsyncAuthClient`: each call runs in a thread of its own."""
 
     def __init__(self, client: AuthClient) -> None:
         self._client = client
@@ -67,7 +62,7 @@ class InThreads:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._client, name)
-        if not callable(member) or name == "set_tokens":
+        if not callable(member):
             return member
 
         async def run(*args: Any, **kwargs: Any) -> Any:
@@ -86,10 +81,14 @@ class InThreads:
 
 @pytest.fixture(params=["threads", "tasks"])
 async def connect(request: pytest.FixtureRequest, anyio_backend: str) -> AsyncIterator[Connect]:
-    """Makes clients, which are closed in the end."""
+    """Makes clients, and closes them after the test. With `answer`, a function answers their requests."""
     async with AsyncExitStack() as opened:
 
-        def make(url: str, **options: Any) -> AsyncAuthClient:
+        def make(url: str, answer: Answer | None = None, **options: Any) -> AsyncAuthClient:
+            if answer:
+                transport = httpx.MockTransport(answer)
+                kind = httpx.Client if request.param == "threads" else httpx.AsyncClient
+                options["http"] = kind(transport=transport)
             if request.param == "threads":
                 client = cast(AsyncAuthClient, InThreads(AuthClient(url, **options)))
             else:

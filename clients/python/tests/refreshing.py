@@ -1,25 +1,23 @@
 """A program that refreshes from a file: `refreshing.py URL FILE DIALECT KIND`.
 
-Each line of its input is an access token that is refused; an empty one stands for the one that is
-held. For each it says the generation that the file then holds. What a flaky network does to it, it
-tries again; it fails when it is signed out. KIND is `threads` or `tasks`.
+Each line of its input is an access token that is refused; an empty line means the one that is held. After
+each refresh it prints the generation that the file then holds. It tries again after a failure of the
+network, and fails when it is signed out. KIND is `threads` or `tasks`.
 """
 
 import asyncio
-import json
 import sys
-from pathlib import Path
 
-from support import generation
+from support import generation, held
 
-from freshkey import AsyncAuthClient, AuthClient, Dialect, FileStorage, FreshkeyError, SignedOut, _core
+from freshkey import AsyncAuthClient, AuthClient, Dialect, FileStorage, FreshkeyError, SignedOutError, _core
 
-_core.BACKOFF /= 10  # a thousand rotations are to take one minute, not three
+_core.BACKOFF /= 10  # a thousand rotations should take one minute, not three
 
 
 def say(file: str) -> None:
-    """Tells which generation the file holds."""
-    print(generation(json.loads(Path(file).read_text())["refresh_token"]), flush=True)
+    """Prints the generation that the file holds."""
+    print(generation(held(FileStorage(file))["refresh_token"]), flush=True)
 
 
 def with_threads(url: str, file: str, dialect: Dialect) -> None:
@@ -31,7 +29,7 @@ def with_threads(url: str, file: str, dialect: Dialect) -> None:
                     client.access_token(line.strip()) if line.strip() else client.refresh_access_token()
                     break
                 except FreshkeyError as failure:
-                    if isinstance(failure, SignedOut):
+                    if isinstance(failure, SignedOutError):
                         raise
             say(file)
 
@@ -47,7 +45,7 @@ async def with_tasks(url: str, file: str, dialect: Dialect) -> None:
                     )
                     break
                 except FreshkeyError as failure:
-                    if isinstance(failure, SignedOut):
+                    if isinstance(failure, SignedOutError):
                         raise
             say(file)
 

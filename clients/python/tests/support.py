@@ -1,4 +1,4 @@
-"""The local system and the proxy in front of it, for tests; and what they need to tell."""
+"""The local system, the proxy in front of it, and other helpers of the tests."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from freshkey import Storage
 from freshkey._tokens import claims
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +24,7 @@ REFRESH = "POST /api/v1/auth/refresh"
 
 
 def start(command: list[str], variables: dict[str, str] | None = None) -> tuple[subprocess.Popen[str], str]:
-    """A server of its own process, and the line with which it says where it listens."""
+    """Starts a server as a process. Returns the process and the line that says where it listens."""
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **(variables or {})}, stdout=subprocess.PIPE, text=True
     )
@@ -37,12 +38,12 @@ def start(command: list[str], variables: dict[str, str] | None = None) -> tuple[
 
 @contextmanager
 def local(**variables: str) -> Iterator[str]:
-    """A local system of its own; gives its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
+    """Starts a local system. Yields its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
     binary = os.environ.get("FRESHKEY_LOCAL")
     command = [binary] if binary else ["cargo", "run", "--quiet", "-p", "local", "--"]
     process, greeting = start([*command, "--port", "0"], variables)
     with process, open(os.devnull, "w") as nowhere:
-        # It logs each request: read on, or it would stop when the pipe is full.
+        # It logs each request, and would stop when the pipe is full.
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=nowhere)
         found = re.search(r"http://\S+?(?=\.\s)", greeting)
         assert found, greeting
@@ -62,24 +63,24 @@ class Proxy:
         self._control = f"{url}/.proxy"
 
     def set(self, **faults: Any) -> None:
-        """What happens to requests by chance."""
+        """Sets what happens to requests by chance."""
         self._tell(faults=faults)
 
     def next(self, *names: str, only: str = "/refresh$") -> None:
-        """What happens to the next requests to refresh, or to those that match; by chance, to nothing."""
+        """Sets what happens to the next requests that match `only`. Nothing happens by chance then."""
         self._tell(faults={"only": only}, next=names)
 
     def release(self) -> None:
-        """Lets go of the answers that are held."""
+        """Sends the answers that are held."""
         self._tell(release=True)
 
     def requests(self, which: str = "") -> list[dict[str, Any]]:
-        """The requests that came so far, of those whose `METHOD /path` begins so."""
+        """Returns the requests so far whose `METHOD /path` begins with `which`."""
         log = self._http.get(self._control).json()["requests"]
         return [entry for entry in log if f"{entry['method']} {entry['path']}".startswith(which)]
 
     def clear(self) -> None:
-        """Forgets the requests that came so far."""
+        """Forgets the requests so far."""
         self._http.delete(self._control).raise_for_status()
 
     def _tell(self, **what: Any) -> None:
@@ -88,7 +89,7 @@ class Proxy:
 
 @contextmanager
 def proxy(target: str, seed: int = 1) -> Iterator[Proxy]:
-    """A proxy in front of the server at this URL."""
+    """Starts a proxy in front of the server at this URL."""
     process, greeting = start(
         ["node", "tests/support/proxy.js", "--target", target, "--seed", str(seed)],
     )
@@ -101,8 +102,10 @@ def proxy(target: str, seed: int = 1) -> Iterator[Proxy]:
 
 @contextmanager
 def foreign(location: str | None = None) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """A server that is not ours, such as a portal for guests: a page, or a redirect, for whatever it is
-    asked. Gives its URL and the headers of the requests that came."""
+    """Starts a foreign server, such as a captive portal. Its answer is always a page, or a redirect.
+
+    Yields its URL and the headers of the requests so far.
+    """
     seen: list[dict[str, str]] = []
 
     class Page(BaseHTTPRequestHandler):
@@ -119,7 +122,7 @@ def foreign(location: str | None = None) -> Iterator[tuple[str, list[dict[str, s
         do_GET = do_POST = do_PUT = do_DELETE = answer
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = Thread(target=server.serve_forever)
@@ -131,27 +134,45 @@ def foreign(location: str | None = None) -> Iterator[tuple[str, list[dict[str, s
             thread.join()
 
 
+def advance(url: str, seconds: int) -> None:
+    """Moves the clock of a local system ahead."""
+    httpx.post(url + "/.local/clock", json={"advance_seconds": seconds}).raise_for_status()
+
+
 def post(url: str, path: str, **body: str) -> httpx.Response:
-    """A request that none of our code made."""
+    """Sends a request that no code of this package made."""
     return httpx.post(url + path, json=body)
 
 
 def a_user(url: str) -> str:
-    """The e-mail address of a new user."""
+    """Registers a user and returns the e-mail address."""
     email = f"{uuid.uuid4()}@example.com"
     post(url, "/api/v1/auth/register", email=email, password=PASSWORD).raise_for_status()
     return email
 
 
 def generation(refresh_token: str) -> int:
-    """How often a session's token has been rotated, and one."""
+    """Returns the generation of a refresh token: 1 after the login, and one more after each rotation."""
     number: int = claims(refresh_token)["gen"]
     return number
 
 
+def held(storage: Storage) -> dict[str, Any]:
+    """Returns what a storage that knows only one API holds for it."""
+    [record] = (storage.load() or {}).values()
+    assert isinstance(record, dict)
+    return record
+
+
+def alter(storage: Storage, **members: Any) -> None:
+    """Changes what a storage that knows only one API holds for it."""
+    [(api, record)] = (storage.load() or {}).items()
+    storage.save({api: {**record, **members}})
+
+
 def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Waits for something to come true."""
+    """Waits until the condition is true."""
     end = monotonic() + seconds
     while not condition():
-        assert monotonic() < end, "it does not come true"
+        assert monotonic() < end, "the condition does not become true"
         sleep(0.01)

@@ -1,4 +1,4 @@
-"""The access token in clients of one's own: httpx, httpx with asyncio, and requests."""
+"""The access token in other HTTP clients: httpx, httpx with asyncio, and requests."""
 
 import asyncio
 import io
@@ -11,7 +11,7 @@ import httpx
 import pytest
 import requests
 import support
-from support import PASSWORD, REFRESH, Proxy, a_user
+from support import PASSWORD, REFRESH, Proxy, a_user, alter, held
 
 import freshkey.requests
 from freshkey import AsyncAuthClient, AsyncBearerAuth, AuthClient, BearerAuth, MemoryStorage
@@ -21,7 +21,7 @@ ME = "/api/v1/users/me"
 
 @pytest.fixture
 def storage(proxy: Proxy) -> MemoryStorage:
-    """A new session."""
+    """A storage with a new session."""
     storage = MemoryStorage()
     with AuthClient(proxy.url, storage=storage) as client:
         client.login(a_user(proxy.url), PASSWORD)
@@ -31,19 +31,19 @@ def storage(proxy: Proxy) -> MemoryStorage:
 
 @pytest.fixture
 def client(proxy: Proxy, storage: MemoryStorage) -> Iterator[AuthClient]:
-    """A client with that session."""
+    """A client with the session in the storage."""
     with AuthClient(proxy.url, storage=storage) as client:
         yield client
 
 
 def expire(storage: MemoryStorage) -> None:
-    """The client's clock says that the access token has expired."""
-    storage.save({**(storage.load() or {}), "expires_at": time.time() - 1})
+    """Lets the access token expire, as far as the client knows."""
+    alter(storage, expires_at=int(time.time()) - 1)
 
 
 def spoil(storage: MemoryStorage) -> None:
-    """The access token is one that the server refuses, and the client does not know."""
-    storage.save({**(storage.load() or {}), "access_token": "e30.e30.spoilt"})
+    """Puts an access token in the storage that the server refuses."""
+    alter(storage, access_token="e30.e30.spoilt")
 
 
 def test_httpx_is_kept_signed_in(proxy: Proxy, storage: MemoryStorage, client: AuthClient) -> None:
@@ -78,7 +78,7 @@ async def test_a_refused_call_leaves_its_connection_to_the_refresh(
 async def test_httpx_with_asyncio_is_kept_signed_in(proxy: Proxy, storage: MemoryStorage) -> None:
     async with (
         AsyncAuthClient(proxy.url, storage=storage) as client,
-        httpx.AsyncClient(base_url=proxy.url, auth=AsyncBearerAuth(client)) as http,
+        httpx.AsyncClient(base_url=proxy.url, auth=AsyncBearerAuth(client), timeout=60) as http,
     ):
         assert (await http.get(ME)).status_code == 200
         assert proxy.requests(REFRESH) == []
@@ -108,14 +108,16 @@ def test_requests_is_kept_signed_in(proxy: Proxy, storage: MemoryStorage, client
 
 
 def pipe(data: bytes) -> io.BufferedReader:
-    """A file that can be read once."""
+    """Returns a file that can be read only once."""
     end, other = os.pipe()
     os.write(other, data)
     os.close(other)
     return open(end, "rb")
 
 
-def test_a_body_is_sent_again_if_it_can_be(proxy: Proxy, storage: MemoryStorage, client: AuthClient) -> None:
+def test_only_a_body_that_can_be_read_again_is_repeated(
+    proxy: Proxy, storage: MemoryStorage, client: AuthClient
+) -> None:
     json, headers = b'{"first_name": "Ada"}', {"content-type": "application/json"}
 
     def patch(data: object) -> int:
@@ -129,9 +131,9 @@ def test_a_body_is_sent_again_if_it_can_be(proxy: Proxy, storage: MemoryStorage,
     file = io.BytesIO(b"before" + json)
     file.seek(len(b"before"))
     assert patch(file) == 200
-    assert patch(iter([json])) == 401, "that can be read once only"
+    assert patch(iter([json])) == 401, "an iterator can be read only once"
     with pipe(json) as data:
-        assert patch(data) == 401, "and that"
+        assert patch(data) == 401, "a pipe can be read only once"
     assert patch(json) == 200
     spoil(storage)
     with httpx.Client(auth=BearerAuth(client)) as http:
@@ -157,7 +159,7 @@ async def test_the_access_token_goes_to_no_other_origin(proxy: Proxy, storage: M
 
 
 def test_a_redirect_takes_the_access_token_to_no_other_origin(proxy: Proxy, storage: MemoryStorage) -> None:
-    # One of ours redirects to the API of another system, which answers 401.
+    # An allowed origin redirects to the API of another system, which answers 401.
     with support.local() as other, support.proxy(other) as elsewhere:
         with (
             support.foreign(location=elsewhere.url + ME) as (ours, seen),
@@ -165,7 +167,7 @@ def test_a_redirect_takes_the_access_token_to_no_other_origin(proxy: Proxy, stor
         ):
             answer = requests.get(ours, auth=freshkey.requests.BearerAuth(client))
             assert answer.status_code == 401
-            assert client.authenticated_request("GET", ours).status_code == 307
+            assert client.request("GET", ours).status_code == 307
             with httpx.Client(auth=BearerAuth(client), follow_redirects=True) as http:
                 assert http.get(ours).status_code == 401
             assert all("authorization" in headers for headers in seen)
@@ -177,18 +179,19 @@ def test_a_refresh_token_follows_no_redirect(proxy: Proxy, storage: MemoryStorag
     with (
         support.foreign(location=proxy.url + "/api/v1/auth/refresh") as (ours, _),
         httpx.Client(follow_redirects=True) as http,
-        AuthClient(ours, storage=storage, http=http) as client,
+        AuthClient(ours, http=http) as client,
     ):
+        client.set_tokens(held(storage)["access_token"], held(storage)["refresh_token"])
         with pytest.raises(freshkey.FreshkeyError) as failed:
             client.refresh_access_token()
         assert failed.value.status == 307
         assert proxy.requests() == []
 
 
-def test_the_two_kinds_are_not_mixed_up(proxy: Proxy, client: AuthClient) -> None:
-    async def mixed_up() -> None:
+def test_a_sync_auth_class_in_an_async_client_is_a_type_error(proxy: Proxy, client: AuthClient) -> None:
+    async def mix_up() -> None:
         async with httpx.AsyncClient() as http:
             await http.get(proxy.url + ME, auth=BearerAuth(client))
 
     with pytest.raises(TypeError, match="AsyncBearerAuth"):
-        asyncio.run(mixed_up())
+        asyncio.run(mix_up())

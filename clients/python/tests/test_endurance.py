@@ -1,6 +1,5 @@
-"""A thousand rotations over a network that loses two in five, by processes that are killed."""
+"""A thousand rotations, by processes that are killed, over a network that loses two requests in five."""
 
-import json
 import random
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import support
-from support import PASSWORD, a_user, generation
+from support import PASSWORD, a_user, generation, held
 
 from freshkey import AuthClient, Dialect, FileStorage
 
@@ -18,7 +17,7 @@ SEED = 20261121
 
 
 class Refreshing:
-    """A process that refreshes from this file whenever it is told to: refreshing.py."""
+    """A process that refreshes from this file on command: refreshing.py."""
 
     def __init__(self, url: str, file: Path, dialect: Dialect, kind: str) -> None:
         command = [sys.executable, str(PROGRAM), url, str(file), dialect, kind]
@@ -32,17 +31,17 @@ class Refreshing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Kills it, as it stands."""
+        """Kills the process."""
         self._process.kill()
         self._process.communicate()
 
     def tell(self, refused: str = "", times: int = 1) -> None:
-        """Asks for a refresh, or several, one after the other."""
+        """Orders a refresh, or several, one after the other."""
         self._input.write(f"{refused}\n" * times)
         self._input.flush()
 
     def generation(self) -> int:
-        """The generation after the next refresh. Fails with what the process said if it has ended."""
+        """Returns the generation after the next refresh. Fails if the process has ended."""
         line = self._output.readline()
         assert line, self._process.communicate()[1]
         return int(line)
@@ -51,29 +50,29 @@ class Refreshing:
 @pytest.mark.parametrize(("dialect", "kind"), [("v1", "threads"), ("lexik", "tasks")])
 def test_a_thousand_rotations_end_signed_in(local: str, tmp_path: Path, dialect: Dialect, kind: str) -> None:
     file, chance = tmp_path / "session.json", random.Random(SEED)
-    with AuthClient(local, dialect=dialect, storage=FileStorage(file)) as client:
-        client.login(a_user(local), PASSWORD)
     with support.proxy(local, SEED) as proxy:
+        with AuthClient(proxy.url, dialect=dialect, storage=FileStorage(file)) as client:
+            client.login(a_user(local), PASSWORD)
         proxy.set(dropRequest=0.2, dropAnswer=0.2, only="/refresh$")
         kills = 0
-        held = 1
-        while held <= 1000:
+        rotated = 1
+        while rotated <= 1000:
             with Refreshing(proxy.url, file, dialect, kind) as process:
                 process.tell(times=1000)
-                aim = held + 50
-                while held < aim:
-                    held = process.generation()
+                aim = rotated + 50
+                while rotated < aim:
+                    rotated = process.generation()
                 time.sleep(chance.uniform(0, 0.03))  # at any moment of the next refresh
             kills += 1
-            held = generation(json.loads(file.read_text())["refresh_token"])
+            rotated = generation(held(FileStorage(file))["refresh_token"])
         assert kills == 20
         tries = [entry for entry in proxy.requests() if entry["path"].endswith("/refresh")]
         lost = [entry["fault"] for entry in tries].count("dropAnswer")
         assert lost > 100
         assert len(tries) > 1400
-        assert len({entry["headers"]["idempotency-key"] for entry in tries}) - held in (0, -1), (
-            "a key for each"
-        )
-    with AuthClient(local, dialect=dialect, storage=FileStorage(file)) as client:
-        client.refresh_access_token()
-        assert client.me()["id"]
+        keys = {entry["headers"]["idempotency-key"] for entry in tries}
+        assert len(keys) - rotated in (0, -1), "each refresh token has a key of its own"
+        proxy.set()
+        with AuthClient(proxy.url, dialect=dialect, storage=FileStorage(file)) as client:
+            client.refresh_access_token()
+            assert client.me()["id"]

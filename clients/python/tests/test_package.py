@@ -1,4 +1,4 @@
-"""The package builds, installs where there is nothing yet, and its README is right."""
+"""The package builds, installs in an empty environment, and its README is right."""
 
 import json
 import os
@@ -9,7 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support import PASSWORD, a_user
+from support import PASSWORD, a_user, held
+
+from freshkey import FileStorage
 
 HERE = Path(__file__).resolve().parents[1]
 BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
@@ -17,7 +19,7 @@ FIRST, HTTPX, REQUESTS, ASYNCIO, ERRORS = BLOCKS
 
 
 def run(*command: str | Path, folder: Path = HERE) -> str:
-    """What the command prints. Fails with what it says."""
+    """Runs a command and returns its output. Fails with that output."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     ended = subprocess.run(
         list(map(str, command)), cwd=folder, env=environment, capture_output=True, text=True
@@ -28,7 +30,7 @@ def run(*command: str | Path, folder: Path = HERE) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, as `python -m build` makes it."""
+    """Builds the wheel with `python -m build`."""
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--outdir", folder)
     [wheel] = folder.glob("freshkey-*-py3-none-any.whl")
@@ -38,7 +40,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an environment with the wheel, and what it brings with it."""
+    """Installs the wheel and its dependencies in a new environment, and returns its Python."""
     folder = tmp_path_factory.mktemp("venv")
     run(sys.executable, "-m", "venv", folder)
     python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -47,14 +49,14 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def code(block: str, url: str, email: str) -> str:
-    """A block of the README, for another server and another user."""
+    """Returns a block of the README, changed to another server and user."""
     changed = block.replace("http://127.0.0.1:3000", url).replace("ada@example.com", email)
     assert changed != block
     assert PASSWORD in block or "login" not in block
     return changed
 
 
-def test_the_wheel_is_typed_and_says_its_licence(wheel: Path) -> None:
+def test_the_wheel_has_types_licences_and_the_address_of_the_repository(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "freshkey/py.typed" in names
     assert {name.rsplit("/", 1)[1] for name in names if "/licenses/" in name} == {
@@ -62,6 +64,12 @@ def test_the_wheel_is_typed_and_says_its_licence(wheel: Path) -> None:
         "LICENSE-MIT",
     }
     assert not [name for name in names if not name.startswith(("freshkey/", "freshkey-"))]
+    [metadata] = [name for name in names if name.endswith(".dist-info/METADATA")]
+    assert re.search(
+        r"^Project-URL: Repository, https://\S+$",
+        zipfile.ZipFile(wheel).read(metadata).decode(),
+        re.MULTILINE,
+    )
 
 
 def test_five_lines_make_a_first_call(python: Path, local: str, tmp_path: Path) -> None:
@@ -70,13 +78,12 @@ def test_five_lines_make_a_first_call(python: Path, local: str, tmp_path: Path) 
     email = a_user(local)
     said = run(python, "-W", "error", "-c", code(FIRST, local, email), folder=tmp_path)
     assert email in said
-    held = json.loads((tmp_path / "session.json").read_text())
-    assert held["access_token"] not in said
+    assert held(FileStorage(tmp_path / "session.json"))["access_token"] not in said
     said = run(python, "-W", "error", "-c", code(ASYNCIO, local, email), folder=tmp_path)
-    assert email in said, "it is still signed in"
+    assert email in said, "the second program is still signed in"
 
 
-def test_the_wheel_needs_httpx_alone(python: Path) -> None:
+def test_the_wheel_needs_only_httpx(python: Path) -> None:
     listed = json.loads(run(python, "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"))
     names = {entry["name"].lower() for entry in listed}
     brought = {
@@ -94,7 +101,7 @@ def test_the_wheel_needs_httpx_alone(python: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [HTTPX, REQUESTS, ERRORS], ids=["httpx", "requests", "errors"])
-def test_the_readme_goes_on_so(local: str, tmp_path: Path, block: str) -> None:
+def test_the_further_examples_of_the_readme_work(local: str, tmp_path: Path, block: str) -> None:
     email = a_user(local)
     print_me = 'print(client.me()["email"])' if block is ERRORS else ""
     first = 'from freshkey import AuthClient\nclient = AuthClient("http://127.0.0.1:3000")\n'

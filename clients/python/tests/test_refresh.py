@@ -1,6 +1,8 @@
-"""Refreshing: how often, when it is repeated, what ends a session and what does not."""
+"""Refreshing: how often, when it is repeated, and what ends a session."""
 
 import asyncio
+import base64
+import json
 import time
 from typing import Any
 
@@ -8,27 +10,22 @@ import httpx
 import pytest
 import support
 from conftest import Connect
-from support import PASSWORD, REFRESH, Proxy, a_user, generation, post
+from support import PASSWORD, REFRESH, Proxy, a_user, advance, alter, generation, held, post
 
-from freshkey import AsyncAuthClient, Dialect, FreshkeyError, MemoryStorage, Record, SignedOut
+from freshkey import AsyncAuthClient, Dialect, FreshkeyError, MemoryStorage, Record, SignedOutError, _core
 
 pytestmark = pytest.mark.anyio
 
 ME = "/api/v1/users/me"
 
 
-def held(storage: MemoryStorage) -> dict[str, Any]:
-    """What is kept."""
-    return storage.load() or {}
-
-
 def age(storage: MemoryStorage, seconds: float) -> None:
     """Lets the access token expire in that many seconds, as far as the client knows."""
-    storage.save({**held(storage), "expires_at": time.time() + seconds})
+    alter(storage, expires_at=time.time() + seconds, due_at=None)
 
 
 async def signed_in(connect: Connect, url: str, **options: Any) -> tuple[AsyncAuthClient, MemoryStorage]:
-    """A client that has just logged in, and its storage."""
+    """Returns a client that has just logged in, and its storage."""
     storage = MemoryStorage()
     client = connect(url, storage=storage, **options)
     await client.login(a_user(url), PASSWORD)
@@ -36,22 +33,16 @@ async def signed_in(connect: Connect, url: str, **options: Any) -> tuple[AsyncAu
 
 
 async def statuses(client: AsyncAuthClient, calls: int) -> set[int]:
-    """How that many calls at once are answered."""
-    answers = await asyncio.gather(*(client.authenticated_request("GET", ME) for _ in range(calls)))
+    """Makes that many calls at once and returns the statuses of their answers."""
+    answers = await asyncio.gather(*(client.request("GET", ME) for _ in range(calls)))
     return {answer.status_code for answer in answers}
 
 
 async def when_held(proxy: Proxy) -> None:
-    """Waits until the server has acted on a refresh."""
+    """Waits until the server has carried out a refresh whose answer is held."""
     await asyncio.to_thread(
         support.until, lambda: any(entry["status"] for entry in proxy.requests("POST") if entry["fault"])
     )
-
-
-async def expired(expires_at: float) -> None:
-    """Waits until this time has passed."""
-    while time.time() < expires_at:
-        await asyncio.sleep(0.05)
 
 
 # How often.
@@ -59,32 +50,30 @@ async def expired(expires_at: float) -> None:
 
 @pytest.mark.parametrize("dialect", ["v1", "lexik"])
 async def test_a_hundred_calls_over_an_expiry_cost_one_refresh(
-    connect: Connect, hasty: str, dialect: Dialect
+    connect: Connect, local: str, proxy: Proxy, dialect: Dialect
 ) -> None:
-    with support.proxy(hasty) as proxy:
-        client, storage = await signed_in(connect, proxy.url, dialect=dialect)
-        await expired(held(storage)["expires_at"])
-        proxy.clear()
-        assert await statuses(client, 100) == {200}
-        assert len(proxy.requests(f"GET {ME}")) == 100
-        assert len([entry for entry in proxy.requests() if entry["path"].endswith("/refresh")]) == 1
-        assert generation(held(storage)["refresh_token"]) == 2
+    client, storage = await signed_in(connect, proxy.url, dialect=dialect)
+    advance(local, 3601)
+    age(storage, -1)
+    proxy.clear()
+    assert await statuses(client, 100) == {200}
+    assert len([entry for entry in proxy.requests() if entry["path"].endswith("/refresh")]) == 1
+    assert generation(held(storage)["refresh_token"]) == 2
 
 
-async def test_a_hundred_calls_that_are_refused_cost_one_refresh(connect: Connect, hasty: str) -> None:
-    with support.proxy(hasty) as proxy:
-        client, storage = await signed_in(connect, proxy.url)
-        expires_at = held(storage)["expires_at"]
-        age(storage, 3600)  # the clock of the client is behind
-        await expired(expires_at + 0.2)
-        proxy.clear()
-        assert await statuses(client, 100) == {200}
-        assert any(entry["status"] == 401 for entry in proxy.requests(f"GET {ME}"))
-        assert len(proxy.requests(REFRESH)) == 1
+async def test_a_hundred_calls_that_are_refused_cost_one_refresh(
+    connect: Connect, local: str, proxy: Proxy
+) -> None:
+    client, _ = await signed_in(connect, proxy.url)
+    advance(local, 3601)  # the clock of the client is behind
+    proxy.clear()
+    assert await statuses(client, 100) == {200}
+    assert any(entry["status"] == 401 for entry in proxy.requests(f"GET {ME}"))
+    assert len(proxy.requests(REFRESH)) == 1
 
 
 class Counted(MemoryStorage):
-    """Knows how often it was read."""
+    """A storage that counts how often it was read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +92,7 @@ async def test_a_hundred_refreshes_at_once_are_one(connect: Connect, proxy: Prox
     storage.loads.clear()
     calls = [asyncio.create_task(client.refresh_access_token()) for _ in range(100)]
     await when_held(proxy)
-    # Each looks twice before it waits for the first, which has looked more often.
+    # Each reads twice before it waits for the first, which has read more often.
     await asyncio.to_thread(support.until, lambda: len(storage.loads) >= 200)
     proxy.release()
     assert set(await asyncio.gather(*calls)) == {held(storage)["access_token"]}
@@ -124,12 +113,11 @@ async def test_a_good_access_token_is_not_refreshed(connect: Connect, proxy: Pro
 async def test_the_buffer_is_at_most_half_the_lifetime(connect: Connect, hasty: str) -> None:
     with support.proxy(hasty) as proxy:
         client, storage = await signed_in(connect, proxy.url)
-        lifetime = held(storage)["lifetime"]
-        assert 5 <= lifetime <= 6
-        age(storage, lifetime / 2 + 2)
+        assert held(storage)["expires_at"] - held(storage)["due_at"] in (2, 3)
+        age(storage, 5)
         await client.me()
         assert proxy.requests(REFRESH) == []
-        age(storage, lifetime / 2 - 0.1)
+        age(storage, 2)
         await client.me()
         assert len(proxy.requests(REFRESH)) == 1
 
@@ -143,11 +131,12 @@ async def test_a_skewed_clock_does_no_harm(
     monkeypatch.setattr("freshkey._core.time.time", lambda: now() + skew)
     client, storage = await signed_in(connect, proxy.url, dialect=dialect)
     assert held(storage)["expires_at"] == pytest.approx(now() + skew + 3600, abs=20)
+    assert isinstance(held(storage)["expires_at"], int), "whole seconds"
     await client.me()
     assert generation(held(storage)["refresh_token"]) == 1
 
 
-# What is lost, and what is refused for a while.
+# What is lost, and what is refused for a time.
 
 
 @pytest.mark.parametrize("dialect", ["v1", "lexik"])
@@ -165,7 +154,7 @@ async def test_a_fault_is_survived_with_the_same_key(
     assert len(tries) == (3 if fault.startswith("drop") else 2)
     assert {entry["headers"]["idempotency-key"] for entry in tries} == {key}
     assert generation(held(storage)["refresh_token"]) == 2
-    assert held(storage)["key"] not in ("", key), "each refresh token has a key of its own"
+    assert held(storage)["key"] not in ("", key), "each refresh token has its own key"
     if fault in ("unavailable", "limited"):
         assert time.monotonic() - began >= 1, "Retry-After is waited for"
 
@@ -176,7 +165,7 @@ async def test_an_outage_is_reported_and_signs_nobody_out(connect: Connect, prox
     proxy.set(dropRequest=1)
     with pytest.raises(FreshkeyError) as failed:
         await client.refresh_access_token()
-    assert not isinstance(failed.value, SignedOut)
+    assert not isinstance(failed.value, SignedOutError)
     assert (failed.value.status, failed.value.code) == (0, "network")
     assert isinstance(failed.value.__cause__, httpx.TransportError)
     assert len(proxy.requests(REFRESH)) == 5
@@ -186,11 +175,11 @@ async def test_an_outage_is_reported_and_signs_nobody_out(connect: Connect, prox
     assert reasons == []
 
 
-async def test_those_who_wait_for_a_refresh_share_its_failure(connect: Connect, proxy: Proxy) -> None:
+async def test_calls_that_wait_for_a_refresh_share_its_failure(connect: Connect, proxy: Proxy) -> None:
     client, storage = await signed_in(connect, proxy.url)
     age(storage, -1)
     proxy.set(dropRequest=1)
-    calls = [client.authenticated_request("GET", ME) for _ in range(20)]
+    calls = [client.request("GET", ME) for _ in range(20)]
     failures = await asyncio.gather(*calls, return_exceptions=True)
     assert {failure.code for failure in failures if isinstance(failure, FreshkeyError)} == {"network"}
     assert len(failures) == 20
@@ -204,14 +193,14 @@ async def test_a_refresh_ahead_of_expiry_may_fail(connect: Connect, proxy: Proxy
     proxy.set(only="/refresh$", **{fault: 1})
     for _ in range(2):
         assert (await client.me())["id"]
-    assert len(proxy.requests(REFRESH)) == 1, "tried once, and then not for a while"
+    assert len(proxy.requests(REFRESH)) == 1, "one try, and then none for a while"
     age(storage, -1)
     proxy.set()
     assert (await client.me())["id"]
     assert generation(held(storage)["refresh_token"]) == 2
 
 
-async def test_a_long_pause_is_the_callers_to_wait_for(connect: Connect) -> None:
+async def test_a_long_retry_after_is_left_to_the_caller(connect: Connect) -> None:
     with support.local(REFRESH_BURST="1", REFRESH_PER_LIFETIME="1") as url, support.proxy(url) as proxy:
         client, _ = await signed_in(connect, proxy.url)
         failed = None
@@ -226,26 +215,87 @@ async def test_a_long_pause_is_the_callers_to_wait_for(connect: Connect) -> None
         assert client.is_signed_in
 
 
-async def test_an_answer_that_cannot_be_read_is_a_lost_one(
-    connect: Connect, local: str, foreign: str
-) -> None:
-    _, storage = await signed_in(connect, local)
+async def test_an_answer_that_cannot_be_read_counts_as_lost(connect: Connect, local: str) -> None:
+    client, storage = await signed_in(connect, local)
     key = held(storage)["key"]
-    lost = connect(foreign, storage=storage)
+    portal = connect(local, storage=storage, answer=lambda _: httpx.Response(200, text="Welcome"))
     with pytest.raises(FreshkeyError) as failed:
-        await lost.refresh_access_token()
+        await portal.refresh_access_token()
     assert (failed.value.status, failed.value.code) == (200, "unreadable")
     assert held(storage)["key"] == key
-    await connect(local, storage=storage).refresh_access_token()
+    await client.refresh_access_token()
 
 
-async def test_a_refusal_of_another_kind_signs_nobody_out(connect: Connect, local: str) -> None:
-    _, storage = await signed_in(connect, local)
-    misled = connect(f"{local}/nowhere", storage=storage)
+@pytest.mark.parametrize("dialect", ["v1", "lexik"])
+async def test_a_body_that_a_proxy_has_lost_is_sent_again(
+    connect: Connect, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {
+        "v1": httpx.Response(400, json={"error": "invalid_request", "detail": "No refresh token was sent."}),
+        "lexik": httpx.Response(401, json={"code": 401, "message": "An authentication exception occurred."}),
+    }[dialect]
+    tokens = {"access_token": "new", "token": "new", "refresh_token": "new", "expires_in": 3600}
+    answers = [lost] * 7 + [httpx.Response(200, json=tokens)]
+    keys: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["idempotency-key"])
+        return answers[len(keys) - 1]
+
+    monkeypatch.setattr(_core, "BACKOFF", 0)
+    reasons: list[str] = []
+    client = connect("http://api.example", dialect=dialect, answer=answer, on_signed_out=reasons.append)
+    await client.set_tokens("old", "old", 3600)
     with pytest.raises(FreshkeyError) as failed:
-        await misled.refresh_access_token()
-    assert (failed.value.status, failed.value.code, failed.value.detail) == (404, "not_found", "Not Found")
-    await connect(local, storage=storage).refresh_access_token()
+        await client.refresh_access_token()
+    assert not isinstance(failed.value, SignedOutError)
+    assert failed.value.code == "invalid_request"
+    assert client.is_signed_in
+    assert reasons == []
+    assert await client.refresh_access_token() == "new"
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
+
+
+def token(**claims: int) -> str:
+    """Returns a JWT with these claims."""
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.c2ln"
+
+
+@pytest.mark.parametrize("dialect", ["v1", "lexik"])
+@pytest.mark.parametrize("is_last", [True, False])
+async def test_an_access_token_that_ends_with_its_session_is_not_due(
+    connect: Connect, dialect: Dialect, is_last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = int(time.time())
+    end = now + 1000 + (not is_last)
+    access_token, refresh_token = token(iat=now, exp=now + 1000), token(iat=now, exp=end)
+    body: dict[str, object] = {"refresh_token": refresh_token, "user_id": "ada", "user": {"id": "ada"}}
+    if dialect == "v1":
+        body |= {"access_token": access_token, "expires_in": 1000, "refresh_expires_in": end - now}
+    else:
+        body |= {"token": access_token}
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path.rsplit("/", 1)[1])
+        return httpx.Response(200, json={**body, "id": "ada"})
+
+    storage = MemoryStorage()
+    client = connect("http://api.example", dialect=dialect, answer=answer, storage=storage)
+    taken = connect("http://api.example", dialect=dialect, answer=answer)
+    await client.login("ada@example.com", PASSWORD)
+    await taken.set_tokens(access_token, refresh_token)
+    monkeypatch.setattr("freshkey._core.time.time", lambda: now + 990)
+    for each in (client, taken):
+        sent.clear()
+        await each.me()
+        assert sent == (["me"] if is_last else ["refresh", "me"])
+    monkeypatch.setattr("freshkey._core.time.time", lambda: now + 2100)
+    for each in (client, taken):
+        sent.clear()
+        await each.me()
+        assert sent == ["refresh", "me"], "an expired access token is refreshed"
 
 
 # What ends a session.
@@ -259,10 +309,10 @@ async def test_a_theft_ends_the_session(connect: Connect, proxy: Proxy, dialect:
     await client.refresh_access_token()
     assert post(proxy.url, "/api/v1/auth/refresh", refresh_token=stolen).status_code == 401
     proxy.clear()
-    with pytest.raises(SignedOut) as failed:
+    with pytest.raises(SignedOutError) as failed:
         await client.refresh_access_token()
     assert failed.value.code == "invalid_refresh_token"
-    assert len(proxy.requests()) == 1, "what is definitive is not asked again"
+    assert len(proxy.requests()) == 1, "a final refusal is not repeated"
     assert not client.is_signed_in
     assert reasons == ["session_ended"]
     assert "refresh_token" not in held(storage)
@@ -271,7 +321,7 @@ async def test_a_theft_ends_the_session(connect: Connect, proxy: Proxy, dialect:
 async def test_a_second_refusal_is_the_answer(connect: Connect, local: str) -> None:
     with support.local() as other, support.proxy(other) as elsewhere, support.proxy(local) as proxy:
         client, _ = await signed_in(connect, proxy.url, origins=[elsewhere.url])
-        answer = await client.authenticated_request("GET", elsewhere.url + ME)
+        answer = await client.request("GET", elsewhere.url + ME)
         assert answer.status_code == 401, "that system has another secret"
         assert len(elsewhere.requests()) == 2
         assert len(proxy.requests(REFRESH)) == 1
@@ -304,14 +354,14 @@ async def test_a_late_answer_does_not_undo_a_logout(connect: Connect, proxy: Pro
     await when_held(proxy)
     await client.logout()
     proxy.release()
-    with pytest.raises(SignedOut):
+    with pytest.raises(SignedOutError):
         await late
     assert not client.is_signed_in
     assert "refresh_token" not in held(storage)
-    assert len(told) == 1, "the login alone"
+    assert len(told) == 1, "only of the login"
 
 
-async def test_a_late_verdict_does_not_end_a_newer_session(connect: Connect, proxy: Proxy) -> None:
+async def test_a_late_refusal_does_not_end_a_newer_session(connect: Connect, proxy: Proxy) -> None:
     reasons: list[str] = []
     client, storage = await signed_in(connect, proxy.url, on_signed_out=reasons.append)
     post(proxy.url, "/api/v1/auth/logout", refresh_token=held(storage)["refresh_token"])
@@ -329,7 +379,7 @@ async def test_a_late_verdict_does_not_end_a_newer_session(connect: Connect, pro
 async def test_a_spent_token_is_not_presented_again_when_another_client_was_first(
     connect: Connect, proxy: Proxy
 ) -> None:
-    # This one's answer is lost. While it pauses, another client of the same storage rotates twice.
+    # The answer is lost. During the pause, another client of the same storage rotates twice.
     client, storage = await signed_in(connect, proxy.url)
     other = connect(proxy.url, storage=storage)
     proxy.next("limited")
@@ -342,7 +392,7 @@ async def test_a_spent_token_is_not_presented_again_when_another_client_was_firs
     await client.refresh_access_token()
 
 
-async def test_a_cancelled_refresh_leaves_the_others_to_it(proxy: Proxy) -> None:
+async def test_another_task_refreshes_when_the_first_is_cancelled(proxy: Proxy) -> None:
     storage = MemoryStorage()
     async with AsyncAuthClient(proxy.url, storage=storage) as client:
         await client.login(a_user(proxy.url), PASSWORD)
@@ -361,7 +411,7 @@ async def test_a_cancelled_refresh_leaves_the_others_to_it(proxy: Proxy) -> None
 # Within a reuse interval.
 
 
-async def test_a_token_that_comes_back_keeps_its_key(connect: Connect) -> None:
+async def test_a_refresh_token_that_is_issued_again_keeps_its_key(connect: Connect) -> None:
     with support.local(REFRESH_REUSE_INTERVAL_SECONDS="60") as url:
         client, storage = await signed_in(connect, url)
         await client.refresh_access_token()
@@ -375,30 +425,62 @@ async def test_a_token_that_comes_back_keeps_its_key(connect: Connect) -> None:
 # Calls.
 
 
-async def test_what_only_reads_is_repeated_and_what_acts_is_not(connect: Connect, proxy: Proxy) -> None:
+async def test_a_call_is_one_line(connect: Connect) -> None:
+    received: list[tuple[str, str, bytes]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        received.append((request.method, str(request.url), request.content))
+        assert request.headers["authorization"] == "Bearer one"
+        return httpx.Response(418)
+
+    client = connect("http://api.example/v2", answer=answer)
+    with pytest.raises(SignedOutError):
+        await client.get("/things")
+    await client.set_tokens("one", "two", 3600)
+    calls = {
+        "GET": client.get("/things", params={"n": 1}),
+        "POST": client.post("/things", json={}),
+        "PUT": client.put("/things", content=b"put"),
+        "PATCH": client.patch("/things", content=b"patch"),
+        "DELETE": client.delete("http://api.example/things"),
+        "OPTIONS": client.request("OPTIONS", "/things"),
+        "TRACE": client.authenticated_request("TRACE", "/things"),
+    }
+    for call in calls.values():
+        assert (await call).status_code == 418
+    things = "http://api.example/v2/things"
+    assert received == [
+        ("GET", f"{things}?n=1", b""),
+        ("POST", things, b"{}"),
+        ("PUT", things, b"put"),
+        ("PATCH", things, b"patch"),
+        ("DELETE", "http://api.example/things", b""),
+        ("OPTIONS", things, b""),
+        ("TRACE", things, b""),
+    ]
+
+
+async def test_a_get_is_repeated_and_a_patch_is_not(connect: Connect, proxy: Proxy) -> None:
     client, _ = await signed_in(connect, proxy.url)
     for fault in ("dropAnswer", "tooMany", "unavailable"):
         proxy.clear()
         proxy.next(fault, fault, only="GET")
-        assert (await client.authenticated_request("GET", ME)).status_code == 200
+        assert (await client.request("GET", ME)).status_code == 200
         assert len(proxy.requests("GET")) == 3
     proxy.set(only="PATCH", dropAnswer=1)
     proxy.clear()
     with pytest.raises(FreshkeyError) as failed:
-        await client.authenticated_request("PATCH", ME, json={"first_name": "Ada"})
+        await client.request("PATCH", ME, json={"first_name": "Ada"})
     assert failed.value.code == "network"
     assert len(proxy.requests("PATCH")) == 1
 
 
-async def test_a_body_is_sent_again_after_a_401(connect: Connect, hasty: str) -> None:
-    with support.proxy(hasty) as proxy:
-        client, storage = await signed_in(connect, proxy.url)
-        expires_at = held(storage)["expires_at"]
-        age(storage, 3600)
-        await expired(expires_at + 0.2)
-        answer = await client.authenticated_request("PATCH", ME, json={"first_name": "Ada"})
-        assert answer.json()["first_name"] == "Ada"
-        assert [entry["status"] for entry in proxy.requests("PATCH")] == [401, 200]
+async def test_a_body_is_sent_again_after_a_401(connect: Connect, local: str, proxy: Proxy) -> None:
+    client, _ = await signed_in(connect, proxy.url)
+    advance(local, 3601)
+    answer = await client.patch(ME, json={"first_name": "Ada"})
+    assert answer.json()["first_name"] == "Ada"
+    assert [entry["status"] for entry in proxy.requests("PATCH")] == [401, 200]
 
 
 async def test_the_access_token_goes_to_no_other_origin(connect: Connect, local: str, proxy: Proxy) -> None:
@@ -412,6 +494,6 @@ async def test_the_access_token_goes_to_no_other_origin(connect: Connect, local:
     ]
     for url in [*elsewhere, f"@127.0.0.1:{port}/", "users/me", "127.0.0.1"]:
         with pytest.raises(ValueError, match=r"not sent to|no http"):
-            await client.authenticated_request("GET", url)
-    assert (await client.authenticated_request("GET", local.upper() + ME)).status_code == 200
+            await client.request("GET", url)
+    assert (await client.request("GET", local.upper() + ME)).status_code == 200
     assert proxy.requests() == []

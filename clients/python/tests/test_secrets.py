@@ -1,4 +1,4 @@
-"""What is printed shows no token, no key and no password."""
+"""Nothing that is printed shows a token, a key or a password."""
 
 import copy
 import logging
@@ -6,13 +6,12 @@ import pickle
 import traceback
 import uuid
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import Connect
-from support import PASSWORD, Proxy, a_user
+from support import PASSWORD, Proxy, a_user, held
 
-from freshkey import BearerAuth, FileStorage, FreshkeyError, MemoryStorage, SignedOut, Tokens
+from freshkey import BearerAuth, FileStorage, FreshkeyError, MemoryStorage, SignedOutError, Tokens
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +37,7 @@ async def test_nothing_that_is_printed_shows_a_secret(
         await client.change_password(wrong, new)
     failures.append(failed.value)
 
-    held: dict[str, Any] = storage.load() or {}
-    secrets = [PASSWORD, wrong, new, held["device_token"]]
+    secrets = [PASSWORD, wrong, new, held(storage)["device_token"]]
     for tokens in seen:
         secrets += [tokens.access_token, tokens.refresh_token, tokens.key]
     printed = [repr(thing) for thing in (client, storage, seen, BearerAuth, failures)]
@@ -54,12 +52,12 @@ async def test_nothing_that_is_printed_shows_a_secret(
 
 
 async def test_an_error_can_be_copied_and_sent_to_another_process() -> None:
-    error = SignedOut(401, "invalid_refresh_token", "It is over.", request_id="one")
+    error = SignedOutError(401, "invalid_refresh_token", "The session has ended.", request_id="one")
     for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
-        assert (type(twin), twin.status, twin.request_id) == (SignedOut, 401, "one")
-        assert str(twin) == "It is over. (401 invalid_refresh_token)"
+        assert (type(twin), twin.status, twin.request_id) == (SignedOutError, 401, "one")
+        assert str(twin) == "The session has ended. (401 invalid_refresh_token)"
 
 
-async def test_a_storage_says_where_it_is() -> None:
+async def test_the_repr_of_a_file_storage_is_its_path() -> None:
     file = Path.cwd() / "session.json"
     assert repr(FileStorage("session.json")) == f"FileStorage({str(file)!r})"

@@ -1,4 +1,4 @@
-"""What is kept, for whom, and what several processes may do with one file."""
+"""What is stored, for which API, and how several processes share one file."""
 
 import json
 import os
@@ -14,23 +14,17 @@ from pathlib import Path
 import pytest
 import support
 from conftest import Connect
-from support import PASSWORD, REFRESH, Proxy, a_user, generation
+from support import PASSWORD, REFRESH, Proxy, a_user, generation, held
 from test_endurance import Refreshing
 
-from freshkey import AuthClient, FileStorage, FreshkeyError, Record, SignedOut
+from freshkey import AuthClient, FileStorage, FreshkeyError, Record, SignedOutError
 
 
 def signed_in(url: str, file: Path) -> Record:
-    """A file with a new session, and what is in it."""
+    """Opens a session and stores it in the file. Returns what is stored for the API."""
     with AuthClient(url, storage=FileStorage(file)) as client:
         client.login(a_user(url), PASSWORD)
-    return read(file)
-
-
-def read(file: Path) -> Record:
-    """What the file holds."""
-    record: Record = json.loads(file.read_text())
-    return record
+    return held(FileStorage(file))
 
 
 @pytest.mark.anyio
@@ -41,7 +35,7 @@ async def test_a_session_survives_the_process(connect: Connect, local: str, tmp_
     assert client.is_signed_in
     assert await client.access_token() == before["access_token"]
     await client.refresh_access_token()
-    assert generation(read(file)["refresh_token"]) == 2
+    assert generation(held(FileStorage(file))["refresh_token"]) == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no modes")
@@ -53,11 +47,11 @@ def test_only_its_owner_may_read_the_file(local: str, tmp_path: Path) -> None:
     finally:
         os.umask(previous)
     files = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert files == {"session.json": 0o600, "session.json.lock": 0o600}
+    assert files == {"session.json": 0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_what_a_killed_process_left_is_in_nobodys_way(local: str, tmp_path: Path) -> None:
+def test_the_leftovers_of_a_killed_process_do_no_harm(local: str, tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     (tmp_path / "session.json.new").write_text('{"half": ')
     (tmp_path / "session.json.new").chmod(0o644)
@@ -66,7 +60,7 @@ def test_what_a_killed_process_left_is_in_nobodys_way(local: str, tmp_path: Path
     assert not (tmp_path / "session.json.new").exists()
 
 
-def test_a_file_that_holds_something_else_is_told_without_its_contents(tmp_path: Path) -> None:
+def test_an_error_about_a_file_does_not_quote_it(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     for text in (b'{"refresh_token": "secret', b'{"refresh_token": "secret\xff"}', b'"secret"'):
         file.write_bytes(text)
@@ -82,13 +76,13 @@ async def test_two_tokens_of_other_code_are_enough(connect: Connect, proxy: Prox
     file = tmp_path / "session.json"
     tokens = signed_in(proxy.url, file)
     file.write_text(json.dumps({name: tokens[name] for name in ("access_token", "refresh_token")}))
-    client = connect(proxy.url, storage=FileStorage(file))
+    client = connect(proxy.url, storage=FileStorage(file), adopt_legacy_tokens=True)
     assert await client.access_token() == tokens["access_token"], "its expiry is read from the token"
     proxy.next("dropAnswer")
     await client.refresh_access_token()
     [first, second] = proxy.requests(REFRESH)
     assert first["headers"]["idempotency-key"] == second["headers"]["idempotency-key"] != ""
-    assert generation(read(file)["refresh_token"]) == 2
+    assert generation(held(FileStorage(file))["refresh_token"]) == 2
 
 
 @pytest.mark.anyio
@@ -98,30 +92,30 @@ async def test_tokens_are_taken_over(
 ) -> None:
     tokens = signed_in(proxy.url, tmp_path / "session.json")
     client = connect(proxy.url)
-    client.set_tokens(tokens["access_token"], tokens["refresh_token"], expires_in)
+    await client.set_tokens(tokens["access_token"], tokens["refresh_token"], expires_in)
     assert (await client.me())["id"]
     assert len(proxy.requests(REFRESH)) == (1 if expires_in == 0 else 0)
     await client.refresh_access_token()
 
 
 @pytest.mark.anyio
-async def test_tokens_that_are_handed_over_again_keep_their_key(connect: Connect, proxy: Proxy) -> None:
-    storage = Own()
+async def test_tokens_that_are_taken_over_again_keep_their_key(connect: Connect, proxy: Proxy) -> None:
+    storage = OwnStorage()
     client = connect(proxy.url, storage=storage)
     await client.login(a_user(proxy.url), PASSWORD)
-    tokens = storage.saved[-1]
+    tokens = held(storage)
     proxy.set(only="/refresh$", dropAnswer=1)
     with pytest.raises(FreshkeyError):
         await client.refresh_access_token()
-    client.set_tokens(tokens["access_token"], tokens["refresh_token"])
-    assert storage.saved[-1]["key"] == tokens["key"]
+    await client.set_tokens(tokens["access_token"], tokens["refresh_token"])
+    assert held(storage)["key"] == tokens["key"]
     proxy.set()
     await client.refresh_access_token()
-    assert generation(storage.saved[-1]["refresh_token"]) == 2
+    assert generation(held(storage)["refresh_token"]) == 2
 
 
-class Own:
-    """A storage of one's own, as simple as can be; it remembers what it was given."""
+class OwnStorage:
+    """A user's own storage, as simple as possible. It keeps every record."""
 
     def __init__(self) -> None:
         self.saved: list[Record] = []
@@ -134,21 +128,21 @@ class Own:
 
 
 @pytest.mark.anyio
-async def test_a_key_is_kept_before_its_token_is_sent(connect: Connect, proxy: Proxy) -> None:
-    storage = Own()
+async def test_a_key_is_stored_before_its_token_is_sent(connect: Connect, proxy: Proxy) -> None:
+    storage = OwnStorage()
     client = connect(proxy.url, storage=storage)
     await client.login(a_user(proxy.url), PASSWORD)
     for _ in range(3):
-        kept = storage.saved[-1]["key"]
+        kept = held(storage)["key"]
         proxy.clear()
         await client.refresh_access_token()
         [sent] = proxy.requests(REFRESH)
         assert sent["headers"]["idempotency-key"] == kept
-    assert len({record["key"] for record in storage.saved}) == len(storage.saved) == 4
+    assert len({record["key"] for saved in storage.saved for record in saved.values()}) == 4
 
 
 @pytest.mark.anyio
-async def test_clients_of_one_file_use_what_another_got(
+async def test_a_client_uses_the_tokens_that_another_client_of_the_file_got(
     connect: Connect, proxy: Proxy, tmp_path: Path
 ) -> None:
     file = tmp_path / "session.json"
@@ -157,12 +151,12 @@ async def test_clients_of_one_file_use_what_another_got(
     token = await one.refresh_access_token()
     assert await two.access_token() == token
     await two.logout()
-    with pytest.raises(SignedOut):
+    with pytest.raises(SignedOutError):
         await one.access_token()
     assert len(proxy.requests(REFRESH)) == 1
 
 
-def test_the_lock_keeps_threads_and_processes_out(tmp_path: Path) -> None:
+def test_the_lock_excludes_threads_and_processes(tmp_path: Path) -> None:
     file = tmp_path / "count.json"
     storage = FileStorage(file)
     storage.path.write_text('{"count": 0}')
@@ -188,7 +182,7 @@ def test_the_lock_keeps_threads_and_processes_out(tmp_path: Path) -> None:
     assert storage.load() == {"count": 200}
 
 
-def test_a_process_that_is_killed_lets_go_of_the_lock(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_process_is_released(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     program = (
         "import sys; from freshkey import FileStorage\n"
@@ -213,7 +207,7 @@ def test_a_process_that_is_killed_lets_go_of_the_lock(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
-def test_a_process_that_is_forked_does_not_hold_the_lock(tmp_path: Path) -> None:
+def test_a_forked_process_does_not_hold_the_lock(tmp_path: Path) -> None:
     program = (
         "import os, sys; from freshkey import FileStorage\n"
         "with FileStorage(sys.argv[1]).lock():\n"
@@ -227,10 +221,10 @@ def test_a_process_that_is_forked_does_not_hold_the_lock(tmp_path: Path) -> None
         assert process.stdout
         said, _, _ = select.select([process.stdout], [], [], 20)
         process.stdin.close()  # ends the child
-        assert said, "the lock is free while the child lives"
+        assert said, "the lock is free while the child runs"
 
 
-def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_may_change_its_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     client = AuthClient("http://127.0.0.1:1", storage=FileStorage("session.json"))
@@ -242,19 +236,21 @@ def test_a_program_may_change_its_folder(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_processes_that_refresh_one_file_at_once_are_one_attempt(local: str, tmp_path: Path) -> None:
     file = tmp_path / "session.json"
-    signed_in(local, file)
     with support.proxy(local, seed=7) as proxy, ExitStack() as started:
+        signed_in(proxy.url, file)
+        proxy.clear()
         proxy.set(delay={"p": 0.5, "ms": 50}, dropAnswer=0.1)
         kinds = ("threads", "tasks", "threads")
         processes = [started.enter_context(Refreshing(proxy.url, file, "v1", kind)) for kind in kinds]
         for rotation in range(2, 42):
-            refused = read(file)["access_token"]
+            refused = held(FileStorage(file))["access_token"]
             for process in processes:
                 process.tell(refused)
             assert [process.generation() for process in processes] == [rotation] * 3
         keys = [entry["headers"]["idempotency-key"] for entry in proxy.requests(REFRESH)]
-        assert len(set(keys)) == 40, "one key for each token"
-        assert len(keys) > 60, "they were at it at once"
-    with AuthClient(local, storage=FileStorage(file)) as client:
-        client.refresh_access_token()
-        assert client.me()["id"]
+        assert len(set(keys)) == 40, "one key for each refresh token"
+        assert len(keys) > 60, "they refreshed at the same time"
+        proxy.set()
+        with AuthClient(proxy.url, storage=FileStorage(file)) as client:
+            client.refresh_access_token()
+            assert client.me()["id"]

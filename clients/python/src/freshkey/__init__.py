@@ -1,8 +1,8 @@
-"""A client for Freshkey: signs in, keeps the tokens fresh, and is never signed out by bad luck."""
+"""A client for Freshkey: signs in, keeps the tokens fresh, and stays signed in whatever the network does."""
 
 from ._client import AsyncAuthClient, AsyncBearerAuth, AuthClient, BearerAuth
 from ._core import Dialect, Session, SignedOutReason, User
-from ._errors import FieldError, FreshkeyError, SignedOut
+from ._errors import FieldError, FreshkeyError, SignedOutError
 from ._storage import FileStorage, MemoryStorage, Record, Storage
 from ._tokens import Tokens
 
@@ -18,7 +18,7 @@ __all__ = [
     "MemoryStorage",
     "Record",
     "Session",
-    "SignedOut",
+    "SignedOutError",
     "SignedOutReason",
     "Storage",
     "Tokens",

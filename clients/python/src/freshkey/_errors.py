@@ -1,4 +1,4 @@
-"""What goes wrong, in one type."""
+"""The errors of the client, all of one type."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import httpx
 
 _CODES = {
     400: "invalid_request",
-    401: "invalid_credentials",
+    401: "invalid_token",
+    403: "forbidden",
     404: "not_found",
-    409: "email_taken",
     413: "payload_too_large",
     415: "unsupported_media_type",
     422: "validation_failed",
     429: "rate_limited",
+    500: "internal",
+    502: "temporarily_unavailable",
     503: "temporarily_unavailable",
     504: "temporarily_unavailable",
 }
-"""The code for an answer that names none: the lexik dialect's, and API Gateway's own."""
+"""The codes of answers without an `error`: those of API Gateway and of the lexik dialect.
+
+Both clients are tested against the table in clients/statuses.json."""
 
 
 class FieldError(TypedDict):
@@ -32,20 +36,24 @@ class FieldError(TypedDict):
 
 
 class FreshkeyError(Exception):
-    """A request that was refused or not answered. You are still signed in, unless it is `SignedOut`."""
+    """A request was refused, or no answer arrived. Only a `SignedOutError` means: signed out."""
 
     status: int
-    """The HTTP status; 0 when no answer came."""
+    """The HTTP status, or 0 when no answer arrived."""
     code: str
-    """What went wrong, for machines: the server's `error`, or `network` when no answer came."""
+    """What went wrong, for programs: the server's `error`, or one of the client's own codes.
+
+    The client's own codes are `network` (no answer arrived), `unreadable` (the answer is not the expected
+    one), `not_signed_in`, and for an answer without an `error` one that follows from the status.
+    """
     detail: str
     """What went wrong, for people."""
     fields: list[FieldError]
-    """What is wrong with which field, for a status of 422."""
+    """The invalid fields, for a status of 422."""
     retry_after: float | None
-    """After how many seconds to try again, where the server says so."""
+    """How many seconds to wait before the next try, if the server said so."""
     request_id: str | None
-    """What the server's log calls this request."""
+    """The id of the request in the server's log."""
 
     def __init__(
         self,
@@ -56,7 +64,7 @@ class FreshkeyError(Exception):
         retry_after: float | None = None,
         request_id: str | None = None,
     ) -> None:
-        """An error of these parts."""
+        """Sets the attributes of the same names."""
         super().__init__(status, code, detail, fields, retry_after, request_id)
         self.status = status
         self.code = code
@@ -66,20 +74,24 @@ class FreshkeyError(Exception):
         self.request_id = request_id
 
     def __str__(self) -> str:
-        """What went wrong, with the status and the code."""
+        """Returns the detail, the status and the code."""
         return f"{self.detail} ({self.status} {self.code})" if self.status else f"{self.detail} ({self.code})"
 
     @classmethod
-    def of(cls, outcome: httpx.Response | httpx.RequestError) -> FreshkeyError:
-        """The error that an answer reports (RFC 9457, or a `message` alone), or that took its place."""
+    def of(cls, outcome: httpx.Response | httpx.RequestError, code: str | None = None) -> FreshkeyError:
+        """Returns the error for an answer (RFC 9457, or one with only a `message`), or for a missing answer.
+
+        `code` is used where the answer has no `error`.
+        """
         if isinstance(outcome, httpx.RequestError):
-            return cls(0, "network", f"No answer came: {type(outcome).__name__}.")
+            return cls(0, "network", f"No answer arrived: {type(outcome).__name__}.")
         status, body = outcome.status_code, json_object(outcome)
         if outcome.is_success:
-            return cls(status, "unreadable", "The answer is not what was asked for.")
+            return cls(status, "unreadable", "The answer is not the expected one.")
+        fallback = _CODES.get(status, f"http_{status}" if status >= 400 else "unreadable")
         return cls(
             status,
-            _text(body.get("error")) or _CODES.get(status) or ("internal" if status >= 500 else "unexpected"),
+            _text(body.get("error")) or code or fallback,
             _text(body.get("detail"))
             or _text(body.get("message"))
             or outcome.reason_phrase
@@ -90,12 +102,12 @@ class FreshkeyError(Exception):
         )
 
 
-class SignedOut(FreshkeyError):
-    """Nobody is signed in: nobody was, or the server has ended the session. Log in again."""
+class SignedOutError(FreshkeyError):
+    """Nobody is signed in, or the server has ended the session. The user must log in again."""
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """The seconds that Retry-After says (RFC 9110, section 10.2.3: a number, or a date)."""
+    """Returns the seconds in Retry-After (RFC 9110, section 10.2.3: a number or a date), if there is one."""
     value = response.headers.get("retry-after", "")
     if value.isdecimal():
         return float(value)
@@ -109,10 +121,10 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def json_object(response: httpx.Response) -> dict[str, Any]:
-    """The members of the answer's body; none, if it is not a JSON object."""
+    """Returns the members of the answer's body, or nothing if the body is not a JSON object."""
     try:
         body = response.json()
-    except ValueError:  # what is no JSON, and what is no UTF-8
+    except (ValueError, RecursionError):  # ValueError: not JSON, or not UTF-8
         return {}
     return body if isinstance(body, dict) else {}
 
