@@ -40,7 +40,7 @@ def start(command: list[str], variables: dict[str, str] | None = None) -> tuple[
 def local(**variables: str) -> Iterator[str]:
     """Starts a local system. Yields its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
     binary = os.environ.get("FRESHKEY_LOCAL")
-    command = [binary] if binary else ["cargo", "run", "--quiet", "-p", "local", "--"]
+    command = [binary] if binary else ["cargo", "run", "--quiet", "--bin", "local", "--"]
     process, greeting = start([*command, "--port", "0"], variables)
     with process, open(os.devnull, "w") as nowhere:
         # It logs each request, and would stop when the pipe is full.
