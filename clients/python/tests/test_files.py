@@ -48,17 +48,23 @@ def refuse_to_replace(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setattr(os, "replace", refused)
 
 
-def is_excluded(one: FileStorage, other: FileStorage) -> bool:
-    """Whether the lock of one storage keeps the other out."""
+def enter(storage: FileStorage) -> tuple[threading.Thread, threading.Event]:
+    """Starts a thread that takes the lock and sets the event."""
     entered = threading.Event()
 
-    def enter() -> None:
-        with other.lock():
+    def run() -> None:
+        with storage.lock():
             entered.set()
 
-    thread = threading.Thread(target=enter)
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread, entered
+
+
+def is_excluded(one: FileStorage, other: FileStorage) -> bool:
+    """Whether the lock of one storage keeps the other out."""
     with one.lock():
-        thread.start()
+        thread, entered = enter(other)
         is_free = entered.wait(0.3)
     thread.join()
     return not is_free
@@ -201,8 +207,11 @@ def test_a_full_disk_leaves_the_file_as_it_was_in_place_too(tmp_path: Path) -> N
     file.write_text('{"one": 1}')
     program = (
         "import errno, os, resource, sys; from freshkey import FileStorage\n"
-        "def refused(*_): raise OSError(errno.EBUSY, 'busy')\n"
-        "os.replace = refused\n"
+        "system_open = os.open\n"
+        "def refused(path, *others):\n"
+        "    if str(path).endswith('.new'): raise OSError(errno.EROFS, 'read-only')\n"
+        "    return system_open(path, *others)\n"
+        "os.open = refused\n"
         "storage = FileStorage(sys.argv[1])\n"
         "with storage.lock():\n"
         "    storage.save({'one': 'x' * 100})\n"
@@ -251,6 +260,15 @@ def test_a_reader_never_sees_a_half_written_file(tmp_path: Path, monkeypatch: py
         thread.join()
 
 
+def test_a_file_that_is_read_while_another_process_writes_it_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = FileStorage(tmp_path / "session.json")
+    contents = iter([b'{"one": "new and o', b'{"one": "new"}'])
+    monkeypatch.setattr(Path, "read_bytes", lambda _: next(contents))
+    assert storage.load() == {"one": "new"}
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("content", ["", "\n", " \r\n"])
 async def test_an_empty_file_means_that_nobody_is_signed_in(
@@ -268,25 +286,35 @@ async def test_an_empty_file_means_that_nobody_is_signed_in(
     assert names(tmp_path) == ["session.json"]
 
 
-def test_a_file_that_is_replaced_while_one_waits_for_the_lock_is_locked_anew(tmp_path: Path) -> None:
+@posix
+def test_a_file_that_is_replaced_while_one_waits_for_the_lock_is_locked_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
     storage = FileStorage(tmp_path / "session.json")
-    waiting = threading.Event()
-    loaded = []
+    opened, flock = threading.Event(), fcntl.flock
+    found: list[object] = []
 
     def second() -> None:
-        waiting.set()
-        with storage.lock():
-            loaded.append(storage.load())
-            storage.save({"second": 2})
+        def signal(descriptor: int, operation: int) -> None:
+            opened.set()
+            flock(descriptor, operation)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(fcntl, "flock", signal)
+            with storage.lock():
+                third, entered = enter(storage)
+                found.extend((storage.load(), entered.wait(0.3)))
+            third.join()
 
     thread = threading.Thread(target=second)
     with storage.lock():
         thread.start()
-        waiting.wait()
+        opened.wait()
         storage.save({"first": 1})
     thread.join()
-    assert loaded == [{"first": 1}]
-    assert storage.load() == {"second": 2}
+    assert found == [{"first": 1}, False], "no third one has the lock meanwhile"
 
 
 def test_a_file_that_is_deleted_while_one_waits_for_the_lock_is_created_again(tmp_path: Path) -> None:
