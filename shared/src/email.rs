@@ -49,6 +49,13 @@ impl Email {
         Ok(Self { written, canonical })
     }
 
+    /// An address that the table holds, with the canonical form that it was
+    /// stored under. It is not judged again: a later version of the rules must
+    /// not lock out a user who registered under an earlier one.
+    pub fn stored(written: String, canonical: String) -> Self {
+        Self { written, canonical }
+    }
+
     /// As its owner wrote it, less white space around it.
     pub fn as_str(&self) -> &str {
         &self.written

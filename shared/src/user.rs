@@ -120,14 +120,32 @@ impl Profile {
     }
 }
 
-/// What a login is checked against; found by the e-mail address.
+/// What a login is checked against, found by the email address.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Whose it is.
+    /// The user whose credential it is.
     pub user_id: UserId,
     /// The hash of the password.
     pub password_hash: PasswordHash,
-    /// The user's epoch, kept here too, so that a login copies the one that
-    /// was in force when it read the hash.
+    /// The user's epoch. It is kept here too, so that a login copies the epoch
+    /// of the moment at which it read the hash.
     pub epoch: u64,
+    /// Device tokens issued before this are void. In whole seconds.
+    pub devices_since: Timestamp,
+    /// When the password was last set. Devices whose tokens were issued before
+    /// this are counted together. In whole seconds.
+    pub password_changed_at: Timestamp,
+}
+
+impl Credential {
+    /// The credential of a user who registers at `now`.
+    pub fn new(user: &User, password_hash: PasswordHash, now: Timestamp) -> Self {
+        Self {
+            user_id: user.id,
+            password_hash,
+            epoch: user.epoch,
+            devices_since: now.truncated(),
+            password_changed_at: now.truncated(),
+        }
+    }
 }

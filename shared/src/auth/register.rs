@@ -28,7 +28,6 @@ impl App {
         password: &str,
         profile: Profile,
         client: Client,
-        device_token: Option<&str>,
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         let mut faults = profile_faults(ProfileField::ALL.map(|field| (field, profile.get(field))));
@@ -57,17 +56,14 @@ impl App {
             profile,
             created_at: now.truncated(),
         };
-        let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
+        let credential = Credential::new(&user, password_hash, now);
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
-        let device_token = match self.known_device(ring, &user.email, device_token, now) {
-            Some(_) => None,
-            None => Some(self.config.device_tokens.issue(ring, &user.email, now)?),
-        };
+        let device_token = self.config.device_tokens.issue(ring, user.id, now)?;
         match self.store.create_user(&user, &credential, &session).await? {
             Write::Done(()) => {
                 self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));
-                Ok(SignedIn { user, tokens, device_token })
+                Ok(SignedIn { user, tokens, device_token: Some(device_token) })
             }
             Write::Refused(()) => Err(Error::EmailTaken),
         }

@@ -2,6 +2,7 @@
 
 use super::item::{self, Item, Reader, number, text};
 use super::{Store, StoreError, updated};
+use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::PasswordHash;
@@ -39,6 +40,8 @@ pub(super) fn from_credential(email: &Email, credential: &Credential) -> Item {
         ("user_id".into(), text(credential.user_id.to_string())),
         ("password_hash".into(), text(credential.password_hash.as_str())),
         ("epoch".into(), number(credential.epoch)),
+        ("devices_since".into(), number(credential.devices_since.seconds())),
+        ("password_changed_at".into(), number(credential.password_changed_at.seconds())),
     ]);
     item
 }
@@ -50,5 +53,7 @@ fn to_credential(item: &Item) -> Result<Credential, StoreError> {
         user_id: UserId::parse(item.text("user_id")?).ok_or(StoreError::Corrupt("user_id"))?,
         password_hash: PasswordHash::stored(item.text("password_hash")?.to_owned()),
         epoch: item.number("epoch")?,
+        devices_since: Timestamp::from_seconds(item.number("devices_since")?),
+        password_changed_at: Timestamp::from_seconds(item.number("password_changed_at")?),
     })
 }

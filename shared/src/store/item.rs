@@ -14,8 +14,10 @@ use crate::session::Hash;
 /// An item, or its key.
 pub type Item = HashMap<String, AttributeValue>;
 
-const PROFILE: &str = "PROFILE";
+/// The sort key of every user.
+pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
+const COUNTER: &str = "COUNTER";
 /// What the sort key of every session begins with.
 pub const SESSION: &str = "SESSION#";
 
@@ -41,7 +43,7 @@ pub fn credential_key(email: &Email) -> Item {
 
 /// The key of a counter.
 pub fn counter_key(counter: &Counter) -> Item {
-    key(format!("LIMIT#{}", counter.name), counter.since.to_string())
+    key(format!("LIMIT#{}", counter.name), COUNTER.into())
 }
 
 fn key(pk: String, sk: String) -> Item {

@@ -24,7 +24,7 @@ use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
 use crate::aws;
 use crate::metrics::{self, Metric};
 use crate::write::Write;
-pub use counter::Tally;
+pub use counter::{Counted, Tally};
 use item::Item;
 pub use user::{Ending, NotEnded};
 

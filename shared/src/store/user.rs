@@ -1,9 +1,11 @@
 //! Users.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
 use super::credential::from_credential;
-use super::item::{self, Item, Reader, number, text};
+use super::item::{self, Item, PROFILE, Reader, SESSION, number, text};
 use super::session::{from_session, to_session};
 use super::{
     Store, StoreError, delete_member, is_refused, put_member, unavailable, update_member, updated, without_member,
@@ -15,6 +17,9 @@ use crate::password::PasswordHash;
 use crate::session::Session;
 use crate::user::{Credential, Profile, ProfileChange, ProfileField, User};
 use crate::write::Write;
+
+/// How many pages of a user's partition a login reads.
+const MOST_PAGES: usize = 5;
 
 /// What ends every session of a user, but for one that may be kept.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +57,31 @@ impl Store {
     }
 
     /// The user and all the user's sessions, dead ones included, read consistently.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
     pub async fn user_and_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
+        self.partition(id, usize::MAX).await
+    }
+
+    /// The same, but at most the first five pages of the user's partition. A page
+    /// holds 1 MB, which is more than a thousand sessions.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
+    pub async fn user_and_first_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
+        self.partition(id, MOST_PAGES).await
+    }
+
+    /// Reads at most `pages` pages of a user's partition. Rows of a kind that
+    /// this version does not know are skipped: a later version may add kinds,
+    /// and the two run side by side during a deployment.
+    async fn partition(&self, id: UserId, pages: usize) -> Result<(Option<User>, Vec<Session>), StoreError> {
         let (mut user, mut sessions) = (None, Vec::new());
         let mut start = None;
-        loop {
+        for _ in 0..pages {
             let page = self
                 .client
                 .query()
@@ -68,16 +94,18 @@ impl Store {
                 .await
                 .map_err(unavailable("Query"))?;
             for item in page.items() {
-                match item.get("sk").and_then(|sk| sk.as_s().ok()) {
-                    Some(sk) if sk.starts_with(item::SESSION) => sessions.push(to_session(item)?),
-                    _ => user = Some(to_user(item)?),
+                match Reader(item).text("sk")? {
+                    PROFILE => user = Some(to_user(item)?),
+                    sk if sk.starts_with(SESSION) => sessions.push(to_session(item)?),
+                    _ => {}
                 }
             }
             start = page.last_evaluated_key;
             if start.is_none() {
-                return Ok((user, sessions));
+                break;
             }
         }
+        Ok((user, sessions))
     }
 
     /// Writes a new user with a credential and a first session, all or nothing.
@@ -142,7 +170,8 @@ impl Store {
         let raised_credential = match ending {
             Ending::Password { old, new } => credential
                 .condition_expression("epoch = :epoch AND user_id = :user AND password_hash = :old")
-                .update_expression("SET epoch = :next, password_hash = :new")
+                .update_expression("SET epoch = :next, password_hash = :new, password_changed_at = :changed_at")
+                .expression_attribute_values(":changed_at", number(next_second(now).seconds()))
                 .expression_attribute_values(":old", text(old.as_str()))
                 .expression_attribute_values(":new", text(new.as_str())),
             Ending::Sessions | Ending::Disable => credential
@@ -228,11 +257,19 @@ impl Store {
     }
 }
 
+/// The first whole second that is not before `moment`. A device token says in
+/// whole seconds when it was issued; rounded up, the time of a change is later
+/// than every token issued before it.
+fn next_second(moment: Timestamp) -> Timestamp {
+    (moment + Duration::from_millis(999)).truncated()
+}
+
 /// A user as an item.
 fn from_user(user: &User) -> Item {
     let mut item = item::user_key(user.id);
     item.extend([
         ("email".into(), text(user.email.as_str())),
+        ("email_key".into(), text(user.email.canonical())),
         ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
         ("is_active".into(), AttributeValue::Bool(user.is_active)),
         ("epoch".into(), number(user.epoch)),
@@ -254,7 +291,7 @@ fn to_user(item: &Item) -> Result<User, StoreError> {
     let roles = roles.iter().map(|role| role.as_s().cloned()).collect::<Result<_, _>>();
     Ok(User {
         id: id.ok_or(StoreError::Corrupt("pk"))?,
-        email: Email::parse(item.text("email")?).map_err(|_| StoreError::Corrupt("email"))?,
+        email: Email::stored(item.text("email")?.to_owned(), item.text("email_key")?.to_owned()),
         roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
         is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
         epoch: item.number("epoch")?,
