@@ -1,7 +1,5 @@
 //! Logging in: a new session for a user with a password.
 
-use futures_util::future::join_all;
-
 use super::{App, Error, SignedIn};
 use crate::audit::{Act, Event};
 use crate::client::Client;
@@ -16,7 +14,8 @@ use crate::write::Write;
 /// How often a login is tried when the user's epoch changes meanwhile.
 const TRIES: usize = 2;
 
-/// How many sessions beyond the cap one login ends, besides the one that it displaces.
+/// How many sessions beyond the cap one login ends, besides the one that it
+/// displaces: as many as a transaction of DynamoDB may have members.
 const MOST_BEYOND_CAP: usize = 100;
 
 impl App {
@@ -65,16 +64,19 @@ impl App {
             } else {
                 Some(self.config.device_tokens.issue(ring, user.id, now)?)
             };
-            let mut ending = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions).into_iter();
-            let displaced = ending.next();
+            let ending = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions);
+            let (displaced, beyond_cap) = match ending.split_first() {
+                Some((displaced, beyond_cap)) => (Some(*displaced), beyond_cap),
+                None => (None, &[][..]),
+            };
             let (opened, beyond_cap, (), ()) = tokio::join!(
                 self.store.open_session(&session, displaced),
-                join_all(ending.map(|session| self.end_beyond_cap(user.id, session))),
+                self.end_beyond_cap(user.id, beyond_cap),
                 self.rehash(&email, &password, &hash),
                 self.give_back(guess),
             );
-            for ended in opened?.into_iter().chain(beyond_cap.into_iter().flatten()) {
-                self.record(Event::of(Act::Revoked).about(user.id).in_session(ended).because("too_many_sessions"));
+            for ended in opened?.iter().chain(beyond_cap) {
+                self.record(Event::of(Act::Revoked).about(user.id).in_session(*ended).because("too_many_sessions"));
             }
             self.record(Event::of(Act::LoggedIn).about(user.id).in_session(session.id));
             return Ok(SignedIn { user, tokens, device_token });
@@ -118,15 +120,15 @@ impl App {
         Ok(Some((user, sessions, credential.password_hash)))
     }
 
-    /// Deletes a session beyond the cap, and returns it if it was there and is
-    /// not evidence of reuse. The next login tries again what failed.
-    async fn end_beyond_cap(&self, user: UserId, session: SessionId) -> Option<SessionId> {
-        match self.store.delete_session(user, session).await {
-            Ok(Write::Done(())) => Some(session),
-            Ok(Write::Refused(())) => None,
+    /// Deletes sessions beyond the cap, and returns those that it deleted. What
+    /// fails here is left for the next login.
+    async fn end_beyond_cap<'a>(&self, user: UserId, sessions: &'a [SessionId]) -> &'a [SessionId] {
+        match self.store.delete_sessions(user, sessions).await {
+            Ok(Write::Done(())) => sessions,
+            Ok(Write::Refused(())) => &[],
             Err(error) => {
-                tracing::warn!(user.id = %user, session.id = %session, %error, "a session beyond the cap was not deleted");
-                None
+                tracing::warn!(user.id = %user, %error, "sessions beyond the cap were not deleted");
+                &[]
             }
         }
     }

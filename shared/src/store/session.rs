@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
-use super::{Store, StoreError, delete_member, put_member, unavailable, updated};
+use super::{Store, StoreError, delete_member, put_member, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
@@ -146,6 +146,22 @@ impl Store {
             }
             Err(error) => Err(unavailable("DeleteItem")(error)),
         }
+    }
+
+    /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], and
+    /// nothing deleted, when reuse has ended one of them meanwhile: it stays as evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn delete_sessions(&self, user: UserId, sessions: &[SessionId]) -> Result<Write, StoreError> {
+        if sessions.is_empty() {
+            return Ok(Write::Done(()));
+        }
+        let delete = |session: &SessionId| {
+            delete_member(self.delete(item::session_key(user, *session)).condition_expression(NOT_EVIDENCE))
+        };
+        Ok(without_member(self.transact(sessions.iter().map(delete).collect()).await?))
     }
 
     /// Deletes a session whose user is gone, disabled or of a later epoch;
