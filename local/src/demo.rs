@@ -1,5 +1,5 @@
-//! `--demo`: a system that everybody knows, the same at each start. Its secret
-//! is public; nothing in it is worth a secret.
+//! `--demo`: a system that is the same at each start. Its secret is public, so
+//! it must not hold anything that is worth protecting.
 //!
 //! It has one user to play with, and one for each event of `events/` that
 //! changes something, so that the events work in any order.
@@ -17,7 +17,7 @@ use freshkey::user::{Credential, Profile, User};
 use futures_util::future::try_join_all;
 use secrecy::SecretString;
 
-/// What signs the tokens.
+/// The secret that signs the tokens.
 pub const SECRET: &str = "demo-0123456789-known-to-everyone-abcdefghijklmnop";
 /// The address of the user to play with.
 pub const EMAIL: &str = "demo@example.com";
@@ -25,17 +25,17 @@ pub const EMAIL: &str = "demo@example.com";
 pub const PASSWORD: &str = "four friendly foxes";
 /// The address that `events/register.json` registers.
 pub const NEWCOMER: &str = "newcomer@example.com";
-/// The Idempotency-Key of the request by which a spent token was spent.
+/// The Idempotency-Key of the request that spent the spent tokens.
 pub const IDEMPOTENCY_KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
-/// Where the table listens, on 127.0.0.1.
+/// The port of the table on 127.0.0.1.
 pub const TABLE_PORT: u16 = 8000;
-/// When everybody logged in: 2026-01-01T00:00:00Z.
+/// When every user logged in: 2026-01-01T00:00:00Z.
 pub const LOGIN: Timestamp = Timestamp::from_seconds(1_767_225_600);
-/// 2100-01-01T00:00:00Z: the tokens of the demo are good for as long as it is.
+/// When the tokens and sessions of the demo expire: 2100-01-01T00:00:00Z.
 pub const END: Timestamp = Timestamp::from_seconds(4_102_444_800);
 
-/// The user to play with, and those of the events; and whether their first
-/// refresh token is spent.
+/// The names of the user to play with and of those of the events, and whether
+/// the user's first refresh token is spent.
 const CALLERS: [(&str, bool); 19] = [
     ("demo", false),
     ("logout", false),
@@ -58,13 +58,13 @@ const CALLERS: [(&str, bool); 19] = [
     ("sessions-end-others", false),
 ];
 
-/// Why there is no demo.
+/// Why the demo could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// The table could not be written.
     #[error("the demo's user cannot be written: {0}")]
     Store(#[from] StoreError),
-    /// A value of the demo is not acceptable to the system.
+    /// The system does not accept a value of the demo.
     #[error("the demo cannot be made: {0}")]
     Value(String),
 }
@@ -89,7 +89,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The user `name`, who is the same at each start.
+    /// Returns the user `name`, the same at each start.
     fn new(name: &str, is_spent: bool) -> Result<Self, DemoError> {
         let user = User {
             id: UserId::parse(&id_of("user", name)).ok_or_else(|| DemoError::value("user"))?,
@@ -130,31 +130,32 @@ impl Caller {
     }
 }
 
-/// The id of what `name` has.
+/// The id of a user's thing of this kind, the same at each start.
 fn id_of(what: &str, name: &str) -> String {
     let hash = Hash::of(&[what.as_bytes(), b" of ", name.as_bytes()]);
     let bytes = hash.as_bytes().first_chunk().copied().unwrap_or_default();
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
-/// Everybody in the demo, by name.
+/// Returns every user of the demo with the name.
 ///
 /// # Errors
 ///
-/// [`DemoError::Value`] when the system takes other values than these.
+/// [`DemoError::Value`] when the system does not accept a value of the demo.
 pub fn callers() -> Result<Vec<(&'static str, Caller)>, DemoError> {
     CALLERS.into_iter().map(|(name, is_spent)| Ok((name, Caller::new(name, is_spent)?))).collect()
 }
 
-/// Writes the demo's users and sessions over whatever is there, and gives the
+/// Writes the demo's users and sessions over existing ones, and returns the
 /// refresh token of the user to play with.
 ///
 /// # Errors
 ///
-/// [`DemoError`] when the table cannot be written.
+/// [`DemoError::Store`] when the table cannot be written; [`DemoError::Value`]
+/// when the system does not accept a value of the demo.
 pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     let password = Password::presented(PASSWORD).ok_or_else(|| DemoError::value("password"))?;
-    // Dear to compute: one for all.
+    // One hash for all users, because it takes long to compute.
     let password_hash = app.hasher().hash(&password).await.map_err(DemoError::value)?;
     let callers = callers()?;
     forget(app.store(), NEWCOMER).await?;
@@ -172,13 +173,13 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     app.config().refresh_tokens.sign(&keys, &demo.refresh_token).map_err(DemoError::value)
 }
 
-/// Lets `email` register anew, where the table outlived an earlier demo.
+/// Lets `email` register again, when the table outlived an earlier demo.
 async fn forget(store: &Store, email: &str) -> Result<(), DemoError> {
     let email = Email::parse(email).map_err(DemoError::value)?;
     if let Some(credential) = store.credential(&email).await?
         && let Some(user) = store.user(credential.user_id).await?
     {
-        // Refused: somebody else is at it, and the address is taken after all.
+        // Refused when another request changes the user meanwhile: then the address stays taken.
         let _ = store.delete_user(&user, &credential.password_hash).await?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use freshkey::client::Client;
@@ -249,4 +250,23 @@ async fn rf16_a_session_beyond_the_cap_that_cannot_be_deleted_fails_no_login() {
     lower.clock.advance(Duration::from_secs(1));
     login(&lower).await;
     assert_eq!(rows(&world, &alice).await.len(), 2);
+}
+
+#[tokio::test]
+async fn dead_sessions_are_deleted_a_few_at_a_time() {
+    let (world, alice) = signed_up_with(&[]).await;
+    seed(&world, &alice, 70, 1).await;
+    let most = Arc::new(AtomicUsize::new(0));
+    world.wire.on_call({
+        let (wire, most) = (world.wire.clone(), Arc::clone(&most));
+        move |_| {
+            most.fetch_max(wire.in_flight(), Ordering::Relaxed);
+            async { Fate::Pass }
+        }
+    });
+    let everywhere = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&alice.access_token);
+    everywhere.await.expect(StatusCode::NO_CONTENT);
+    let deleted = world.wire.take().operations().into_iter().filter(|operation| *operation == "DeleteItem").count();
+    let most = most.load(Ordering::Relaxed);
+    assert!(deleted > 25 && most <= 25, "{deleted} deletions, {most} at the same time");
 }

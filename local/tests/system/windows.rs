@@ -1,8 +1,13 @@
 //! The windows of the limits: each begins with its first count.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use freshkey::email::Email;
+use freshkey::limit::{AccountTag, Address, Counter, Step};
+use freshkey::session::Hash;
+use freshkey::store::Tally;
+use freshkey::write::Write;
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde_json::json;
@@ -155,73 +160,41 @@ async fn re2_a_restart_whose_answer_was_lost_is_counted_once() {
     assert_eq!(wait(later.login(PASSWORD).await), 30);
 }
 
-/// A right login whose window ends before its guess is given back, and so many
-/// wrong ones in the next window. Returns the system that has the table, and
-/// one that shows the time of the next window.
-async fn overtaken_login(changes: &[(&'static str, &'static str)], wrong: usize) -> (World, World) {
-    let (world, later) = with_stale_rows(changes).await;
-    // There is something to give back to.
-    login(&later, "nobody@example.com", WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
-    guess(&later, 1).await;
-    let beside = later.beside(&limits(changes)).await;
-    let is_met = Arc::new(AtomicBool::new(false));
-    later.wire.on_call({
-        let (clock, beside) = (later.clock.clone(), beside.clone());
-        move |call| {
-            let (clock, beside, is_met) = (clock.clone(), beside.clone(), Arc::clone(&is_met));
-            async move {
-                if call.operation == "Query" && !is_met.swap(true, Ordering::Relaxed) {
-                    clock.advance(std::time::Duration::from_secs(MONTH));
-                    beside.pass(MONTH);
-                    for _ in 0..wrong {
-                        login(&beside, EMAIL, WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
-                    }
-                }
-                Fate::Pass
-            }
-        }
-    });
-    login(&later, EMAIL, PASSWORD).from(HERE).await.expect(StatusCode::OK);
-    later.wire.heal();
-    (world, beside)
+#[tokio::test]
+async fn rl5_a_guess_is_neither_given_nor_taken_back_to_a_later_window() {
+    let (_world, later) = with_stale_rows(&[]).await;
+    let store = later.app("login").store();
+    let counter = Counter::device("a phone");
+    let steps = [Step { below: 2, pause: Duration::ZERO }];
+    let attempts = [0, 1, 2, 3, 4, 5].map(|number| Hash::of(&[&[number]]));
+    let count = |number: usize| store.count_guess(&counter, &steps, &attempts[number], later.now());
+    count(0).await.unwrap();
+    let Write::Done(old) = count(1).await.unwrap() else { panic!("it is the second of two") };
+    assert_eq!(old.before, Some(later.now()));
+    later.pass(MONTH);
+    for number in 2..4 {
+        let Write::Done(new) = count(number).await.unwrap() else { panic!("the new window is empty") };
+        assert_eq!(new.until, later.now() + counter.window);
+    }
+    let full = Write::Refused(Tally { tries: 2, latest: later.now(), until: later.now() + counter.window });
+    store.uncount_guess(&counter, &attempts[1], old).await.unwrap();
+    assert_eq!(count(4).await.unwrap(), full);
+    store.reset(&counter, old.until).await.unwrap();
+    assert_eq!(count(5).await.unwrap(), full);
 }
 
 #[tokio::test]
-async fn rl5_a_guess_is_not_given_back_to_a_later_window() {
-    let (_world, beside) = overtaken_login(&[], 5).await;
-    assert_eq!(wait(beside.login(PASSWORD).await), 30, "at the account");
-    let (_world, beside) = overtaken_login(&[("LIMIT_FAILURES_PER_ADDRESS", "3")], 3).await;
-    assert_eq!(wait(from_here(&beside, "nobody@example.com").await), HOUR, "at the address");
-}
-
-#[tokio::test]
-async fn rl5_a_guess_is_not_taken_back_from_a_later_window() {
-    let (_world, later) = with_stale_rows(&[("LIMIT_FAILURES_PER_ADDRESS", "3")]).await;
-    guess(&later, 1).await;
-    let beside = later.beside(&limits(&[("LIMIT_FAILURES_PER_ADDRESS", "3")])).await;
-    later.wire.on_call({
-        let (clock, beside) = (later.clock.clone(), beside.clone());
-        let is_met = Arc::new(AtomicBool::new(false));
-        move |call| {
-            let (clock, beside, is_met) = (clock.clone(), beside.clone(), Arc::clone(&is_met));
-            async move {
-                if call.operation != "Query" {
-                    return Fate::Pass;
-                }
-                if !is_met.swap(true, Ordering::Relaxed) {
-                    clock.advance(std::time::Duration::from_secs(MONTH));
-                    beside.pass(MONTH);
-                    for _ in 0..3 {
-                        login(&beside, EMAIL, WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
-                    }
-                }
-                Fate::Refused(400, "AccessDeniedException")
-            }
-        }
-    });
-    login(&later, EMAIL, PASSWORD).from(HERE).await.expect(StatusCode::SERVICE_UNAVAILABLE);
-    later.wire.heal();
-    assert_eq!(wait(from_here(&beside, "nobody@example.com").await), HOUR, "at the address");
-    guess(&beside, 2).await;
-    assert_eq!(wait(beside.login(PASSWORD).await), 30, "at the account");
+async fn rl5_an_address_is_not_spared_in_a_later_window() {
+    let (_world, later) = with_stale_rows(&[]).await;
+    let store = later.app("login").store();
+    let counter = Counter::address(&Address::of(HERE));
+    let tag = |name: &str| AccountTag::of(&Email::parse(&format!("{name}@example.com")).unwrap());
+    let count = |name: &str| store.count(&counter, 9, Some((tag(name), 1)), later.now());
+    let Write::Done(old) = count("alice").await.unwrap() else { panic!("it is the first") };
+    later.pass(HOUR);
+    let Write::Done(new) = count("alice").await.unwrap() else { panic!("the new window is empty") };
+    store.uncount(&counter, Some(tag("alice")), old).await.unwrap();
+    assert_eq!(count("bob").await.unwrap(), Write::Refused(new));
+    store.uncount(&counter, Some(tag("alice")), new).await.unwrap();
+    assert_eq!(count("bob").await.unwrap(), Write::Done(new));
 }

@@ -16,27 +16,29 @@ use crate::store::{Ending, NotEnded, StoreError};
 use crate::user::{Credential, ProfileChange, User};
 use crate::write::Write;
 
-/// How often a change is tried when another one came between reading and writing.
+/// How often a change is tried when another one comes between the read and the write.
 const TRIES: usize = 2;
 /// How long an answer waits for the deletion of dead sessions, well within the
 /// functions' deadline.
 const SWEEP: Duration = Duration::from_secs(2);
 /// How many dead sessions are deleted at the same time.
 const SWEPT_AT_ONCE: usize = 25;
-/// What the caller gets when the user behind an access token is gone or disabled.
+/// The error when the user of an access token is gone or disabled.
 const GONE: Error = Error::InvalidToken { was_sent: true };
 
 impl App {
-    /// The caller's own record.
+    /// Returns the caller's own record.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when the user is gone or disabled; as for every flow below.
+    /// [`Error::InvalidToken`] when the user is gone or disabled;
+    /// [`Error::Unavailable`] when DynamoDB fails. Both hold for every flow below
+    /// that takes a caller.
     pub async fn user(&self, caller: &Identity) -> Result<User, Error> {
         self.store.user(caller.user_id).await?.filter(|user| user.is_active).ok_or(GONE)
     }
 
-    /// Changes profile fields; `None` takes one away.
+    /// Changes profile fields; a `None` removes a field. Returns the changed user.
     ///
     /// # Errors
     ///
@@ -54,7 +56,11 @@ impl App {
         Ok(user)
     }
 
-    /// The caller's live sessions, the latest login first.
+    /// Returns the caller's live sessions, the latest login first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
     pub async fn sessions(&self, caller: &Identity) -> Result<Vec<Session>, Error> {
         let (user, mut sessions) = self.store.user_and_sessions(caller.user_id).await?;
         let user = user.filter(|user| user.is_active).ok_or(GONE)?;
@@ -68,7 +74,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for one that is not alive, or another user's.
+    /// [`Error::NotFound`] for a session that is not alive or is another user's.
     pub async fn end_session(&self, caller: &Identity, session: SessionId) -> Result<(), Error> {
         if !self.sessions(caller).await?.iter().any(|live| live.id == session) {
             return Err(Error::NotFound);
@@ -155,12 +161,13 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Disables a user: no login, no refresh, and every session ended, also
-    /// for the day when the user is enabled again. For operators.
+    /// Disables a user, who can then neither log in nor refresh, and ends every
+    /// session: enabling the user again revives none. For operators.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such user.
+    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
+    /// when DynamoDB fails or the user keeps changing.
     pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
@@ -177,7 +184,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such user.
+    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
+    /// when DynamoDB fails.
     pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
         match self.store.enable_user(id).await? {
             Write::Done(()) => {

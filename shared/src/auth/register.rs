@@ -1,4 +1,4 @@
-//! A new user.
+//! Registration: a new user.
 
 use super::{App, Error, FieldError, SignedIn};
 use crate::audit::{Act, Event};
@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::user::{Credential, MAX_FIELD_CHARS, Profile, ProfileField, User};
 use crate::write::Write;
 
-/// The name of this service, which is nobody's password.
+/// The name of this service, which nobody may use as a password.
 const SERVICE: &str = "freshkey";
 
 impl App {
@@ -20,8 +20,10 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] with every field that is not accepted;
-    /// [`Error::EmailTaken`], after the same work as for a free address;
-    /// [`Error::RateLimited`] when too many come from one address.
+    /// [`Error::EmailTaken`] when the address has an account, after the same work
+    /// as for a free one; [`Error::RateLimited`] when there were too many
+    /// registrations from the client's address; [`Error::Unavailable`] when
+    /// DynamoDB fails or no turn for hashing came in time.
     pub async fn register(
         &self,
         email: &str,
@@ -69,7 +71,7 @@ impl App {
         }
     }
 
-    /// A password that is not weak for the user with this address.
+    /// Checks a new password for the user with this address.
     pub(super) fn new_password(
         &self,
         password: &str,

@@ -10,13 +10,22 @@ use crate::user::Credential;
 use crate::write::Write;
 
 impl Store {
-    /// The credential of an address, read consistently.
+    /// Reads the credential of an address consistently.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn credential(&self, email: &Email) -> Result<Option<Credential>, StoreError> {
         self.get(item::credential_key(email)).await?.as_ref().map(to_credential).transpose()
     }
 
-    /// Replaces a password hash by one of the same password; not when it has
-    /// changed meanwhile.
+    /// Replaces a password hash with another one of the same password.
+    /// [`Write::Refused`] when the stored hash is no longer `old`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn rehash(&self, email: &Email, old: &PasswordHash, new: &PasswordHash) -> Result<Write, StoreError> {
         let result = self
             .client

@@ -18,10 +18,10 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
 const COUNTER: &str = "COUNTER";
-/// What the sort key of every session begins with.
+/// The beginning of the sort key of every session.
 pub const SESSION: &str = "SESSION#";
 
-/// The partition of a user and of the user's sessions.
+/// The partition key of a user and of the user's sessions.
 pub fn partition(user: UserId) -> String {
     format!("USER#{user}")
 }
@@ -74,10 +74,12 @@ pub fn to_hash(value: &AttributeValue) -> Option<Hash> {
 pub struct Reader<'a>(pub &'a Item);
 
 impl<'a> Reader<'a> {
+    /// An attribute that must be there.
     pub fn get(&self, name: &'static str) -> Result<&'a AttributeValue, StoreError> {
         self.0.get(name).ok_or(StoreError::Corrupt(name))
     }
 
+    /// A string that must be there.
     pub fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
         self.get(name)?.as_s().map(String::as_str).map_err(|_| StoreError::Corrupt(name))
     }

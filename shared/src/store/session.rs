@@ -18,7 +18,12 @@ use crate::write::Write;
 const NOT_EVIDENCE: &str = "attribute_not_exists(revoked_at)";
 
 impl Store {
-    /// The session, dead or alive, read consistently.
+    /// Reads a session, dead or alive, consistently.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn session(&self, user: UserId, session: SessionId) -> Result<Option<Session>, StoreError> {
         self.get(item::session_key(user, session)).await?.as_ref().map(to_session).transpose()
     }
@@ -48,7 +53,12 @@ impl Store {
     }
 
     /// Moves a session on to the successor of the token that `attempt` presents,
-    /// on the condition of [`Attempt::may_rotate`], in one write.
+    /// in one write under the condition of [`Attempt::may_rotate`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the session cannot be read.
     pub async fn rotate(
         &self,
         user: UserId,
@@ -102,9 +112,13 @@ impl Store {
     }
 
     /// Marks a session as ended by the reuse that `attempt` made, and keeps it
-    /// for [`EVIDENCE`] at the most. [`Write::Refused`] when it is gone or was
-    /// marked by another; the SDK's retry after a lost answer is the same
-    /// attempt, and does not lose the alarm.
+    /// for at most [`EVIDENCE`]. [`Write::Refused`] when the session is gone, or
+    /// when another attempt has marked it. The SDK's retry after a lost answer is
+    /// the same attempt, so the alarm is not lost.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Write, StoreError> {
         let expires_at = session.expires_at.min((attempt.now + EVIDENCE).truncated());
         let result = self
@@ -127,9 +141,13 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a session that its user ended. [`Write::Refused`] when there is
-    /// none, as the SDK's own retry finds after a lost answer, and for one that
-    /// reuse ended, which stays as evidence.
+    /// Deletes a session that its user ended. [`Write::Refused`] when there is no
+    /// such session, as the SDK's own retry finds after a lost answer, or when
+    /// reuse has ended it, so that it stays as evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Write, StoreError> {
         let call = self
             .client
@@ -164,10 +182,14 @@ impl Store {
         Ok(without_member(self.transact(sessions.iter().map(delete).collect()).await?))
     }
 
-    /// Deletes a session whose user is gone, disabled or of a later epoch;
-    /// unless, for the last, it has been lifted meanwhile. [`Write::Done`] when the
-    /// session has ended, deleted or kept as evidence of reuse; [`Write::Refused`]
-    /// when it has been lifted to the user's new epoch, and lives.
+    /// Deletes a session whose user is gone, disabled or at a later epoch.
+    /// [`Write::Done`] when the session has ended: it is deleted, or kept as
+    /// evidence of reuse. [`Write::Refused`] when it was lifted to the user's
+    /// epoch meanwhile, and is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn discard_session(&self, session: &Session, user: Option<UserState>) -> Result<Write, StoreError> {
         let mut call = self
             .client

@@ -21,19 +21,19 @@ use crate::write::Write;
 /// How many pages of a user's partition a login reads.
 const MOST_PAGES: usize = 5;
 
-/// What ends every session of a user, but for one that may be kept.
+/// Why every session of a user ends, except for one that may be kept.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
-    /// Logging out everywhere.
+    /// The user logs out everywhere.
     Sessions,
-    /// Another password.
+    /// The user changes the password.
     Password {
         /// The hash that the current password was checked against.
         old: &'a PasswordHash,
         /// The hash of the new one.
         new: &'a PasswordHash,
     },
-    /// Disabling the user.
+    /// The user is disabled.
     Disable,
 }
 
@@ -47,16 +47,17 @@ pub enum NotEnded {
 }
 
 impl Store {
-    /// The user, read consistently.
+    /// Reads a user consistently.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], as for every call below.
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.get(item::user_key(id)).await?.as_ref().map(to_user).transpose()
     }
 
-    /// The user and all the user's sessions, dead ones included, read consistently.
+    /// Reads a user and all the user's sessions, dead ones included, consistently.
     ///
     /// # Errors
     ///
@@ -65,8 +66,8 @@ impl Store {
         self.partition(id, usize::MAX).await
     }
 
-    /// The same, but at most the first five pages of the user's partition. A page
-    /// holds 1 MB, which is more than a thousand sessions.
+    /// Does the same for at most the first five pages of the user's partition. A
+    /// page holds 1 MB, which is more than a thousand sessions.
     ///
     /// # Errors
     ///
@@ -110,6 +111,10 @@ impl Store {
 
     /// Writes a new user with a credential and a first session, all or nothing.
     /// [`Write::Refused`] when the address is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn create_user(
         &self,
         user: &User,
@@ -125,7 +130,11 @@ impl Store {
         Ok(without_member(self.transact(members).await?))
     }
 
-    /// Writes a user as given, over any item that is there.
+    /// Writes a user with a credential and sessions as given, over any items that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     #[cfg(any(test, feature = "testing"))]
     pub async fn seed_user(
         &self,
@@ -141,8 +150,13 @@ impl Store {
         Ok(())
     }
 
-    /// Ends every session of `user`, as it was read, by raising the epoch in user
-    /// and credential; `kept` is lifted to the new epoch in the same transaction.
+    /// Ends every session of `user` by raising the epoch in the user and the
+    /// credential, if neither has changed since `user` was read. `kept` is lifted
+    /// to the new epoch in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn end_sessions(
         &self,
         user: &User,
@@ -194,7 +208,12 @@ impl Store {
         })
     }
 
-    /// Lets a disabled user sign in again. The sessions of before stay dead.
+    /// Lets a disabled user sign in again. Earlier sessions stay dead.
+    /// [`Write::Refused`] when there is no such user.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn enable_user(&self, id: UserId) -> Result<Write, StoreError> {
         let result = self
             .client
@@ -209,8 +228,13 @@ impl Store {
         updated(result)
     }
 
-    /// Changes profile fields of an active user; `None` takes one away. Answers
-    /// the user since, or `None` when there is no such user.
+    /// Changes profile fields of an active user; a `None` removes a field. Returns
+    /// the changed user, or `None` when there is no such user.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the user cannot be read.
     pub async fn update_profile(&self, id: UserId, changes: &[ProfileChange]) -> Result<Option<User>, StoreError> {
         let mut call = self.client.update_item();
         let (mut set, mut remove) = (Vec::new(), Vec::new());
@@ -242,7 +266,12 @@ impl Store {
         }
     }
 
-    /// Deletes a user and the credential, if its hash is still `checked`.
+    /// Deletes a user and the credential. [`Write::Refused`] when the user is gone
+    /// or the credential's hash is no longer `checked`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Write, StoreError> {
         let members = vec![
             delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
