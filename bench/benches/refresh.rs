@@ -194,11 +194,7 @@ impl Member {
     }
 
     async fn write(&self, app: &App) {
-        let credential = Credential {
-            user_id: self.user.id,
-            password_hash: PasswordHash::stored("none".into()),
-            epoch: self.user.epoch,
-        };
+        let credential = Credential::new(&self.user, PasswordHash::stored("none".into()), self.user.created_at);
         app.store().seed_user(&self.user, &credential, &[&self.session]).await.unwrap();
     }
 }

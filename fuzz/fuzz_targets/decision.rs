@@ -52,6 +52,7 @@ libfuzzer_sys::fuzz_target!(|case: Case| {
         attempt: stored.attempt.map(hash),
         rotated_at: moment(stored.rotated_at),
         created_at: moment(0),
+        opened_at: moment(0),
         last_used_at: moment(stored.rotated_at),
         expires_at: moment(stored.expires_at),
         epoch: stored.epoch.into(),

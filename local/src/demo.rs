@@ -111,6 +111,7 @@ impl Caller {
                 attempt: None,
                 rotated_at: LOGIN,
                 created_at: LOGIN,
+                opened_at: LOGIN,
                 last_used_at: LOGIN,
                 expires_at: END,
                 epoch: user.epoch,
@@ -162,7 +163,7 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
         let Caller { user, here, elsewhere, .. } = caller;
         let password_hash = password_hash.clone();
         async move {
-            let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
+            let credential = Credential::new(user, password_hash, LOGIN);
             app.store().seed_user(user, &credential, &[here, elsewhere]).await
         }
     });

@@ -17,6 +17,9 @@ mod world;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use freshkey::audit::{self, Act};
 use freshkey::id::{SessionId, UserId};
@@ -275,6 +278,43 @@ async fn au1_a_disabled_user_is_recorded_as_the_reason() {
     watcher.sees(login(&world, EMAIL, PASSWORD), &["authn_login_fail: user_disabled"]).await;
     let refused = refresh(&world, &alice.refresh_token, "one");
     watcher.sees(refused, &["session_use_after_expire: ended"]).await;
+}
+
+#[tokio::test]
+async fn au1_a_change_is_recorded_before_dead_sessions_are_deleted_and_does_not_wait_long_for_that() {
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    let me = |method, path, body: Value| world.request(method, path).bearer(&alice.access_token).json(body);
+    let new_password = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
+    // Nothing answers the sweep.
+    for (request, expected) in [
+        (me(Method::PUT, "/api/v1/users/me/password", new_password), "authn_password_change"),
+        (
+            me(Method::DELETE, "/api/v1/auth/sessions?except=current", json!({})),
+            "authn_token_revoked: all_but_this_ended_by_user",
+        ),
+        (me(Method::POST, "/api/v1/users/me/delete", json!({ "password": NEW_PASSWORD })), "user_deleted"),
+    ] {
+        log.take();
+        let is_recorded = Arc::new(AtomicBool::new(false));
+        world.wire.on_call({
+            let (log, is_recorded) = (log.clone(), Arc::clone(&is_recorded));
+            move |call| {
+                let is_sweep = call.operation == "Query";
+                if is_sweep {
+                    let events = audited(log.take());
+                    is_recorded.fetch_or(events.iter().map(short).eq([expected]), Ordering::Relaxed);
+                }
+                async move { if is_sweep { Fate::Silence } else { Fate::Pass } }
+            }
+        });
+        let start = Instant::now();
+        request.await.expect(StatusCode::NO_CONTENT);
+        assert!(is_recorded.load(Ordering::Relaxed), "{expected}");
+        assert!(start.elapsed() < Duration::from_secs(6), "{expected}");
+    }
+    world.wire.heal();
+    world.register(EMAIL).await;
 }
 
 #[tokio::test]

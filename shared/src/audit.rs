@@ -1,14 +1,14 @@
-//! The audit trail: one event in the log for each act that bears on security,
-//! in the words of OWASP's Logging Vocabulary.
+//! The audit trail: one log event for each act that matters to security, named
+//! as in OWASP's Logging Vocabulary.
 //!
-//! An event says what was done, by whom, when, with what outcome and why, in
-//! which session and by which request, from where. Nothing in it was written by
-//! a client: an address is logged when it is one, a `User-Agent` as its hash,
-//! and there is no field that a token or a password could get into.
+//! An event says what was done, about which user and session, when, with which
+//! outcome and why, by which request and from where. It holds no text that a
+//! client wrote: an IP address is logged only if it parses as one, a `User-Agent`
+//! as its hash, and no field can hold a token or a password.
 //!
-//! The trail is a trail, not a part of the transaction: an event that cannot be
-//! written is lost, and the act stands. What must not be lost is in the table
-//! itself: a session that reuse ended keeps `revoked_at` and `revoked_reason`.
+//! The trail is not part of the transaction: an event that cannot be written is
+//! lost, and the act remains done. What must not be lost is in the table itself:
+//! a session that reuse ended keeps `revoked_at` and `revoked_reason`.
 
 use std::net::IpAddr;
 
@@ -23,19 +23,19 @@ use crate::session::Hash;
 /// The `target` of every audit event, and of no other.
 pub const TARGET: &str = "freshkey::audit";
 
-/// How many bytes of the hash of a `User-Agent` are logged: enough to tell two apart.
+/// How many bytes of the hash of a `User-Agent` are logged, enough to tell two apart.
 const USER_AGENT_HASH: usize = 8;
 
-/// What was done, or tried.
+/// What was done or tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// A password was right, and a session opened.
+    /// A password was right, and a session was opened.
     LoggedIn,
-    /// A password was wrong, or whose it is may not sign in.
+    /// A password was wrong, or its user may not sign in.
     LoginRefused,
     /// A password was changed.
     PasswordChanged,
-    /// A password was to be changed, and was not.
+    /// A change of the password was refused.
     PasswordChangeRefused,
     /// A refresh token was exchanged for its successor.
     Rotated,
@@ -43,23 +43,24 @@ pub enum Act {
     Reissued,
     /// A session, or every session of a user, was ended.
     Revoked,
-    /// A spent refresh token came again, and its session was ended.
+    /// A spent refresh token was presented again, and its session was ended.
     Reused,
-    /// A refresh token was refused that had once been good.
+    /// An authentic refresh token was refused, because its session is over.
     SessionOver,
-    /// A token that is none of ours, or grants less than what was asked for.
+    /// A token was refused that this system did not issue for this purpose, or that
+    /// does not grant what was asked for.
     AccessDenied,
-    /// Too often.
+    /// A limit was exceeded.
     LimitExceeded,
-    /// A user came to be, with a first session.
+    /// A user was created, with a first session.
     UserCreated,
     /// A profile was changed, or a user disabled or enabled.
     UserUpdated,
-    /// A user is gone, with every session.
+    /// A user was deleted, with every session.
     UserDeleted,
 }
 
-/// How an act is told.
+/// How an act is logged and counted.
 struct Words {
     event: &'static str,
     level: Level,
@@ -87,7 +88,7 @@ impl Act {
         Self::UserDeleted,
     ];
 
-    /// Its name in OWASP's vocabulary: the `event` of the log.
+    /// Its name in OWASP's vocabulary: the `event` in the log.
     pub fn name(self) -> &'static str {
         self.words().event
     }
@@ -118,7 +119,7 @@ impl Act {
     }
 }
 
-/// One act, to be recorded.
+/// An act to be recorded.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Event {
@@ -130,32 +131,32 @@ pub struct Event {
 }
 
 impl Event {
-    /// An act of which nothing else is known yet.
+    /// Returns an event that names the act alone.
     pub fn of(act: Act) -> Self {
         Self { act, reason: None, user: None, session: None, generation: None }
     }
 
-    /// Why, in words of our own: never a client's.
+    /// Adds the reason. It must not contain text from a client.
     pub fn because(self, reason: impl ToString) -> Self {
         Self { reason: Some(reason.to_string()), ..self }
     }
 
-    /// Whose account it is about.
+    /// Adds the user whose account it is about.
     pub fn about(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
     }
 
-    /// Which session it is about.
+    /// Adds the session that it is about.
     pub fn in_session(self, session: SessionId) -> Self {
         Self { session: Some(session), ..self }
     }
 
-    /// The generation of the refresh token that was presented.
+    /// Adds the generation of the refresh token that was presented.
     pub fn with_token(self, generation: u64) -> Self {
         Self { generation: Some(generation), ..self }
     }
 
-    /// Writes the event into the log and counts it.
+    /// Writes the event to the log with the time `now`, and counts it.
     pub fn record(self, now: Timestamp) {
         let Words { event, level, succeeded, message, counter } = self.act.words();
         counter.into_iter().for_each(metrics::count);
@@ -199,8 +200,8 @@ tokio::task_local! {
     static REQUEST: Request;
 }
 
-/// Does `work`. The events that it records name this request and its client; an
-/// IP address that cannot be parsed is left out.
+/// Does `work`. The events that it records name this request and its client. An
+/// IP address that does not parse is left out.
 pub(crate) async fn scope<F: Future>(request_id: &str, client: &Client, work: F) -> F::Output {
     REQUEST.scope(Request::new(request_id, client), work).await
 }
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn au1_behind_the_layer_alone_an_event_names_its_request_too() {
+    async fn au1_an_event_behind_the_layer_alone_names_its_request() {
         let log = Log::default();
         let writer = log.clone();
         let _guard =

@@ -1,16 +1,18 @@
-//! Limits on guessing: what is counted, and how much of it is too much.
+//! Limits on repeated attempts: what is counted, and how many are allowed.
 //!
 //! A guess is counted before its password is hashed, and given back when it was
 //! right, so that many guesses at once cannot all find the counter at zero.
-//! Three kinds of counters share the work (OWASP, "Slow Down Online Guessing
-//! Attacks with Device Cookies"):
+//! Four kinds of counters are used (OWASP, "Slow Down Online Guessing Attacks
+//! with Device Cookies"):
 //!
-//! - failures at an *account*, by whoever has not logged in to it before: after
-//!   a few, each has to wait longer than the one before;
-//! - failures from a *device* that has, which proves it by its device token: the
-//!   same rule, but a counter of its own, so that nobody else can fill it;
-//! - failures from an *address*, and at how many accounts: passwords that leaked
-//!   elsewhere are tried once each, at many accounts.
+//! - failures at an *account*, from devices that have not logged in to it before:
+//!   after a few, each has to wait longer than the one before;
+//! - failures from a *device* that has logged in to it, which its device token
+//!   proves: the same rule with a counter of its own, so that nobody else can fill it;
+//! - failures from all *outdated devices* of a user, whose tokens are older than
+//!   the password: the same rule, with one counter for all of them;
+//! - failures from an *address*, and the number of accounts they were at: passwords
+//!   that leaked elsewhere are tried once each, at many accounts.
 //!
 //! An account that does not exist is counted like one that does.
 
@@ -20,6 +22,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::email::Email;
+use crate::id::UserId;
 use crate::session::Hash;
 
 /// How long failures at an account or from a device are remembered: the window
@@ -28,27 +31,27 @@ const MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The window of what is counted per address.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// How often what may be tried.
+/// The limits on repeated attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Wrong passwords at an account, or from a device that is known to it.
     pub guesses: Guesses,
     /// Wrong passwords from one address in an hour.
     pub failures_per_address: u64,
-    /// At how many accounts those may be.
+    /// Different accounts at which those may be.
     pub accounts_per_address: u64,
     /// Registrations from one address in an hour.
     pub registrations_per_address: u64,
 }
 
-/// How many wrong passwords in succession are taken, and how fast.
+/// How many wrong passwords in succession are accepted, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guesses {
-    /// So many without a pause.
+    /// How many may follow each other without a pause.
     pub free: u64,
-    /// So many at all, until a right one or the end of the month's window.
+    /// How many there may be until a right one or the end of the window of 30 days.
     pub most: u64,
-    /// The pause after the last free one; each further one doubles it.
+    /// The pause after the last free one. Each further one doubles it.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
@@ -57,15 +60,15 @@ pub struct Guesses {
 /// A row of [`Guesses::steps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// With fewer failures than this …
+    /// The row applies to fewer failures than this.
     pub below: u64,
-    /// … the next guess may be made so long after the latest.
+    /// How long after the latest guess the next one may be made.
     pub pause: Duration,
 }
 
 impl Guesses {
-    /// The rule as a table, from the fewest failures to the most: the first row
-    /// that applies says how long to wait, and where none does, it is over.
+    /// The rule as a table, from the fewest failures to the most. The first row
+    /// that applies says how long to wait; where none applies, no guess is allowed.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step { below: self.free, pause: Duration::ZERO }];
         let mut pause = self.first_pause.min(self.longest_pause);
@@ -77,67 +80,65 @@ impl Guesses {
         steps.into_iter().map(|step| Step { below: step.below.min(self.most), ..step }).collect()
     }
 
-    /// How long to wait at `now`, after `failures` of which `latest` was the
-    /// last. `None` when it is over.
+    /// How long to wait at `now` after `failures`, the last of them at `latest`.
+    /// `None` when no further guess is allowed.
     pub fn wait(&self, failures: u64, latest: Timestamp, now: Timestamp) -> Option<Duration> {
         let step = self.steps().into_iter().find(|step| failures < step.below)?;
         Some(until(latest + step.pause, now))
     }
 }
 
-/// A counter: of what, and in which window of time.
+/// A counter: what it counts, and for how long. Its window begins with its
+/// first count, so that the windows of different counters end at different times.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// Its name, by what and whom it counts.
+    /// Its name, unique to what it counts and for whom.
     pub name: String,
-    /// When its window began.
-    pub since: Timestamp,
-    /// When the window ends, and the counter with it.
-    pub until: Timestamp,
+    /// How long after its first count it ends.
+    pub window: Duration,
 }
 
 impl Counter {
     /// Failures at an account, whether or not it exists.
-    pub fn account(email: &Email, now: Timestamp) -> Self {
-        Self::of(format!("account#{}", email.key()), MEMORY, now)
+    pub fn account(email: &Email) -> Self {
+        Self { name: format!("account#{}", email.key()), window: MEMORY }
     }
 
-    /// Failures from a device that is known to the account of its token.
-    pub fn device(id: &str, now: Timestamp) -> Self {
-        Self::of(format!("device#{id}"), MEMORY, now)
+    /// Failures from the device with this id.
+    pub fn device(id: &str) -> Self {
+        Self { name: format!("device#{id}"), window: MEMORY }
+    }
+
+    /// Failures from all devices of a user whose tokens are older than the password.
+    pub fn outdated_devices(user: UserId) -> Self {
+        Self { name: format!("outdated-devices#{user}"), window: MEMORY }
     }
 
     /// Failures from an address.
-    pub fn address(address: &Address, now: Timestamp) -> Self {
-        Self::of(format!("address#{address}"), HOUR, now)
+    pub fn address(address: &Address) -> Self {
+        Self { name: format!("address#{address}"), window: HOUR }
     }
 
     /// Registrations from an address.
-    pub fn registrations(address: &Address, now: Timestamp) -> Self {
-        Self::of(format!("register#{address}"), HOUR, now)
+    pub fn registrations(address: &Address) -> Self {
+        Self { name: format!("register#{address}"), window: HOUR }
     }
 
-    fn of(name: String, window: Duration, now: Timestamp) -> Self {
-        let window_seconds = window.as_secs() as i64;
-        let since = Timestamp::from_seconds(now.seconds().div_euclid(window_seconds) * window_seconds);
-        Self { name, since, until: since + window }
-    }
-
-    /// How long until its window ends.
-    pub fn rest(&self, now: Timestamp) -> Duration {
-        until(self.until, now)
+    /// When a window ends that begins at `now`, in whole seconds.
+    pub fn end(&self, now: Timestamp) -> Timestamp {
+        (now + self.window).truncated()
     }
 }
 
-/// Without the name, which is an e-mail address or the address of a client.
+/// Without the name, which contains an email address or the address of a client.
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Counter").field("until", &self.until).finish_non_exhaustive()
+        f.debug_struct("Counter").field("window", &self.window).finish_non_exhaustive()
     }
 }
 
-/// A few bytes that stand for an account among those that an address has tried.
-/// Two accounts that share them count as one, which does no harm.
+/// A short hash of an account, to count the accounts that an address has tried.
+/// Two accounts with the same tag count as one, which does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountTag([u8; 8]);
 
@@ -156,8 +157,9 @@ impl AccountTag {
     }
 }
 
-/// Whom an address is counted for: IPv4 whole, IPv6 by /64, because that is
-/// what one customer is given. What is no address is one of its own.
+/// The address that a request is counted by: the whole of an IPv4 address, the
+/// /64 network of an IPv6 address, because one customer is given that much.
+/// Everything that is not an IP address counts as one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(String);
 
@@ -178,12 +180,15 @@ impl fmt::Display for Address {
     }
 }
 
-fn until(moment: Timestamp, now: Timestamp) -> Duration {
+/// How long to wait at `now` until `moment`; zero when it has passed.
+pub fn until(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis(moment.millis().saturating_sub(now.millis()).max(0) as u64)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_is_what_is_left_of_the_pause() {
+    fn the_wait_is_the_rest_of_the_pause() {
         let later = |seconds| NOW + Duration::from_secs(seconds);
         assert_eq!(GUESSES.wait(5, NOW, later(10)), Some(Duration::from_secs(20)));
         assert_eq!(GUESSES.wait(5, NOW, later(30)), Some(Duration::ZERO));
@@ -216,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rows_of_a_rule_rise_in_failures_and_in_pause_whatever_it_says() {
+    fn rows_rise_in_failures_and_in_pause_for_every_rule() {
         let odd = [
             GUESSES,
             Guesses { most: 3, ..GUESSES },
@@ -249,32 +254,33 @@ mod tests {
     }
 
     #[test]
-    fn rl5_a_counter_ends_with_its_window() {
-        let address = Address::of("192.0.2.1");
-        let counter = Counter::address(&address, NOW);
-        assert_eq!(counter.until, counter.since + HOUR);
-        assert!(counter.since <= NOW && NOW < counter.until);
-        let last = counter.until - Duration::from_millis(1);
-        assert_eq!(Counter::address(&address, last), counter);
-        assert_ne!(Counter::address(&address, counter.until), counter);
-        assert_eq!(counter.rest(last), Duration::from_millis(1));
+    fn rl5_a_window_is_counted_from_its_first_count() {
+        let address = Counter::address(&Address::of("192.0.2.1"));
+        for seconds in [0, 1, 1234] {
+            let first = NOW + Duration::from_secs(seconds);
+            assert_eq!(address.end(first), first + HOUR);
+            assert_eq!(address.end(first + Duration::from_millis(999)), first + HOUR);
+        }
     }
 
     #[test]
     fn counters_of_different_things_have_different_names() {
-        let email = Email::parse("alice@example.com").unwrap();
+        let alice = Email::parse("alice@example.com").unwrap();
+        let bob = Email::parse("bob@example.com").unwrap();
         let address = Address::of("192.0.2.1");
-        let mut names = vec![
-            Counter::account(&email, NOW).name,
-            Counter::account(&Email::parse("bob@example.com").unwrap(), NOW).name,
-            Counter::device("alice@example.com", NOW).name,
-            Counter::address(&address, NOW).name,
-            Counter::registrations(&address, NOW).name,
+        let user = UserId::random();
+        let counters = [
+            Counter::account(&alice),
+            Counter::account(&bob),
+            Counter::device("alice@example.com"),
+            Counter::device(&user.to_string()),
+            Counter::outdated_devices(user),
+            Counter::outdated_devices(UserId::random()),
+            Counter::address(&address),
+            Counter::registrations(&address),
         ];
-        let before = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), before);
-        assert_eq!(Counter::account(&Email::parse("Alice@Example.com").unwrap(), NOW), Counter::account(&email, NOW));
+        let names: BTreeSet<_> = counters.iter().map(|counter| &counter.name).collect();
+        assert_eq!(names.len(), counters.len());
+        assert_eq!(Counter::account(&Email::parse("Alice@Example.com").unwrap()), counters[0]);
     }
 }

@@ -13,7 +13,7 @@ pub const MAX_FIELD_CHARS: usize = 256;
 pub struct User {
     /// The `sub` of every token.
     pub id: UserId,
-    /// The address, as it was written at registration.
+    /// The email address, as written at registration, with its key.
     pub email: Email,
     /// What the user may do: the `roles` of an access token.
     pub roles: Vec<String>,
@@ -21,20 +21,20 @@ pub struct User {
     pub is_active: bool,
     /// A session lives only while its epoch is at least this one.
     pub epoch: u64,
-    /// What the user says of themselves.
+    /// What users say about themselves.
     pub profile: Profile,
     /// When the user registered.
     pub created_at: Timestamp,
 }
 
 impl User {
-    /// All that a refresh needs to know of a user.
+    /// What a refresh needs to know of a user.
     pub fn state(&self) -> UserState {
         UserState { is_active: self.is_active, epoch: self.epoch }
     }
 }
 
-/// All that a refresh needs to know of a user.
+/// What a refresh needs to know of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UserState {
     /// A user who is not active can neither log in nor refresh.
@@ -52,9 +52,10 @@ pub struct Profile {
     pub last_name: Option<String>,
     /// Telephone number, unverified.
     pub phone: Option<String>,
-    /// A word of the application's own, such as `customer`.
+    /// A word that the application gives a meaning to, for example `customer`. Clients choose
+    /// it, so no right may depend on it.
     pub user_type: Option<String>,
-    /// Address of a picture, unverified.
+    /// The address of a picture, unverified.
     pub avatar: Option<String>,
 }
 
@@ -120,14 +121,32 @@ impl Profile {
     }
 }
 
-/// What a login is checked against; found by the e-mail address.
+/// What a login is checked against, found by the email address.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// Whose it is.
+    /// The user whose credential it is.
     pub user_id: UserId,
     /// The hash of the password.
     pub password_hash: PasswordHash,
-    /// The user's epoch, kept here too, so that a login copies the one that
-    /// was in force when it read the hash.
+    /// The user's epoch. It is kept here too, so that a login copies the epoch
+    /// of the moment at which it read the hash.
     pub epoch: u64,
+    /// Device tokens issued before this are void. In whole seconds.
+    pub devices_since: Timestamp,
+    /// When the password was last set. Devices whose tokens were issued before
+    /// this are counted together. In whole seconds.
+    pub password_changed_at: Timestamp,
+}
+
+impl Credential {
+    /// The credential of a user who registers at `now`.
+    pub fn new(user: &User, password_hash: PasswordHash, now: Timestamp) -> Self {
+        Self {
+            user_id: user.id,
+            password_hash,
+            epoch: user.epoch,
+            devices_since: now.truncated(),
+            password_changed_at: now.truncated(),
+        }
+    }
 }

@@ -14,8 +14,7 @@ use lambda_http::http::StatusCode;
 ///
 /// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] without
 /// `email` and `password`, or for a profile field that is not a string; and those
-/// of [`Carrier::of`], [`Carrier::device_token`], [`http::members`] and
-/// [`App::register`].
+/// of [`Carrier::of`], [`http::members`] and [`App::register`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     if http::route_key(&request) != "POST /api/v1/auth/register" {
         return Err(Error::NotFound);
@@ -25,7 +24,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
     let profile = Profile::build(|field| Ok::<_, Error>(body.optional(field.name())?.map(str::to_owned)))?;
-    let device_token = carrier.device_token(&request)?;
-    let signed_in = app.register(email, password, profile, http::client(&request), device_token.as_deref()).await?;
+    let signed_in = app.register(email, password, profile, http::client(&request)).await?;
     Dialect::V1.signed_in(StatusCode::CREATED, &signed_in, carrier)
 }

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::wire::Fate;
 use crate::world::{EMAIL, PASSWORD, Reply, Sending, World, claims, signed_up_with, world_with};
 
-const LOGIN: &str = "/api/v1/auth/login";
-const REGISTER: &str = "/api/v1/auth/register";
-const WRONG: &str = "not her password";
-const HOUR: u64 = 3600;
-const MONTH: u64 = 30 * 24 * HOUR;
-const HERE: &str = "192.0.2.1";
-const ELSEWHERE: &str = "198.51.100.7";
+pub const LOGIN: &str = "/api/v1/auth/login";
+pub const REGISTER: &str = "/api/v1/auth/register";
+pub const WRONG: &str = "not her password";
+pub const HOUR: u64 = 3600;
+pub const MONTH: u64 = 30 * 24 * HOUR;
+pub const HERE: &str = "192.0.2.1";
+pub const ELSEWHERE: &str = "198.51.100.7";
 
 /// What the template sets; the local system would let through far more.
 const LIMITS: [(&str, &str); 5] = [
@@ -28,30 +28,30 @@ const LIMITS: [(&str, &str); 5] = [
 ];
 
 /// The template's limits, some of them changed.
-fn limits(changes: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+pub fn limits(changes: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
     let mut limits = BTreeMap::from(LIMITS);
     limits.extend(changes.iter().copied());
     limits.into_iter().collect()
 }
 
 /// A system with these limits, and the device token of a user who has registered.
-async fn guarded(changes: &[(&'static str, &'static str)]) -> (World, String) {
+pub async fn guarded(changes: &[(&'static str, &'static str)]) -> (World, String) {
     let world = world_with(&limits(changes)).await;
     let body = json!({ "email": EMAIL, "password": PASSWORD });
     let device_token = world.post(REGISTER, body).await.expect(StatusCode::CREATED).text("device_token");
     (world, device_token)
 }
 
-fn login<'a>(world: &'a World, email: &str, password: &str) -> Sending<'a> {
+pub fn login<'a>(world: &'a World, email: &str, password: &str) -> Sending<'a> {
     world.post(LOGIN, json!({ "email": email, "password": password }))
 }
 
-fn on_device<'a>(world: &'a World, device_token: &str, password: &str) -> Sending<'a> {
+pub fn on_device<'a>(world: &'a World, device_token: &str, password: &str) -> Sending<'a> {
     login(world, EMAIL, password).header("x-device-token", device_token)
 }
 
 /// Guesses wrong `times` times, and is told so each time.
-async fn guess(world: &World, times: usize) {
+pub async fn guess(world: &World, times: usize) {
     for _ in 0..times {
         world.login(WRONG).await.expect(StatusCode::UNAUTHORIZED);
     }
@@ -59,14 +59,14 @@ async fn guess(world: &World, times: usize) {
 
 /// The seconds that a client over a limit is told to wait.
 #[track_caller]
-fn wait(reply: Reply) -> u64 {
+pub fn wait(reply: Reply) -> u64 {
     let reply = reply.expect(StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(reply.headers["content-type"], "application/problem+json");
     assert_eq!(reply.error(), "rate_limited");
     reply.headers["retry-after"].to_str().unwrap().parse().unwrap()
 }
 
-fn hashes(world: &World) -> u64 {
+pub fn hashes(world: &World) -> u64 {
     ["login", "register", "account"].map(|function| world.app(function).hasher().computed()).iter().sum()
 }
 
@@ -274,7 +274,7 @@ async fn rl1_a_device_token_of_another_account_does_not_help() {
 }
 
 /// A reply, less what differs from one request to the next.
-fn told(reply: Reply) -> (StatusCode, Vec<(String, String)>, Value) {
+pub fn told(reply: Reply) -> (StatusCode, Vec<(String, String)>, Value) {
     let mut body = reply.json();
     body.as_object_mut().unwrap().remove("request_id");
     let headers = reply.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));

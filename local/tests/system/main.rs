@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
 mod bad_input;
+mod caps;
 mod contract;
 mod cookies;
 mod cost;
+mod devices;
+mod equal_work;
 mod faults;
 mod headers;
 mod keys;
@@ -16,7 +19,10 @@ mod openapi;
 mod orders;
 mod races;
 mod rotation;
+mod rows;
+mod stored;
 mod template;
 mod users;
+mod windows;
 mod wire;
 mod world;

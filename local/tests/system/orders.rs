@@ -330,7 +330,7 @@ impl Stage {
         let number = self.users.fetch_add(1, Ordering::Relaxed);
         let email = format!("alice{number}@example.com");
         let client = Client { ip: Ipv4Addr::from_bits(number as u32).to_string(), ..Client::default() };
-        let phone = self.app.register(&email, PASSWORD, Profile::default(), client.clone(), None).await.unwrap();
+        let phone = self.app.register(&email, PASSWORD, Profile::default(), client.clone()).await.unwrap();
         let laptop = self.app.login(&email, PASSWORD, client.clone(), None).await.unwrap();
         Alice { email, client, id: phone.user.id, phone: Held::of(&phone), laptop: Held::of(&laptop) }
     }

@@ -1,8 +1,6 @@
 //! Users, their passwords and their sessions.
 
-use aws_sdk_dynamodb::config::{Credentials, Region};
 use aws_sdk_dynamodb::types::AttributeValue;
-use freshkey::Clock;
 use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::PasswordHash;
@@ -10,6 +8,7 @@ use freshkey::write::Write;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::rows;
 use crate::wire::{Call, Fate};
 use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world, world_with};
 
@@ -509,22 +508,8 @@ async fn jw18_a_user_who_is_disabled_neither_refreshes_nor_logs_in_nor_acts() {
 
 /// Writes into the table that a session ends `seconds` from now, whatever its token says.
 async fn let_expire(world: &World, user: &User, seconds: i64) {
-    let config = aws_sdk_dynamodb::Config::builder()
-        .behavior_version_latest()
-        .endpoint_url(world.system.table_endpoint())
-        .region(Region::from_static("local"))
-        .credentials_provider(Credentials::new("local", "local", None, None, "a test"))
-        .http_client(world.wire.client());
-    let updated = aws_sdk_dynamodb::Client::from_conf(config.build())
-        .update_item()
-        .table_name(world.system.table_name())
-        .key("pk", AttributeValue::S(format!("USER#{}", user.id)))
-        .key("sk", AttributeValue::S(format!("SESSION#{}", session_id(user))))
-        .condition_expression("attribute_exists(pk)")
-        .update_expression("SET expires_at = :end")
-        .expression_attribute_values(":end", AttributeValue::N((world.clock.now().seconds() + seconds).to_string()))
-        .send();
-    updated.await.unwrap();
+    let row = rows::Row::session(&user.id, &session_id(user));
+    row.set(world, "expires_at", AttributeValue::N((world.now().seconds() + seconds).to_string())).await;
 }
 
 #[tokio::test]

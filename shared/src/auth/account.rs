@@ -1,8 +1,10 @@
 //! What a signed-in user does with the account.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
-use super::guess::Guess;
+use super::guess::CountedGuess;
 use super::register::profile_faults;
 use super::{App, Error, FieldError, Identity};
 use crate::audit::{Act, Event};
@@ -10,26 +12,33 @@ use crate::client::Client;
 use crate::id::{SessionId, UserId};
 use crate::password::Password;
 use crate::session::Session;
-use crate::store::{Ending, NotEnded};
+use crate::store::{Ending, NotEnded, StoreError};
 use crate::user::{Credential, ProfileChange, User};
 use crate::write::Write;
 
-/// How often a change is tried when another one came between reading and writing.
+/// How often a change is tried when another one comes between the read and the write.
 const TRIES: usize = 2;
-/// What the caller gets when the user behind an access token is gone or disabled.
+/// How long an answer waits for the deletion of dead sessions, well within the
+/// functions' deadline.
+const SWEEP: Duration = Duration::from_secs(2);
+/// How many dead sessions are deleted at the same time.
+const SWEPT_AT_ONCE: usize = 25;
+/// The error when the user of an access token is gone or disabled.
 const GONE: Error = Error::InvalidToken { was_sent: true };
 
 impl App {
-    /// The caller's own record.
+    /// Returns the caller's own record.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when the user is gone or disabled; as for every flow below.
+    /// [`Error::InvalidToken`] when the user is gone or disabled;
+    /// [`Error::Unavailable`] when DynamoDB fails. Both hold for every flow below
+    /// that takes a caller.
     pub async fn user(&self, caller: &Identity) -> Result<User, Error> {
         self.store.user(caller.user_id).await?.filter(|user| user.is_active).ok_or(GONE)
     }
 
-    /// Changes profile fields; `None` takes one away.
+    /// Changes profile fields; a `None` removes a field. Returns the changed user.
     ///
     /// # Errors
     ///
@@ -47,7 +56,11 @@ impl App {
         Ok(user)
     }
 
-    /// The caller's live sessions, the latest login first.
+    /// Returns the caller's live sessions, the latest login first.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
     pub async fn sessions(&self, caller: &Identity) -> Result<Vec<Session>, Error> {
         let (user, mut sessions) = self.store.user_and_sessions(caller.user_id).await?;
         let user = user.filter(|user| user.is_active).ok_or(GONE)?;
@@ -61,7 +74,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for one that is not alive, or another user's.
+    /// [`Error::NotFound`] for a session that is not alive or is another user's.
     pub async fn end_session(&self, caller: &Identity, session: SessionId) -> Result<(), Error> {
         if !self.sessions(caller).await?.iter().any(|live| live.id == session) {
             return Err(Error::NotFound);
@@ -81,6 +94,7 @@ impl App {
             if self.end(&user, Ending::Sessions, kept).await? == Write::Done(()) {
                 let reason = if keep_current { "all_but_this_ended_by_user" } else { "all_ended_by_user" };
                 self.record(Event::of(Act::Revoked).about(user.id).in_session(caller.session_id).because(reason));
+                self.sweep(user.id).await;
                 return Ok(());
             }
         }
@@ -106,12 +120,13 @@ impl App {
             let user = self.user(caller).await?;
             let new = self.new_password(new, Some(&user.email));
             let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
-            let guess = self.guess(&*self.ring().await?, &user.email, client, device_token);
-            let credential = self.check_password(&user, "current_password", current, &guess).await?;
-            let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(&guess));
+            let check = self.check_password(&user, "current_password", current, client, device_token);
+            let (guess, credential) = check.await?;
+            let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(guess));
             let ending = Ending::Password { old: &credential.password_hash, new: &new? };
             if self.end(&user, ending, Some(caller.session_id)).await? == Write::Done(()) {
                 self.record(Event::of(Act::PasswordChanged).about(user.id).in_session(caller.session_id));
+                self.sweep(user.id).await;
                 return Ok(());
             }
         }
@@ -133,10 +148,10 @@ impl App {
     ) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            let guess = self.guess(&*self.ring().await?, &user.email, client, device_token);
-            let credential = self.check_password(&user, "password", password, &guess).await?;
+            let check = self.check_password(&user, "password", password, client, device_token);
+            let (guess, credential) = check.await?;
             let (deleted, ()) =
-                tokio::join!(self.store.delete_user(&user, &credential.password_hash), self.give_back(&guess));
+                tokio::join!(self.store.delete_user(&user, &credential.password_hash), self.give_back(guess));
             if deleted? == Write::Done(()) {
                 self.record(Event::of(Act::UserDeleted).about(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;
@@ -146,17 +161,19 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Disables a user: no login, no refresh, and every session ended, also
-    /// for the day when the user is enabled again. For operators.
+    /// Disables a user, who can then neither log in nor refresh, and ends every
+    /// session: enabling the user again revives none. For operators.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such user.
+    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
+    /// when DynamoDB fails or the user keeps changing.
     pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
             if self.end(&user, Ending::Disable, None).await? == Write::Done(()) {
                 self.record(Event::of(Act::UserUpdated).about(id).because("disabled"));
+                self.sweep(id).await;
                 return Ok(());
             }
         }
@@ -167,7 +184,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] when there is no such user.
+    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
+    /// when DynamoDB fails.
     pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
         match self.store.enable_user(id).await? {
             Write::Done(()) => {
@@ -178,42 +196,42 @@ impl App {
         }
     }
 
-    /// [`Write::Refused`] when the user has changed since it was read.
+    /// Ends the user's sessions. [`Write::Refused`] when the user has changed
+    /// since it was read. The caller records the act and then sweeps.
     async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Write, Error> {
         match self.store.end_sessions(user, ending, kept, self.now()).await? {
-            Write::Done(()) => {
-                self.sweep(user.id).await;
-                Ok(Write::Done(()))
-            }
+            Write::Done(()) => Ok(Write::Done(())),
             Write::Refused(NotEnded::Raced) => Ok(Write::Refused(())),
             Write::Refused(NotEnded::KeptSessionDead) => Err(GONE),
         }
     }
 
-    /// The credential, if that is its password. The guess is counted, and is to
-    /// be given back when it was right.
+    /// Counts a guess and checks it. Returns the credential when the password is
+    /// right, with the guess, which the caller gives back.
     async fn check_password(
         &self,
         user: &User,
         field: &'static str,
         password: &str,
-        guess: &Guess,
-    ) -> Result<Credential, Error> {
+        client: &Client,
+        device_token: Option<&str>,
+    ) -> Result<(CountedGuess, Credential), Error> {
         let wrong = || {
             let act = if field == "current_password" { Act::PasswordChangeRefused } else { Act::LoginRefused };
             self.record(Event::of(act).about(user.id).because("wrong_password"));
             Error::field(field, "password_wrong", "This is not the current password.")
         };
         let password = Password::presented(password).ok_or_else(wrong)?;
-        let (counted, credential) = tokio::join!(self.count(guess), self.store.credential(&user.email));
-        counted?;
+        let ring = self.ring().await?;
+        let (guess, credential) = self.count_guess(&ring, &user.email, client, device_token).await?;
         let checked = async {
-            let credential = credential?.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
+            let credential = credential.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
             let is_right = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
             Ok::<_, Error>(is_right.then_some(credential))
         };
         match checked.await {
-            Ok(checked) => checked.ok_or_else(wrong),
+            Ok(Some(credential)) => Ok((guess, credential)),
+            Ok(None) => Err(wrong()),
             Err(error) => {
                 self.take_back(guess).await;
                 Err(error)
@@ -222,17 +240,23 @@ impl App {
     }
 
     /// Deletes the rows of a user's dead sessions. They are dead already: a
-    /// failure is logged and no more, and the TTL takes what is left.
+    /// failure is only logged, nothing waits long for it, and the table's TTL
+    /// deletes what is left.
     async fn sweep(&self, id: UserId) {
         let swept = async {
             let (user, sessions) = self.store.user_and_sessions(id).await?;
             let user = user.as_ref().map(User::state);
             let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && session.revoked_at.is_none());
-            let deletions = dead.map(|session| self.store.discard_session(session, user));
-            join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))
+            for some in dead.collect::<Vec<_>>().chunks(SWEPT_AT_ONCE) {
+                let deletions = some.iter().map(|session| self.store.discard_session(session, user));
+                join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))?;
+            }
+            Ok::<_, StoreError>(())
         };
-        if let Err(error) = swept.await {
-            tracing::warn!(user.id = %id, %error, "dead sessions were not deleted");
+        match tokio::time::timeout(SWEEP, swept).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(user.id = %id, %error, "dead sessions were not deleted"),
+            Err(_elapsed) => tracing::warn!(user.id = %id, "dead sessions were not deleted in time"),
         }
     }
 }

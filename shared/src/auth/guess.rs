@@ -1,7 +1,8 @@
 //! A guess at a password: counted before the hash, given back when it was right.
 
-use std::sync::OnceLock;
 use std::time::Duration;
+
+use futures_util::future::BoxFuture;
 
 use super::{App, Error};
 use crate::audit::{Act, Event};
@@ -9,181 +10,291 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::entropy;
-use crate::limit::{AccountTag, Address, Counter};
+use crate::limit::{self, AccountTag, Address, Counter};
 use crate::session::Hash;
-use crate::store::{StoreError, Tally};
-use crate::token::KeyRing;
+use crate::store::{Counted, StoreError, Tally};
+use crate::token::{Device, KeyRing};
+use crate::user::Credential;
 use crate::write::Write;
 
-/// How long to wait where DynamoDB itself asks for fewer calls.
+/// How long to wait when DynamoDB itself asks for fewer calls.
 const THROTTLED: Duration = Duration::from_secs(1);
 
-/// A guess at a password, made at a moment.
-pub(super) struct Guess {
+/// A guess at a password that is about to be made.
+struct Guess {
     at: Timestamp,
-    /// What identifies it, so that it is counted once.
+    /// Identifies the guess, so that it is counted once.
     attempt: Hash,
-    by: Guesser,
-    /// When the latest guess before this one was made; known once it is counted.
-    before: OnceLock<Timestamp>,
+    guesser: Guesser,
 }
 
 /// What a guess is counted by.
 enum Guesser {
-    /// A device that has logged in to this account before: by itself alone.
+    /// A device that has logged in as this user since the password last changed:
+    /// by itself alone.
     Known { device: Counter },
-    /// Whoever else: by the account, and by the address that it comes from.
+    /// A device that has logged in as this user before that: with all such devices.
+    Outdated { devices: Counter },
+    /// Any other: by the account and by the address that the guess comes from.
     Unknown { account: Counter, address: Counter, account_tag: AccountTag },
 }
 
-impl Guess {
-    /// Failures at the account, or from the device.
-    fn failures(&self) -> &Counter {
-        match &self.by {
-            Guesser::Known { device } => device,
-            Guesser::Unknown { account, .. } => account,
+/// A guess that was counted. It is given back when the password was right, taken
+/// back when nobody learned whether it was, and dropped when it was wrong.
+#[must_use]
+pub(super) struct CountedGuess {
+    guess: Guess,
+    /// The count at the account or for the device.
+    failures: Counted,
+    /// When the window of the address ends, if the guess was counted there.
+    address_until: Option<Timestamp>,
+}
+
+/// A limit that was met.
+struct Limit {
+    reason: &'static str,
+    wait: Duration,
+}
+
+impl Guesser {
+    fn known(device: &Device) -> Self {
+        Self::Known { device: Counter::device(&device.id) }
+    }
+
+    fn unknown(email: &Email, client: &Client) -> Self {
+        Self::Unknown {
+            account: Counter::account(email),
+            address: Counter::address(&Address::of(&client.ip)),
+            account_tag: AccountTag::of(email),
         }
     }
 
+    /// What a guess from `device` is counted by at an account with this
+    /// credential, or without one.
+    fn on(device: &Device, credential: Option<&Credential>, email: &Email, client: &Client) -> Self {
+        match credential {
+            Some(credential)
+                if credential.user_id == device.user_id && device.issued_at >= credential.devices_since =>
+            {
+                if device.issued_at >= credential.password_changed_at {
+                    Self::known(device)
+                } else {
+                    Self::Outdated { devices: Counter::outdated_devices(device.user_id) }
+                }
+            }
+            _ => Self::unknown(email, client),
+        }
+    }
+
+    /// The counter of failures at the account or from the device.
+    fn failures(&self) -> &Counter {
+        match self {
+            Self::Known { device } => device,
+            Self::Outdated { devices } => devices,
+            Self::Unknown { account, .. } => account,
+        }
+    }
+
+    /// What the log calls [`failures`](Self::failures).
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Known { .. } | Self::Outdated { .. } => "device",
+            Self::Unknown { .. } => "account",
+        }
+    }
+}
+
+impl CountedGuess {
+    /// Whether the device has a token that it can go on using.
     pub(super) fn is_from_known_device(&self) -> bool {
-        matches!(self.by, Guesser::Known { .. })
+        matches!(self.guess.guesser, Guesser::Known { .. })
     }
 }
 
 impl App {
-    /// A guess at the password of this account, whether or not it exists.
-    pub(super) fn guess(&self, ring: &KeyRing, email: &Email, client: &Client, device_token: Option<&str>) -> Guess {
-        let at = self.now();
-        let by = match self.known_device(ring, email, device_token, at) {
-            Some(device) => Guesser::Known { device: Counter::device(&device, at) },
-            None => Guesser::Unknown {
-                account: Counter::account(email, at),
-                address: Counter::address(&Address::of(&client.ip), at),
-                account_tag: AccountTag::of(email),
-            },
-        };
-        Guess { at, attempt: Hash::of(&[&entropy::bytes::<16>()]), by, before: OnceLock::new() }
-    }
-
-    /// The name of the device, if its token says that it has logged in to this
-    /// account before. Any other token is as good as none.
-    pub(super) fn known_device(
-        &self,
-        ring: &KeyRing,
-        email: &Email,
-        device_token: Option<&str>,
-        now: Timestamp,
-    ) -> Option<String> {
-        let verified = self.config.device_tokens.verify(ring, device_token?, email, now);
-        verified.inspect_err(|rejection| tracing::debug!(%rejection, "device token ignored")).ok()
-    }
-
-    /// Counts a guess that is about to be made, in one round trip.
+    /// Counts a guess at the password of the account with this address, and
+    /// returns the account's credential, if there is one. Takes one round trip.
+    ///
+    /// A device token says which device to count by, but only the credential
+    /// says whether it knows that device. Where it does not, the count is taken
+    /// back and the guess counted by what it is, in a second round trip.
     ///
     /// # Errors
     ///
-    /// [`Error::RateLimited`] when it must not be made: over a limit, or where
-    /// DynamoDB cannot keep up with the counting. [`Error::Unavailable`] when it
-    /// could not be counted.
-    pub(super) async fn count(&self, guess: &Guess) -> Result<(), Error> {
-        let (failures, address) = tokio::join!(self.count_failures(guess), self.count_address(guess));
-        if let (Ok(None), Ok(None)) = (&failures, &address) {
-            return Ok(());
-        }
-        // What the address may not try says nothing about the account.
-        if matches!(failures, Ok(None)) {
-            logged(self.uncount_failures(guess).await);
-        }
-        // And what the account may not have tried is no failure of the address.
-        if let (Ok(None), Guesser::Unknown { address, .. }) = (&address, &guess.by) {
-            logged(self.store.uncount(address, None).await.map(drop));
-        }
-        let reason = match (&guess.by, &failures) {
-            (_, Ok(None)) => "address",
-            (Guesser::Known { .. }, _) => "device",
-            (Guesser::Unknown { .. }, _) => "account",
+    /// [`Error::RateLimited`] when the guess must not be made: over a limit, or
+    /// when DynamoDB cannot keep up with the counting. [`Error::Unavailable`] when the
+    /// guess could not be counted or the credential not be read.
+    pub(super) async fn count_guess(
+        &self,
+        ring: &KeyRing,
+        email: &Email,
+        client: &Client,
+        device_token: Option<&str>,
+    ) -> Result<(CountedGuess, Option<Credential>), Error> {
+        let at = self.now();
+        let device = device_token.and_then(|token| self.device(ring, token, at));
+        let presumed = match &device {
+            Some(device) => Guesser::known(device),
+            None => Guesser::unknown(email, client),
         };
-        let wait = throttled_or(failures)?.max(throttled_or(address)?);
-        Err(self.limited(reason, wait.unwrap_or_default()))
+        let guess = Guess::new(at, presumed);
+        let (counted, credential) = tokio::join!(self.count(guess), self.store.credential(email));
+        let (credential, counted) = match (credential, counted) {
+            (Ok(credential), counted) => (credential, counted),
+            (Err(error), Ok(Write::Done(counted))) => {
+                self.take_back(counted).await;
+                return Err(error.into());
+            }
+            (Err(_), Ok(Write::Refused(limit))) => return Err(self.limited(limit)),
+            (Err(_), Err(error)) => return Err(error.into()),
+        };
+        let actual = device.map(|device| Guesser::on(&device, credential.as_ref(), email, client));
+        let counted = match actual {
+            None | Some(Guesser::Known { .. }) => counted,
+            Some(actual) => {
+                let take_back = async {
+                    if let Ok(Write::Done(counted)) = counted {
+                        self.take_back(counted).await;
+                    }
+                };
+                tokio::join!(self.count(Guess::new(at, actual)), take_back).0
+            }
+        };
+        match counted? {
+            Write::Done(counted) => Ok((counted, credential)),
+            Write::Refused(limit) => Err(self.limited(limit)),
+        }
     }
 
     /// Counts a registration that is about to be made.
     ///
     /// # Errors
     ///
-    /// As [`count`](Self::count).
+    /// [`Error::RateLimited`] when there were too many from this address, or
+    /// when DynamoDB cannot keep up with the counting; [`Error::Unavailable`] when the
+    /// registration could not be counted.
     pub(super) async fn count_registration(&self, client: &Client) -> Result<(), Error> {
         let now = self.now();
-        let counter = Counter::registrations(&Address::of(&client.ip), now);
-        let counted = self.store.count(&counter, self.config.limits.registrations_per_address, None).await;
-        match throttled_or(counted.map(|outcome| full(&counter, outcome, now)))? {
-            None => Ok(()),
-            Some(wait) => Err(self.limited("registrations", wait)),
+        let counter = Counter::registrations(&Address::of(&client.ip));
+        let most = self.config.limits.registrations_per_address;
+        let counted = self.store.count(&counter, most, None, now).await;
+        let counted = counted.map(|outcome| wait_until_end(outcome, now));
+        match throttled_is_full(counted)? {
+            Write::Done(()) => Ok(()),
+            Write::Refused(wait) => Err(self.limited(Limit { reason: "registrations", wait })),
         }
     }
 
-    /// The password was right: failures start anew, and the address has not failed.
-    pub(super) async fn give_back(&self, guess: &Guess) {
-        let (reset, ()) = tokio::join!(self.store.reset(guess.failures()), self.uncount_address(guess));
+    /// Gives back a guess that was right: failures start anew, and the address
+    /// has not failed.
+    pub(super) async fn give_back(&self, counted: CountedGuess) {
+        let reset = self.store.reset(counted.guess.guesser.failures(), counted.failures.until);
+        let (reset, ()) = tokio::join!(reset, self.uncount_address(&counted));
         logged(reset);
     }
 
-    /// Nobody learned whether the password is right.
-    pub(super) async fn take_back(&self, guess: &Guess) {
-        let (uncounted, ()) = tokio::join!(self.uncount_failures(guess), self.uncount_address(guess));
-        logged(uncounted);
+    /// Takes back a guess of which nobody learned whether it was right.
+    pub(super) fn take_back(&self, counted: CountedGuess) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let CountedGuess { guess, failures, .. } = &counted;
+            let uncounted = self.store.uncount_guess(guess.guesser.failures(), &guess.attempt, *failures);
+            let (uncounted, ()) = tokio::join!(uncounted, self.uncount_address(&counted));
+            logged(uncounted);
+        })
     }
 
-    /// How long to wait, if the guess may not be made now.
-    async fn count_failures(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
-        let (counter, now, guesses) = (guess.failures(), guess.at, self.config.limits.guesses);
-        Ok(match self.store.count_guess(counter, &guesses.steps(), &guess.attempt, now).await? {
-            Write::Done(before) => {
-                if let Some(before) = before {
-                    guess.before.get_or_init(|| before);
-                }
-                None
+    /// The device that holds this token. An invalid token counts as none.
+    fn device(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Option<Device> {
+        let verified = self.config.device_tokens.verify(ring, token, now);
+        verified.inspect_err(|rejection| tracing::debug!(%rejection, "device token ignored")).ok()
+    }
+
+    /// Boxed, like [`take_back`](Self::take_back): the futures of the SDK are large.
+    fn count(&self, guess: Guess) -> BoxFuture<'_, Result<Write<CountedGuess, Limit>, StoreError>> {
+        Box::pin(async move {
+            let (failures, address) = tokio::join!(self.count_failures(&guess), self.count_address(&guess));
+            if let (Ok(Write::Done(failures)), Ok(Write::Done(address_until))) = (&failures, &address) {
+                let (failures, address_until) = (*failures, *address_until);
+                return Ok(Write::Done(CountedGuess { guess, failures, address_until }));
             }
-            Write::Refused(Tally { tries, latest }) => {
-                Some(guesses.wait(tries, latest, now).unwrap_or_else(|| counter.rest(now)))
+            // What the address may not try is no failure at the account.
+            if let Ok(Write::Done(counted)) = failures {
+                logged(self.store.uncount_guess(guess.guesser.failures(), &guess.attempt, counted).await);
+            }
+            // What may not be tried at the account is no failure of the address.
+            if let (Ok(Write::Done(Some(until))), Guesser::Unknown { address, .. }) = (&address, &guess.guesser) {
+                logged(self.store.uncount(address, None, *until).await);
+            }
+            let reason = if matches!(failures, Ok(Write::Done(_))) { "address" } else { guess.guesser.name() };
+            let waits = [throttled_is_full(failures)?, throttled_is_full(address)?];
+            let waits = waits.into_iter().filter_map(|outcome| match outcome {
+                Write::Done(()) => None,
+                Write::Refused(wait) => Some(wait),
+            });
+            Ok(Write::Refused(Limit { reason, wait: waits.max().unwrap_or_default() }))
+        })
+    }
+
+    /// [`Write::Refused`] carries how long to wait.
+    async fn count_failures(&self, guess: &Guess) -> Result<Write<Counted, Duration>, StoreError> {
+        let (counter, now, guesses) = (guess.guesser.failures(), guess.at, self.config.limits.guesses);
+        Ok(match self.store.count_guess(counter, &guesses.steps(), &guess.attempt, now).await? {
+            Write::Done(counted) => Write::Done(counted),
+            Write::Refused(Tally { tries, latest, until }) => {
+                let rest = limit::until(until, now);
+                Write::Refused(guesses.wait(tries, latest, now).map_or(rest, |pause| pause.min(rest)))
             }
         })
     }
 
-    async fn uncount_failures(&self, guess: &Guess) -> Result<(), StoreError> {
-        self.store.uncount_guess(guess.failures(), &guess.attempt, guess.before.get().copied()).await
-    }
-
-    async fn count_address(&self, guess: &Guess) -> Result<Option<Duration>, StoreError> {
-        let Guesser::Unknown { address, account_tag, .. } = &guess.by else { return Ok(None) };
+    /// [`Write::Done`] carries when the window of the address ends, if the
+    /// guess is counted there; [`Write::Refused`] how long to wait.
+    async fn count_address(&self, guess: &Guess) -> Result<Write<Option<Timestamp>, Duration>, StoreError> {
+        let Guesser::Unknown { address, account_tag, .. } = &guess.guesser else { return Ok(Write::Done(None)) };
         let limits = &self.config.limits;
         let accounts = Some((*account_tag, limits.accounts_per_address));
-        let outcome = self.store.count(address, limits.failures_per_address, accounts).await?;
-        Ok(full(address, outcome, self.now()))
+        let counted = self.store.count(address, limits.failures_per_address, accounts, guess.at).await?;
+        Ok(match wait_until_end(counted, guess.at) {
+            Write::Done(until) => Write::Done(Some(until)),
+            Write::Refused(wait) => Write::Refused(wait),
+        })
     }
 
-    async fn uncount_address(&self, guess: &Guess) {
-        if let Guesser::Unknown { address, account_tag, .. } = &guess.by {
-            logged(self.store.uncount(address, Some(*account_tag)).await.map(drop));
+    async fn uncount_address(&self, counted: &CountedGuess) {
+        if let (Guesser::Unknown { address, account_tag, .. }, Some(until)) =
+            (&counted.guess.guesser, counted.address_until)
+        {
+            logged(self.store.uncount(address, Some(*account_tag), until).await);
         }
     }
 
-    fn limited(&self, reason: &'static str, wait: Duration) -> Error {
+    fn limited(&self, Limit { reason, wait }: Limit) -> Error {
         self.record(Event::of(Act::LimitExceeded).because(reason));
         Error::RateLimited(wait)
     }
 }
 
-/// How long to wait until a counter that is full ends.
-fn full(counter: &Counter, outcome: Write, now: Timestamp) -> Option<Duration> {
-    (outcome == Write::Refused(())).then(|| counter.rest(now))
+impl Guess {
+    fn new(at: Timestamp, guesser: Guesser) -> Self {
+        Self { at, attempt: Hash::of(&[&entropy::bytes::<16>()]), guesser }
+    }
+}
+
+/// A counter that is full is full until its window ends.
+fn wait_until_end(outcome: Write<Timestamp, Timestamp>, now: Timestamp) -> Write<Timestamp, Duration> {
+    match outcome {
+        Write::Done(until) => Write::Done(until),
+        Write::Refused(until) => Write::Refused(limit::until(until, now)),
+    }
 }
 
 /// A counter that is written to faster than DynamoDB allows counts as full.
-fn throttled_or(wait: Result<Option<Duration>, StoreError>) -> Result<Option<Duration>, Error> {
-    match wait {
-        Err(error) if error.is_throttling() => Ok(Some(THROTTLED)),
-        wait => Ok(wait?),
+fn throttled_is_full<T>(outcome: Result<Write<T, Duration>, StoreError>) -> Result<Write<(), Duration>, StoreError> {
+    match outcome {
+        Ok(Write::Done(_)) => Ok(Write::Done(())),
+        Ok(Write::Refused(wait)) => Ok(Write::Refused(wait)),
+        Err(error) if error.is_throttling() => Ok(Write::Refused(THROTTLED)),
+        Err(error) => Err(error),
     }
 }
 

@@ -1,30 +1,36 @@
-//! A new session for a user with a password.
+//! Logging in: a new session for a user with a password.
 
 use super::{App, Error, SignedIn};
 use crate::audit::{Act, Event};
 use crate::client::Client;
+use crate::clock::Timestamp;
 use crate::email::Email;
-use crate::id::UserId;
+use crate::id::{SessionId, UserId};
 use crate::password::{Password, PasswordHash};
 use crate::session::Session;
-use crate::store::StoreError;
-use crate::user::{Credential, User};
+use crate::user::{Credential, User, UserState};
 use crate::write::Write;
 
-/// How often a login starts again because the user's epoch moved under it.
+/// How often a login is tried when the user's epoch changes meanwhile.
 const TRIES: usize = 2;
+
+/// How many sessions beyond the cap one login ends, besides the one that it
+/// displaces: as many as a transaction of DynamoDB may have members.
+const MOST_BEYOND_CAP: usize = 100;
 
 impl App {
     /// Checks a password and opens a session, in three round trips: the
-    /// credential, while the guess is counted; the user with all sessions, while
-    /// the hash is computed; the new session, in place of the oldest where the
-    /// user has too many, while the guess is given back.
+    /// credential is read while the guess is counted; the user and the sessions
+    /// are read while the hash is computed; the new session is written while the
+    /// guess is given back and sessions beyond the cap are deleted. A guess whose
+    /// device token the account does not honour takes one more.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidCredentials`] for an unknown address, a wrong password
-    /// and a disabled user alike, after the same work; and, alike again,
-    /// [`Error::RateLimited`] after too many of them.
+    /// [`Error::InvalidCredentials`] for an unknown address, a wrong password and
+    /// a disabled user, after the same work each; [`Error::RateLimited`] after too
+    /// many wrong passwords, whether or not the account exists;
+    /// [`Error::Unavailable`] when DynamoDB fails or no turn for hashing came in time.
     pub async fn login(
         &self,
         email: &str,
@@ -37,18 +43,16 @@ impl App {
             return Err(self.refuse_login("impossible_credentials", None));
         };
         for _ in 0..TRIES {
-            let guess = self.guess(ring, &email, &client, device_token);
-            let (counted, credential) = tokio::join!(self.count(&guess), self.store.credential(&email));
-            counted?;
+            let (guess, credential) = self.count_guess(ring, &email, &client, device_token).await?;
             let (user, sessions, hash) = match self.check_login(&password, credential).await {
                 Ok(Some(checked)) => checked,
                 Err(Error::InvalidCredentials) => return Err(Error::InvalidCredentials),
                 Err(error) => {
-                    self.take_back(&guess).await;
+                    self.take_back(guess).await;
                     return Err(error);
                 }
                 Ok(None) => {
-                    self.take_back(&guess).await;
+                    self.take_back(guess).await;
                     continue;
                 }
             };
@@ -58,20 +62,21 @@ impl App {
             let device_token = if guess.is_from_known_device() {
                 None
             } else {
-                Some(self.config.device_tokens.issue(ring, &email, now)?)
+                Some(self.config.device_tokens.issue(ring, user.id, now)?)
             };
-            let live = sessions.iter().filter(|session| session.is_live(Some(user.state()), now));
-            let evicted = (live.clone().count() >= self.config.max_sessions)
-                .then(|| live.min_by_key(|session| session.created_at))
-                .flatten();
-            let (opened, (), ()) = tokio::join!(
-                self.store.open_session(&session, evicted.map(|session| session.id)),
+            let ending = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions);
+            let (displaced, beyond_cap) = match ending.split_first() {
+                Some((displaced, beyond_cap)) => (Some(*displaced), beyond_cap),
+                None => (None, &[][..]),
+            };
+            let (opened, beyond_cap, (), ()) = tokio::join!(
+                self.store.open_session(&session, displaced),
+                self.end_beyond_cap(user.id, beyond_cap),
                 self.rehash(&email, &password, &hash),
-                self.give_back(&guess),
+                self.give_back(guess),
             );
-            opened?;
-            if let Some(evicted) = evicted {
-                self.record(Event::of(Act::Revoked).about(user.id).in_session(evicted.id).because("too_many_sessions"));
+            for ended in opened?.iter().chain(beyond_cap) {
+                self.record(Event::of(Act::Revoked).about(user.id).in_session(*ended).because("too_many_sessions"));
             }
             self.record(Event::of(Act::LoggedIn).about(user.id).in_session(session.id));
             return Ok(SignedIn { user, tokens, device_token });
@@ -79,30 +84,33 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// The user whose password it is, with all sessions and the hash that says
-    /// so. `None` when the user's epoch moved under it.
+    /// Returns the user whose password it is, the sessions, and the hash that
+    /// was checked. `None` when the user's epoch changed meanwhile.
+    ///
+    /// Without a credential the same work is done, on a partition that does not
+    /// exist: how long the answer takes must not tell whether the address does.
     async fn check_login(
         &self,
         password: &Password,
-        credential: Result<Option<Credential>, StoreError>,
+        credential: Option<Credential>,
     ) -> Result<Option<(User, Vec<Session>, PasswordHash)>, Error> {
-        let Some(credential) = credential? else {
-            self.hasher.verify(password, None).await?;
-            return Err(self.refuse_login("unknown_address", None));
-        };
-        // A wrong password is refused when an unknown address would be: as soon
-        // as the hash says so, whatever becomes of the read beside it.
+        let known = credential.as_ref().map(|credential| credential.user_id);
+        // A wrong password is refused as soon as the hash says so, however long
+        // the read beside it takes.
         let check = async {
-            let is_right = self.hasher.verify(password, Some(&credential.password_hash)).await?;
-            is_right.then_some(()).ok_or_else(|| self.refuse_login("wrong_password", Some(credential.user_id)))
+            let hash = credential.as_ref().map(|credential| &credential.password_hash);
+            let is_right = self.hasher.verify(password, hash).await?;
+            let reason = if known.is_some() { "wrong_password" } else { "unknown_address" };
+            is_right.then_some(()).ok_or_else(|| self.refuse_login(reason, known))
         };
-        let read = async { Ok(self.store.user_and_sessions(credential.user_id).await) };
-        let ((), user) = tokio::try_join!(check, read)?;
-        let (Some(user), sessions) = user? else {
-            return Err(self.refuse_login("user_gone", Some(credential.user_id)));
+        let read = async { Ok(self.store.user_and_first_sessions(known.unwrap_or_else(UserId::random)).await) };
+        let ((), read) = tokio::try_join!(check, read)?;
+        let (user, sessions) = read?;
+        let (Some(credential), Some(user)) = (credential, user) else {
+            return Err(self.refuse_login("user_gone", known));
         };
         if !user.is_active {
-            return Err(self.refuse_login("user_disabled", Some(user.id)));
+            return Err(self.refuse_login("user_disabled", known));
         }
         // The password that was checked may be one that has just been changed:
         // the session would be dead on arrival.
@@ -112,13 +120,26 @@ impl App {
         Ok(Some((user, sessions, credential.password_hash)))
     }
 
+    /// Deletes sessions beyond the cap, and returns those that it deleted. What
+    /// fails here is left for the next login.
+    async fn end_beyond_cap<'a>(&self, user: UserId, sessions: &'a [SessionId]) -> &'a [SessionId] {
+        match self.store.delete_sessions(user, sessions).await {
+            Ok(Write::Done(())) => sessions,
+            Ok(Write::Refused(())) => &[],
+            Err(error) => {
+                tracing::warn!(user.id = %user, %error, "sessions beyond the cap were not deleted");
+                &[]
+            }
+        }
+    }
+
     fn refuse_login(&self, reason: &'static str, user: Option<UserId>) -> Error {
         let event = Event::of(Act::LoginRefused).because(reason);
         self.record(user.into_iter().fold(event, Event::about));
         Error::InvalidCredentials
     }
 
-    /// Replaces a hash of an outdated work factor. A failure is logged and no more.
+    /// Replaces a hash with an outdated work factor. A failure is only logged.
     async fn rehash(&self, email: &Email, password: &Password, old: &PasswordHash) {
         if !self.hasher.is_outdated(old) {
             return;
@@ -132,4 +153,13 @@ impl App {
             Err(error) => tracing::warn!(%error, "an outdated password hash was not replaced"),
         }
     }
+}
+
+/// The sessions to end so that at most `most` are live together with a new one:
+/// those with the oldest logins, the oldest first, and no more than a login may end.
+fn sessions_to_end(sessions: &[Session], user: UserState, now: Timestamp, most: usize) -> Vec<SessionId> {
+    let mut live: Vec<_> = sessions.iter().filter(|session| session.is_live(Some(user), now)).collect();
+    live.sort_unstable_by_key(|session| (session.opened_at, session.id));
+    let too_many = (live.len() + 1).saturating_sub(most);
+    live.into_iter().take(too_many.min(1 + MOST_BEYOND_CAP)).map(|session| session.id).collect()
 }

@@ -1,4 +1,4 @@
-//! What a user can do: the flows, from parsed input to typed outcome.
+//! The flows: what a user can do, from parsed input to a typed outcome.
 
 mod account;
 mod caller;
@@ -33,7 +33,7 @@ use crate::user::User;
 pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
 
-/// What every handler is given: settings, clock, table, keys.
+/// What every handler works with: settings, clock, table and keys.
 pub struct App {
     config: Config,
     clock: Arc<dyn Clock>,
@@ -43,7 +43,7 @@ pub struct App {
     ring_copy: ring::RingCopy,
 }
 
-/// An access token and a refresh token, just issued.
+/// An access token and a refresh token that were just issued.
 #[derive(Debug)]
 pub struct Tokens {
     /// The access token.
@@ -57,29 +57,29 @@ pub struct Tokens {
 /// A user with the tokens of a session.
 #[derive(Debug)]
 pub struct SignedIn {
-    /// Who signed in.
+    /// The user who signed in.
     pub user: User,
     /// The session's tokens.
     pub tokens: Tokens,
-    /// A note for the device to keep, unless it has one.
+    /// The device token for the client to keep, unless it sent one that is still good.
     pub device_token: Option<SecretString>,
 }
 
 impl App {
-    /// The app of this process's environment.
+    /// Returns the app that the process's environment describes.
     ///
     /// # Errors
     ///
-    /// Every fault of the configuration.
+    /// [`ConfigError`] with every fault of the configuration.
     pub async fn from_env() -> Result<Arc<Self>, ConfigError> {
         let config = Config::parse(|name| std::env::var(name).ok())?;
         crate::telemetry::init(config.log_level);
         Ok(Self::connect(config, Arc::new(SystemClock), None).await)
     }
 
-    /// An app with these settings. `http_client` takes the place of the SDK's,
-    /// for tests. KeyRing that are in Secrets Manager are read now; where that
-    /// fails, requests are answered with 503 until it succeeds.
+    /// Returns an app with these settings. `http_client` replaces the SDK's own,
+    /// for tests. Keys in Secrets Manager are read now; if that fails, requests
+    /// are answered with 503 until it succeeds.
     pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
         let endpoint = config.table_endpoint.as_deref();
         let sdk = aws::load(endpoint, http_client).await;
@@ -107,14 +107,14 @@ impl App {
         &self.store
     }
 
-    /// Whatever hashes passwords.
+    /// The hasher of passwords.
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    /// Does the work of a request: its audit events name the request, and its
-    /// metrics are written at the end. Work that is already within a request
-    /// becomes part of that one.
+    /// Does the work of a request. Its audit events name the request, and its
+    /// metrics are written at the end. Work within another request's work counts
+    /// as part of that request.
     pub(crate) async fn observe<F: Future>(&self, request_id: &str, client: &Client, work: F) -> F::Output {
         if audit::is_in_scope() {
             return work.await;
@@ -123,7 +123,7 @@ impl App {
         metrics::scope(&self.config.table_name, || self.now(), work).await
     }
 
-    /// Records what was done or tried.
+    /// Records an audit event now.
     pub(crate) fn record(&self, event: Event) {
         event.record(self.now());
     }

@@ -1,4 +1,4 @@
-//! A new user.
+//! Registration: a new user.
 
 use super::{App, Error, FieldError, SignedIn};
 use crate::audit::{Act, Event};
@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::user::{Credential, MAX_FIELD_CHARS, Profile, ProfileField, User};
 use crate::write::Write;
 
-/// The name of this service, which is nobody's password.
+/// The name of this service, which nobody may use as a password.
 const SERVICE: &str = "freshkey";
 
 impl App {
@@ -20,15 +20,16 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] with every field that is not accepted;
-    /// [`Error::EmailTaken`], after the same work as for a free address;
-    /// [`Error::RateLimited`] when too many come from one address.
+    /// [`Error::EmailTaken`] when the address has an account, after the same work
+    /// as for a free one; [`Error::RateLimited`] when there were too many
+    /// registrations from the client's address; [`Error::Unavailable`] when
+    /// DynamoDB fails or no turn for hashing came in time.
     pub async fn register(
         &self,
         email: &str,
         password: &str,
         profile: Profile,
         client: Client,
-        device_token: Option<&str>,
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         let mut faults = profile_faults(ProfileField::ALL.map(|field| (field, profile.get(field))));
@@ -57,23 +58,20 @@ impl App {
             profile,
             created_at: now.truncated(),
         };
-        let credential = Credential { user_id: user.id, password_hash, epoch: user.epoch };
+        let credential = Credential::new(&user, password_hash, now);
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
-        let device_token = match self.known_device(ring, &user.email, device_token, now) {
-            Some(_) => None,
-            None => Some(self.config.device_tokens.issue(ring, &user.email, now)?),
-        };
+        let device_token = self.config.device_tokens.issue(ring, user.id, now)?;
         match self.store.create_user(&user, &credential, &session).await? {
             Write::Done(()) => {
                 self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));
-                Ok(SignedIn { user, tokens, device_token })
+                Ok(SignedIn { user, tokens, device_token: Some(device_token) })
             }
             Write::Refused(()) => Err(Error::EmailTaken),
         }
     }
 
-    /// A password that is not weak for the user with this address.
+    /// Checks a new password for the user with this address.
     pub(super) fn new_password(
         &self,
         password: &str,

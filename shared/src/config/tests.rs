@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use super::*;
 use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::email::Email;
 use crate::id::UserId;
 use crate::session::Session;
 use crate::token::RefreshToken;
@@ -133,13 +132,13 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     let secret = serde_json::json!({ "signing": kid, "refresh": kid, (kid.as_str()): SECRET });
     let keys = KeyRing::parse(&secret.to_string().into()).unwrap();
     let now = Timestamp::from_seconds(1_800_000_000);
-    let (user, email) = (UserId::random(), Email::parse("alice@example.com").unwrap());
+    let user = UserId::random();
     let (session, secret) = Session::open(user, 0, Client::default(), now, config.session_lifetime);
     let mut refresh = RefreshToken::first(&session, secret, config.session_lifetime.absolute_end(now));
     refresh.generation = (1 << 53) - 1;
     let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
     assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
-    let device = config.device_tokens.issue(&keys, &email, now).unwrap();
+    let device = config.device_tokens.issue(&keys, user, now).unwrap();
     let access = config.access_tokens.issue(&keys, user, session.id, &config.default_roles, now).unwrap().token;
     assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
     for token in [refresh, device, access] {

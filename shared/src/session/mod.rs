@@ -44,6 +44,8 @@ pub struct Session {
     pub rotated_at: Timestamp,
     /// The login, in whole seconds.
     pub created_at: Timestamp,
+    /// The login, to the millisecond: the order in which sessions give way to newer ones.
+    pub opened_at: Timestamp,
     /// The latest rotation, in whole seconds.
     pub last_used_at: Timestamp,
     /// The earlier of idle and absolute end, in whole seconds. It has ended
@@ -69,6 +71,7 @@ impl Session {
             attempt: None,
             rotated_at: now,
             created_at: now.truncated(),
+            opened_at: now,
             last_used_at: now.truncated(),
             expires_at: lifetime.end(now, lifetime.absolute_end(now)),
             epoch,

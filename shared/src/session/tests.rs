@@ -23,6 +23,7 @@ fn session() -> Session {
         attempt: Some(hash("first")),
         rotated_at: NOW - LONG_AGO,
         created_at: NOW - LONG_AGO * 2,
+        opened_at: NOW - LONG_AGO * 2,
         last_used_at: NOW - LONG_AGO,
         expires_at: NOW + LONG_AGO,
         epoch: 3,

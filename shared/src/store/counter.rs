@@ -1,136 +1,247 @@
-//! The counters of the limits. Whether a count may go up is in the condition of
-//! the write that raises it, so that no two requests can take the same place.
+//! Counters. The condition of the write that raises a counter says whether it
+//! may be raised, so that no two requests can take the same place.
+//!
+//! A counter's window begins with its first count. Once its `expires_at` has
+//! passed, a counter counts as absent, also while DynamoDB has not yet deleted
+//! it: the next count starts a new window.
 
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
-use super::item::{self, Reader, hash, number, to_hash};
-use super::{Store, StoreError, unavailable, updated};
+use super::item::{self, Item, Reader, hash, number, to_hash};
+use super::{Store, StoreError, refused, unavailable, updated};
 use crate::clock::Timestamp;
 use crate::limit::{AccountTag, Counter, Step};
 use crate::session::Hash;
 use crate::write::Write;
 
+/// How often a count is tried when an expired counter changes between the two
+/// writes that it takes. Only another request's restart, which happens once per
+/// window, or DynamoDB's own deletion can come between them.
+const TRIES: usize = 3;
+
+/// A guess that was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// When the window ends in which it was counted.
+    pub until: Timestamp,
+    /// When the guess before it was made, if there was one in this window and
+    /// the answer that said so was not lost.
+    pub before: Option<Timestamp>,
+}
+
 /// The guesses that a counter holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tally {
-    /// How many were made.
+    /// The number of guesses.
     pub tries: u64,
     /// When the latest was made.
     pub latest: Timestamp,
+    /// When the window of the counter ends.
+    pub until: Timestamp,
+}
+
+/// One count, to be added to an open window or to start a new one.
+struct Count<'a> {
+    counter: &'a Counter,
+    now: Timestamp,
+    /// The condition for a counter whose window is open.
+    rule: String,
+    /// The values that only the rule uses.
+    values: Vec<(String, AttributeValue)>,
+    /// The attributes that the count sets.
+    set: Vec<(&'static str, AttributeValue)>,
+    /// The attributes that the count adds to.
+    add: Vec<(&'static str, AttributeValue)>,
 }
 
 impl Store {
-    /// Counts a guess, if one of `steps` lets it be made now. `attempt`
-    /// identifies it: the SDK's retry after a lost answer finds that it has been
-    /// counted, and counts it once.
+    /// Counts a guess at `now`, if one of `steps` allows it. `attempt`
+    /// identifies the guess, so that the SDK's retry after a lost answer finds
+    /// it counted and does not count it again.
     ///
-    /// [`Write::Done`] carries when the guess before it was made, if there was one
-    /// and the answer that said so was not lost.
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails, or when an expired
+    /// counter keeps changing; [`StoreError::Corrupt`] when the counter cannot be read.
     pub async fn count_guess(
         &self,
         counter: &Counter,
         steps: &[Step],
         attempt: &Hash,
         now: Timestamp,
-    ) -> Result<Write<Option<Timestamp>, Tally>, StoreError> {
-        let mut may_be_made = Vec::new();
-        let mut call = self.client.update_item();
+    ) -> Result<Write<Counted, Tally>, StoreError> {
+        let (mut rules, mut values) = (Vec::new(), Vec::new());
         for (at, step) in steps.iter().enumerate() {
-            let mut condition = format!("(tries < :below{at}");
-            call = call.expression_attribute_values(format!(":below{at}"), number(step.below));
+            let mut rule = format!("(tries < :below{at}");
+            values.push((format!(":below{at}"), number(step.below)));
             if !step.pause.is_zero() {
-                condition.push_str(&format!(" AND latest <= :before{at}"));
-                call = call.expression_attribute_values(format!(":before{at}"), number((now - step.pause).millis()));
+                rule.push_str(&format!(" AND latest <= :before{at}"));
+                values.push((format!(":before{at}"), number((now - step.pause).millis())));
             }
-            may_be_made.push(condition + ")");
+            rules.push(rule + ")");
         }
-        let may_be_made = may_be_made.join(" OR ");
+        let count = Count {
+            counter,
+            now,
+            rule: format!("attempt <> :attempt AND ({})", rules.join(" OR ")),
+            values,
+            set: vec![("latest", number(now.millis())), ("attempt", hash(attempt))],
+            add: vec![("tries", number(1))],
+        };
+        match self.count_in_window(&count).await? {
+            Write::Done(old) => Ok(Write::Done(match old {
+                Some(old) => Counted { until: until(&old)?, before: Reader(&old).optional("latest", millis)? },
+                None => Counted { until: counter.end(now), before: None },
+            })),
+            Write::Refused(item) => {
+                let reader = Reader(&item);
+                let until = until(&item)?;
+                if reader.optional("attempt", to_hash)? == Some(*attempt) {
+                    return Ok(Write::Done(Counted { until, before: None }));
+                }
+                let latest = Timestamp::from_millis(reader.number("latest")?);
+                Ok(Write::Refused(Tally { tries: reader.number("tries")?, latest, until }))
+            }
+        }
+    }
+
+    /// Adds one at `now`, up to `most` within the window; with an account tag,
+    /// also up to that many different accounts. Either outcome carries when the
+    /// window ends.
+    ///
+    /// # Errors
+    ///
+    /// As for [`count_guess`](Self::count_guess).
+    pub async fn count(
+        &self,
+        counter: &Counter,
+        most: u64,
+        account: Option<(AccountTag, u64)>,
+        now: Timestamp,
+    ) -> Result<Write<Timestamp, Timestamp>, StoreError> {
+        let mut count = Count {
+            counter,
+            now,
+            rule: "tries < :most".into(),
+            values: vec![(":most".into(), number(most))],
+            set: Vec::new(),
+            add: vec![("tries", number(1))],
+        };
+        if let Some((account_tag, most_accounts)) = account {
+            count.rule.push_str(
+                " AND (attribute_not_exists(accounts) OR size(accounts) < :most_accounts \
+                 OR contains(accounts, :account_tag))",
+            );
+            count.values.push((":most_accounts".into(), number(most_accounts)));
+            count.values.push((":account_tag".into(), AttributeValue::B(Blob::new(account_tag.as_bytes()))));
+            count.add.push(("accounts", set(account_tag)));
+        }
+        Ok(match self.count_in_window(&count).await? {
+            Write::Done(Some(old)) => Write::Done(until(&old)?),
+            Write::Done(None) => Write::Done(counter.end(now)),
+            Write::Refused(item) => Write::Refused(until(&item)?),
+        })
+    }
+
+    /// Adds to the counter while its window is open, and starts a new window
+    /// where it is not. [`Write::Done`] carries the counter as it was before in
+    /// the same window; [`Write::Refused`] the counter as it is.
+    async fn count_in_window(&self, count: &Count<'_>) -> Result<Write<Option<Item>, Item>, StoreError> {
+        for _ in 0..TRIES {
+            let item = match self.add(count).await? {
+                Write::Refused(item) => item,
+                added => return Ok(added),
+            };
+            let until = until(&item)?;
+            if until > count.now {
+                return Ok(Write::Refused(item));
+            }
+            if self.restart(count, until).await? == Write::Done(()) {
+                return Ok(Write::Done(None));
+            }
+        }
+        Err(refused("UpdateItem"))
+    }
+
+    async fn add(&self, count: &Count<'_>) -> Result<Write<Option<Item>, Item>, StoreError> {
+        let Count { counter, now, rule, values, set, add } = count;
+        let mut sets: Vec<_> = set.iter().map(|(name, _)| format!("{name} = :{name}")).collect();
+        sets.push("expires_at = if_not_exists(expires_at, :expires_at)".into());
+        let adds: Vec<_> = add.iter().map(|(name, _)| format!("{name} :{name}")).collect();
+        let mut call = self.client.update_item();
+        for (name, value) in set.iter().chain(add) {
+            call = call.expression_attribute_values(format!(":{name}"), value.clone());
+        }
+        for (name, value) in values {
+            call = call.expression_attribute_values(name, value.clone());
+        }
         let result = call
             .table_name(&self.table)
             .set_key(Some(item::counter_key(counter)))
-            .condition_expression(format!("attribute_not_exists(pk) OR (attempt <> :attempt AND ({may_be_made}))"))
-            .update_expression("SET latest = :now, attempt = :attempt, expires_at = :expires_at ADD tries :one")
-            .expression_attribute_values(":now", number(now.millis()))
-            .expression_attribute_values(":attempt", hash(attempt))
-            .expression_attribute_values(":expires_at", number(counter.until.seconds()))
-            .expression_attribute_values(":one", number(1))
-            .return_values(ReturnValue::UpdatedOld)
+            .condition_expression(format!("attribute_not_exists(pk) OR (expires_at > :now AND {rule})"))
+            .update_expression(format!("SET {} ADD {}", sets.join(", "), adds.join(", ")))
+            .expression_attribute_values(":now", number(now.seconds()))
+            .expression_attribute_values(":expires_at", number(counter.end(*now).seconds()))
+            .return_values(ReturnValue::AllOld)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match result {
-            Ok(written) => {
-                let latest = written.attributes().map(|old| Reader(old).optional("latest", millis)).transpose()?;
-                Ok(Write::Done(latest.flatten()))
-            }
+            // The embedded engine returns the key of an item that was not there.
+            Ok(written) => Ok(Write::Done(written.attributes.filter(|old| old.contains_key("expires_at")))),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
-                    let item = Reader(failed.item().ok_or(StoreError::Corrupt("tries"))?);
-                    if item.optional("attempt", to_hash)? == Some(*attempt) {
-                        return Ok(Write::Done(None));
-                    }
-                    let latest = Timestamp::from_millis(item.number("latest")?);
-                    Ok(Write::Refused(Tally { tries: item.number("tries")?, latest }))
+                    Ok(Write::Refused(failed.item().cloned().ok_or(StoreError::Corrupt("tries"))?))
                 }
                 _ => Err(unavailable("UpdateItem")(error)),
             },
         }
     }
 
-    /// Counts one more, up to `most`; with a account_tag, also up to so many different
-    /// accounts. [`Write::Refused`] when it is full.
-    pub async fn count(
-        &self,
-        counter: &Counter,
-        most: u64,
-        account_tag: Option<(AccountTag, u64)>,
-    ) -> Result<Write, StoreError> {
-        let mut condition = "tries < :most".to_owned();
-        let mut update = "SET expires_at = :expires_at ADD tries :one".to_owned();
+    /// Starts a new window in place of the one that ended at `ended`.
+    /// [`Write::Refused`] when the counter has changed since that was read.
+    async fn restart(&self, count: &Count<'_>, ended: Timestamp) -> Result<Write, StoreError> {
         let mut call = self.client.update_item();
-        if let Some((account_tag, most_accounts)) = account_tag {
-            condition
-                .push_str(" AND (attribute_not_exists(accounts) OR size(accounts) < :most_accounts OR contains(accounts, :account_tag))");
-            update.push_str(", accounts :accounts");
-            call = call
-                .expression_attribute_values(":most_accounts", number(most_accounts))
-                .expression_attribute_values(":account_tag", AttributeValue::B(Blob::new(account_tag.as_bytes())))
-                .expression_attribute_values(":accounts", set(account_tag));
+        let mut sets = vec!["expires_at = :expires_at".to_owned()];
+        for (name, value) in count.set.iter().chain(&count.add) {
+            sets.push(format!("{name} = :{name}"));
+            call = call.expression_attribute_values(format!(":{name}"), value.clone());
         }
         let result = call
             .table_name(&self.table)
-            .set_key(Some(item::counter_key(counter)))
-            .condition_expression(format!("attribute_not_exists(pk) OR ({condition})"))
-            .update_expression(update)
-            .expression_attribute_values(":expires_at", number(counter.until.seconds()))
-            .expression_attribute_values(":one", number(1))
-            .expression_attribute_values(":most", number(most))
+            .set_key(Some(item::counter_key(count.counter)))
+            .condition_expression("expires_at = :ended")
+            .update_expression(format!("SET {}", sets.join(", ")))
+            .expression_attribute_values(":ended", number(ended.seconds()))
+            .expression_attribute_values(":expires_at", number(count.counter.end(count.now).seconds()))
             .send()
             .await;
         updated(result)
     }
 
     /// Takes back the guess that `attempt` identifies, so that the pause goes on
-    /// that was running `before`; unless another guess has come since.
-    pub async fn uncount_guess(
-        &self,
-        counter: &Counter,
-        attempt: &Hash,
-        before: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        if let Some(before) = before {
+    /// that was running before it, unless another guess has come since. Changes
+    /// nothing once the window has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn uncount_guess(&self, counter: &Counter, attempt: &Hash, counted: Counted) -> Result<(), StoreError> {
+        if let Some(before) = counted.before {
             let result = self
                 .client
                 .update_item()
                 .table_name(&self.table)
                 .set_key(Some(item::counter_key(counter)))
-                .condition_expression("tries > :zero AND attempt = :attempt")
+                .condition_expression("tries > :zero AND attempt = :attempt AND expires_at = :until")
                 .update_expression("SET latest = :before ADD tries :minus")
                 .expression_attribute_values(":attempt", hash(attempt))
                 .expression_attribute_values(":before", number(before.millis()))
                 .expression_attribute_values(":minus", number(-1))
+                .expression_attribute_values(":until", number(counted.until.seconds()))
                 .expression_attribute_values(":zero", number(0))
                 .send()
                 .await;
@@ -138,34 +249,70 @@ impl Store {
                 return Ok(());
             }
         }
-        self.uncount(counter, None).await.map(drop)
+        self.uncount(counter, None, counted.until).await
     }
 
-    /// Takes back one that was counted, and its account_tag.
-    pub async fn uncount(&self, counter: &Counter, account_tag: Option<AccountTag>) -> Result<Write, StoreError> {
+    /// Takes back one that was counted in the window that ends at `until`, and
+    /// its account. Changes nothing in another window.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn uncount(
+        &self,
+        counter: &Counter,
+        account: Option<AccountTag>,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
         let mut update = "ADD tries :minus".to_owned();
         let mut call = self.client.update_item();
-        if let Some(account_tag) = account_tag {
+        if let Some(account_tag) = account {
             update.push_str(" DELETE accounts :accounts");
             call = call.expression_attribute_values(":accounts", set(account_tag));
         }
         let result = call
             .table_name(&self.table)
             .set_key(Some(item::counter_key(counter)))
-            .condition_expression("tries > :zero")
+            .condition_expression("tries > :zero AND expires_at = :until")
             .update_expression(update)
             .expression_attribute_values(":minus", number(-1))
+            .expression_attribute_values(":until", number(until.seconds()))
             .expression_attribute_values(":zero", number(0))
             .send()
             .await;
-        updated(result)
+        match updated(result)? {
+            Write::Done(()) | Write::Refused(()) => Ok(()),
+        }
     }
 
-    /// Starts a counter anew.
-    pub async fn reset(&self, counter: &Counter) -> Result<(), StoreError> {
-        let call = self.client.delete_item().table_name(&self.table).set_key(Some(item::counter_key(counter)));
-        call.send().await.map(drop).map_err(unavailable("DeleteItem"))
+    /// Deletes a counter whose window ends at `until`, and leaves a later window alone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn reset(&self, counter: &Counter, until: Timestamp) -> Result<(), StoreError> {
+        let call = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(item::counter_key(counter)))
+            .condition_expression("expires_at = :until")
+            .expression_attribute_values(":until", number(until.seconds()));
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(unavailable("DeleteItem")(error)),
+        }
     }
+}
+
+/// When the window of a counter ends.
+fn until(counter: &Item) -> Result<Timestamp, StoreError> {
+    Reader(counter).number("expires_at").map(Timestamp::from_seconds)
 }
 
 fn millis(value: &AttributeValue) -> Option<Timestamp> {

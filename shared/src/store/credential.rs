@@ -2,6 +2,7 @@
 
 use super::item::{self, Item, Reader, number, text};
 use super::{Store, StoreError, updated};
+use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::PasswordHash;
@@ -9,13 +10,22 @@ use crate::user::Credential;
 use crate::write::Write;
 
 impl Store {
-    /// The credential of an address, read consistently.
+    /// Reads the credential of an address consistently.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn credential(&self, email: &Email) -> Result<Option<Credential>, StoreError> {
         self.get(item::credential_key(email)).await?.as_ref().map(to_credential).transpose()
     }
 
-    /// Replaces a password hash by one of the same password; not when it has
-    /// changed meanwhile.
+    /// Replaces a password hash with another one of the same password.
+    /// [`Write::Refused`] when the stored hash is no longer `old`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn rehash(&self, email: &Email, old: &PasswordHash, new: &PasswordHash) -> Result<Write, StoreError> {
         let result = self
             .client
@@ -39,6 +49,8 @@ pub(super) fn from_credential(email: &Email, credential: &Credential) -> Item {
         ("user_id".into(), text(credential.user_id.to_string())),
         ("password_hash".into(), text(credential.password_hash.as_str())),
         ("epoch".into(), number(credential.epoch)),
+        ("devices_since".into(), number(credential.devices_since.seconds())),
+        ("password_changed_at".into(), number(credential.password_changed_at.seconds())),
     ]);
     item
 }
@@ -50,5 +62,7 @@ fn to_credential(item: &Item) -> Result<Credential, StoreError> {
         user_id: UserId::parse(item.text("user_id")?).ok_or(StoreError::Corrupt("user_id"))?,
         password_hash: PasswordHash::stored(item.text("password_hash")?.to_owned()),
         epoch: item.number("epoch")?,
+        devices_since: Timestamp::from_seconds(item.number("devices_since")?),
+        password_changed_at: Timestamp::from_seconds(item.number("password_changed_at")?),
     })
 }

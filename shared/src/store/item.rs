@@ -14,12 +14,14 @@ use crate::session::Hash;
 /// An item, or its key.
 pub type Item = HashMap<String, AttributeValue>;
 
-const PROFILE: &str = "PROFILE";
+/// The sort key of every user.
+pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
-/// What the sort key of every session begins with.
+const COUNTER: &str = "COUNTER";
+/// The beginning of the sort key of every session.
 pub const SESSION: &str = "SESSION#";
 
-/// The partition of a user and of the user's sessions.
+/// The partition key of a user and of the user's sessions.
 pub fn partition(user: UserId) -> String {
     format!("USER#{user}")
 }
@@ -41,7 +43,7 @@ pub fn credential_key(email: &Email) -> Item {
 
 /// The key of a counter.
 pub fn counter_key(counter: &Counter) -> Item {
-    key(format!("LIMIT#{}", counter.name), counter.since.to_string())
+    key(format!("LIMIT#{}", counter.name), COUNTER.into())
 }
 
 fn key(pk: String, sk: String) -> Item {
@@ -72,10 +74,12 @@ pub fn to_hash(value: &AttributeValue) -> Option<Hash> {
 pub struct Reader<'a>(pub &'a Item);
 
 impl<'a> Reader<'a> {
+    /// An attribute that must be there.
     pub fn get(&self, name: &'static str) -> Result<&'a AttributeValue, StoreError> {
         self.0.get(name).ok_or(StoreError::Corrupt(name))
     }
 
+    /// A string that must be there.
     pub fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
         self.get(name)?.as_s().map(String::as_str).map_err(|_| StoreError::Corrupt(name))
     }

@@ -1,9 +1,10 @@
-//! The table: every call to DynamoDB, and what comes back.
+//! The table: every call to DynamoDB, and its outcome.
 //!
-//! One table, `pk` and `sk`, TTL on `expires_at`. Users and their sessions share
-//! a partition; a credential stands under its e-mail address. Every lookup is by
-//! the full key. What must hold of an item when it changes is in the condition
-//! of the write, never in a read before it.
+//! There is one table, with the keys `pk` and `sk` and the TTL attribute
+//! `expires_at`. A user and the user's sessions share a partition; a credential
+//! is found by its email address. Every lookup is by the full key. What must be
+//! true of an item when it changes is in the condition of the write, never in a
+//! read before it.
 
 mod counter;
 mod credential;
@@ -24,22 +25,22 @@ use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
 use crate::aws;
 use crate::metrics::{self, Metric};
 use crate::write::Write;
-pub use counter::Tally;
+pub use counter::{Counted, Tally};
 use item::Item;
 pub use user::{Ending, NotEnded};
 
-/// DynamoDB did not do what it was asked.
+/// DynamoDB did not do what it was asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It was slow, throttled, down, or refused the call: come back later.
+    /// It was slow, throttled or down, or it refused the call. A later attempt may succeed.
     #[error("DynamoDB {operation}: {code}")]
     Unavailable {
         /// The call.
         operation: &'static str,
-        /// The code of its refusal, or what kept it from answering.
+        /// The code of the error, or what kept DynamoDB from answering.
         code: String,
     },
-    /// An item has an attribute that cannot be read.
+    /// An item has no attribute of this name, or one that cannot be read.
     #[error("an item's attribute {0:?} cannot be read")]
     Corrupt(&'static str),
 }
@@ -61,8 +62,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// The table `table` of the DynamoDB at `endpoint`, or of the region's own.
-    /// `http_client` takes the place of the SDK's, for tests.
+    /// Returns the table named `table` in the DynamoDB at `endpoint`, or in the
+    /// one of the configured region. `http_client` replaces the SDK's own, for tests.
     pub async fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
         Self::with_sdk(&aws::load(endpoint, http_client).await, table, endpoint)
     }
@@ -95,9 +96,11 @@ impl Store {
         Delete::builder().table_name(&self.table).set_key(Some(key))
     }
 
+    /// Carries out a transaction. [`Write::Refused`] carries the index of the
+    /// first member whose condition failed.
+    ///
     /// The SDK gives each transaction a ClientRequestToken and keeps it through
     /// its retries, so that one whose answer was lost is not carried out twice.
-    /// Where it is refused, the index is that of the first member whose condition failed.
     async fn transact(
         &self,
         members: Vec<Result<TransactWriteItem, StoreError>>,
@@ -119,7 +122,7 @@ impl Store {
     }
 }
 
-/// The outcome of a transaction in which it does not matter whose condition failed.
+/// The outcome of a transaction of which it does not matter which condition failed.
 fn without_member(transaction: Write<(), usize>) -> Write {
     match transaction {
         Write::Done(()) => Write::Done(()),

@@ -1,4 +1,4 @@
-//! What the SDK does not retry, and should.
+//! Retries that the SDK does not make by itself.
 
 use aws_sdk_dynamodb::config::interceptors::InterceptorContext;
 use aws_sdk_dynamodb::config::retry::{ClassifyRetry, RetryAction};
@@ -8,9 +8,9 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 
-/// A write that met a transaction on the same item: nothing was wrong with it,
-/// and in a moment it will do. The SDK knows no retry for it.
-/// (Amazon DynamoDB Developer Guide, "Transaction conflict handling".)
+/// Retries a write that met a transaction on the same item. Nothing is wrong with
+/// the write, and it succeeds a moment later, but the SDK does not retry it
+/// (Amazon DynamoDB Developer Guide, "Transaction conflict handling").
 #[derive(Debug)]
 pub struct Conflicts;
 
@@ -36,7 +36,7 @@ fn is_conflict(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("TransactionConflictException")
 }
 
-/// Where a condition failed as well, a retry would only fail again.
+/// When a condition failed as well, a retry would only fail again.
 fn is_cancelled_by_conflict(error: &TransactWriteItemsError) -> bool {
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
         return false;

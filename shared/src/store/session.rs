@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
-use super::{Store, StoreError, delete_member, put_member, refused, unavailable, updated};
+use super::{Store, StoreError, delete_member, put_member, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
@@ -13,27 +13,52 @@ use crate::session::{Attempt, EVIDENCE, Rotation, Session};
 use crate::user::UserState;
 use crate::write::Write;
 
+/// The condition under which a session may be deleted: one that reuse ended
+/// stays as evidence.
+const NOT_EVIDENCE: &str = "attribute_not_exists(revoked_at)";
+
 impl Store {
-    /// The session, dead or alive, read consistently.
+    /// Reads a session, dead or alive, consistently.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn session(&self, user: UserId, session: SessionId) -> Result<Option<Session>, StoreError> {
         self.get(item::session_key(user, session)).await?.as_ref().map(to_session).transpose()
     }
 
-    /// Writes a new session, in place of `evicted`.
-    pub async fn open_session(&self, session: &Session, evicted: Option<SessionId>) -> Result<(), StoreError> {
-        let item = from_session(session);
-        let Some(evicted) = evicted else {
-            return self.put_item(item).await;
-        };
-        let delete = self.delete(item::session_key(session.user_id, evicted));
-        match self.transact(vec![put_member(self.put(item)), delete_member(delete)]).await? {
-            Write::Done(()) => Ok(()),
-            Write::Refused(_) => Err(refused("TransactWriteItems")),
+    /// Writes a new session and deletes `displaced` in the same transaction.
+    /// Returns the session that was deleted; `None` when there was none to
+    /// delete, or when reuse has ended it meanwhile, so that it stays as evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn open_session(
+        &self,
+        session: &Session,
+        displaced: Option<SessionId>,
+    ) -> Result<Option<SessionId>, StoreError> {
+        if let Some(displaced) = displaced {
+            let key = item::session_key(session.user_id, displaced);
+            let delete = self.delete(key).condition_expression(NOT_EVIDENCE);
+            let members = vec![put_member(self.put(from_session(session))), delete_member(delete)];
+            if self.transact(members).await? == Write::Done(()) {
+                return Ok(Some(displaced));
+            }
         }
+        self.put_item(from_session(session)).await?;
+        Ok(None)
     }
 
     /// Moves a session on to the successor of the token that `attempt` presents,
-    /// on the condition of [`Attempt::may_rotate`], in one write.
+    /// in one write under the condition of [`Attempt::may_rotate`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the session cannot be read.
     pub async fn rotate(
         &self,
         user: UserId,
@@ -87,9 +112,13 @@ impl Store {
     }
 
     /// Marks a session as ended by the reuse that `attempt` made, and keeps it
-    /// for [`EVIDENCE`] at the most. [`Write::Refused`] when it is gone or was
-    /// marked by another; the SDK's retry after a lost answer is the same
-    /// attempt, and does not lose the alarm.
+    /// for at most [`EVIDENCE`]. [`Write::Refused`] when the session is gone, or
+    /// when another attempt has marked it. The SDK's retry after a lost answer is
+    /// the same attempt, so the alarm is not lost.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn revoke_session(&self, session: &Session, attempt: &Attempt) -> Result<Write, StoreError> {
         let expires_at = session.expires_at.min((attempt.now + EVIDENCE).truncated());
         let result = self
@@ -112,16 +141,20 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a session that its user ended. [`Write::Refused`] when there is
-    /// none, as the SDK's own retry finds after a lost answer, and for one that
-    /// reuse ended, which stays as evidence.
+    /// Deletes a session that its user ended. [`Write::Refused`] when there is no
+    /// such session, as the SDK's own retry finds after a lost answer, or when
+    /// reuse has ended it, so that it stays as evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn delete_session(&self, user: UserId, session: SessionId) -> Result<Write, StoreError> {
         let call = self
             .client
             .delete_item()
             .table_name(&self.table)
             .set_key(Some(item::session_key(user, session)))
-            .condition_expression("attribute_exists(pk) AND attribute_not_exists(revoked_at)");
+            .condition_expression(format!("attribute_exists(pk) AND {NOT_EVIDENCE}"));
         match call.send().await {
             Ok(_) => Ok(Write::Done(())),
             Err(error)
@@ -133,22 +166,41 @@ impl Store {
         }
     }
 
-    /// Deletes a session whose user is gone, disabled or of a later epoch;
-    /// unless, for the last, it has been lifted meanwhile. [`Write::Done`] when the
-    /// session has ended, deleted or kept as evidence of reuse; [`Write::Refused`]
-    /// when it has been lifted to the user's new epoch, and lives.
+    /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], and
+    /// nothing deleted, when reuse has ended one of them meanwhile: it stays as evidence.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn delete_sessions(&self, user: UserId, sessions: &[SessionId]) -> Result<Write, StoreError> {
+        if sessions.is_empty() {
+            return Ok(Write::Done(()));
+        }
+        let delete = |session: &SessionId| {
+            delete_member(self.delete(item::session_key(user, *session)).condition_expression(NOT_EVIDENCE))
+        };
+        Ok(without_member(self.transact(sessions.iter().map(delete).collect()).await?))
+    }
+
+    /// Deletes a session whose user is gone, disabled or at a later epoch.
+    /// [`Write::Done`] when the session has ended: it is deleted, or kept as
+    /// evidence of reuse. [`Write::Refused`] when it was lifted to the user's
+    /// epoch meanwhile, and is alive.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn discard_session(&self, session: &Session, user: Option<UserState>) -> Result<Write, StoreError> {
         let mut call = self
             .client
             .delete_item()
             .table_name(&self.table)
             .set_key(Some(item::session_key(session.user_id, session.id)));
-        // One that reuse ended stays, as evidence.
         call = match user.filter(|user| user.is_active) {
             Some(user) => call
-                .condition_expression("epoch < :epoch AND attribute_not_exists(revoked_at)")
+                .condition_expression(format!("epoch < :epoch AND {NOT_EVIDENCE}"))
                 .expression_attribute_values(":epoch", number(user.epoch)),
-            None => call.condition_expression("attribute_not_exists(revoked_at)"),
+            None => call.condition_expression(NOT_EVIDENCE),
         };
         call = call.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match call.send().await {
@@ -172,6 +224,7 @@ pub(super) fn from_session(session: &Session) -> Item {
         ("secret_hash".into(), hash(&session.secret_hash)),
         ("rotated_at".into(), number(session.rotated_at.millis())),
         ("created_at".into(), number(session.created_at.seconds())),
+        ("opened_at".into(), number(session.opened_at.millis())),
         ("last_used_at".into(), number(session.last_used_at.seconds())),
         ("expires_at".into(), number(session.expires_at.seconds())),
         ("epoch".into(), number(session.epoch)),
@@ -199,6 +252,7 @@ pub(super) fn to_session(item: &Item) -> Result<Session, StoreError> {
         attempt: item.optional("attempt", to_hash)?,
         rotated_at: Timestamp::from_millis(item.number("rotated_at")?),
         created_at: seconds("created_at")?,
+        opened_at: Timestamp::from_millis(item.number("opened_at")?),
         last_used_at: seconds("last_used_at")?,
         expires_at: seconds("expires_at")?,
         epoch: item.number("epoch")?,

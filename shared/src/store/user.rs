@@ -1,9 +1,11 @@
 //! Users.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
 use super::credential::from_credential;
-use super::item::{self, Item, Reader, number, text};
+use super::item::{self, Item, PROFILE, Reader, SESSION, number, text};
 use super::session::{from_session, to_session};
 use super::{
     Store, StoreError, delete_member, is_refused, put_member, unavailable, update_member, updated, without_member,
@@ -16,19 +18,22 @@ use crate::session::Session;
 use crate::user::{Credential, Profile, ProfileChange, ProfileField, User};
 use crate::write::Write;
 
-/// What ends every session of a user, but for one that may be kept.
+/// How many pages of a user's partition a login reads.
+const MOST_PAGES: usize = 5;
+
+/// Why every session of a user ends, except for one that may be kept.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
-    /// Logging out everywhere.
+    /// The user logs out everywhere.
     Sessions,
-    /// Another password.
+    /// The user changes the password.
     Password {
         /// The hash that the current password was checked against.
         old: &'a PasswordHash,
         /// The hash of the new one.
         new: &'a PasswordHash,
     },
-    /// Disabling the user.
+    /// The user is disabled.
     Disable,
 }
 
@@ -42,20 +47,42 @@ pub enum NotEnded {
 }
 
 impl Store {
-    /// The user, read consistently.
+    /// Reads a user consistently.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], as for every call below.
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the item cannot be read.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.get(item::user_key(id)).await?.as_ref().map(to_user).transpose()
     }
 
-    /// The user and all the user's sessions, dead ones included, read consistently.
+    /// Reads a user and all the user's sessions, dead ones included, consistently.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
     pub async fn user_and_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
+        self.partition(id, usize::MAX).await
+    }
+
+    /// Does the same for at most the first five pages of the user's partition. A
+    /// page holds 1 MB, which is more than a thousand sessions.
+    ///
+    /// # Errors
+    ///
+    /// As for [`user`](Self::user).
+    pub async fn user_and_first_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
+        self.partition(id, MOST_PAGES).await
+    }
+
+    /// Reads at most `pages` pages of a user's partition. Rows of a kind that
+    /// this version does not know are skipped: a later version may add kinds,
+    /// and the two run side by side during a deployment.
+    async fn partition(&self, id: UserId, pages: usize) -> Result<(Option<User>, Vec<Session>), StoreError> {
         let (mut user, mut sessions) = (None, Vec::new());
         let mut start = None;
-        loop {
+        for _ in 0..pages {
             let page = self
                 .client
                 .query()
@@ -68,20 +95,26 @@ impl Store {
                 .await
                 .map_err(unavailable("Query"))?;
             for item in page.items() {
-                match item.get("sk").and_then(|sk| sk.as_s().ok()) {
-                    Some(sk) if sk.starts_with(item::SESSION) => sessions.push(to_session(item)?),
-                    _ => user = Some(to_user(item)?),
+                match Reader(item).text("sk")? {
+                    PROFILE => user = Some(to_user(item)?),
+                    sk if sk.starts_with(SESSION) => sessions.push(to_session(item)?),
+                    _ => {}
                 }
             }
             start = page.last_evaluated_key;
             if start.is_none() {
-                return Ok((user, sessions));
+                break;
             }
         }
+        Ok((user, sessions))
     }
 
     /// Writes a new user with a credential and a first session, all or nothing.
     /// [`Write::Refused`] when the address is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn create_user(
         &self,
         user: &User,
@@ -97,7 +130,11 @@ impl Store {
         Ok(without_member(self.transact(members).await?))
     }
 
-    /// Writes a user as given, over any item that is there.
+    /// Writes a user with a credential and sessions as given, over any items that are there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     #[cfg(any(test, feature = "testing"))]
     pub async fn seed_user(
         &self,
@@ -113,8 +150,13 @@ impl Store {
         Ok(())
     }
 
-    /// Ends every session of `user`, as it was read, by raising the epoch in user
-    /// and credential; `kept` is lifted to the new epoch in the same transaction.
+    /// Ends every session of `user` by raising the epoch in the user and the
+    /// credential, if neither has changed since `user` was read. `kept` is lifted
+    /// to the new epoch in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn end_sessions(
         &self,
         user: &User,
@@ -142,7 +184,8 @@ impl Store {
         let raised_credential = match ending {
             Ending::Password { old, new } => credential
                 .condition_expression("epoch = :epoch AND user_id = :user AND password_hash = :old")
-                .update_expression("SET epoch = :next, password_hash = :new")
+                .update_expression("SET epoch = :next, password_hash = :new, password_changed_at = :changed_at")
+                .expression_attribute_values(":changed_at", number(next_second(now).seconds()))
                 .expression_attribute_values(":old", text(old.as_str()))
                 .expression_attribute_values(":new", text(new.as_str())),
             Ending::Sessions | Ending::Disable => credential
@@ -165,7 +208,12 @@ impl Store {
         })
     }
 
-    /// Lets a disabled user sign in again. The sessions of before stay dead.
+    /// Lets a disabled user sign in again. Earlier sessions stay dead.
+    /// [`Write::Refused`] when there is no such user.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn enable_user(&self, id: UserId) -> Result<Write, StoreError> {
         let result = self
             .client
@@ -180,8 +228,13 @@ impl Store {
         updated(result)
     }
 
-    /// Changes profile fields of an active user; `None` takes one away. Answers
-    /// the user since, or `None` when there is no such user.
+    /// Changes profile fields of an active user; a `None` removes a field. Returns
+    /// the changed user, or `None` when there is no such user.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when the user cannot be read.
     pub async fn update_profile(&self, id: UserId, changes: &[ProfileChange]) -> Result<Option<User>, StoreError> {
         let mut call = self.client.update_item();
         let (mut set, mut remove) = (Vec::new(), Vec::new());
@@ -213,7 +266,12 @@ impl Store {
         }
     }
 
-    /// Deletes a user and the credential, if its hash is still `checked`.
+    /// Deletes a user and the credential. [`Write::Refused`] when the user is gone
+    /// or the credential's hash is no longer `checked`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
     pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Write, StoreError> {
         let members = vec![
             delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
@@ -228,11 +286,19 @@ impl Store {
     }
 }
 
+/// The first whole second that is not before `moment`. A device token says in
+/// whole seconds when it was issued; rounded up, the time of a change is later
+/// than every token issued before it.
+fn next_second(moment: Timestamp) -> Timestamp {
+    (moment + Duration::from_millis(999)).truncated()
+}
+
 /// A user as an item.
 fn from_user(user: &User) -> Item {
     let mut item = item::user_key(user.id);
     item.extend([
         ("email".into(), text(user.email.as_str())),
+        ("email_key".into(), text(user.email.key())),
         ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
         ("is_active".into(), AttributeValue::Bool(user.is_active)),
         ("epoch".into(), number(user.epoch)),
@@ -254,7 +320,7 @@ fn to_user(item: &Item) -> Result<User, StoreError> {
     let roles = roles.iter().map(|role| role.as_s().cloned()).collect::<Result<_, _>>();
     Ok(User {
         id: id.ok_or(StoreError::Corrupt("pk"))?,
-        email: Email::parse(item.text("email")?).map_err(|_| StoreError::Corrupt("email"))?,
+        email: Email::stored(item.text("email")?.to_owned(), item.text("email_key")?.to_owned()),
         roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
         is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
         epoch: item.number("epoch")?,

@@ -1,6 +1,9 @@
-//! Device tokens: `typ: dt+jwt`, a signed note that a device has logged in to
-//! an account before. It grants nothing. The limits count such a device by
-//! itself, so that guesses made elsewhere cannot lock it out.
+//! Device tokens: `typ: dt+jwt`, a signed note that a device has logged in as a
+//! user before. It grants no access. The limits count such a device by itself,
+//! so that guesses made elsewhere cannot lock it out.
+//!
+//! The token names the user and not the email address, so that it is worthless
+//! to a later owner of the address, and at it.
 
 use std::time::Duration;
 
@@ -11,20 +14,19 @@ use serde::Serialize;
 
 use super::{KeyRing, Rejection, SigningFailed, jwt};
 use crate::clock::Timestamp;
-use crate::email::Email;
 use crate::entropy;
-use crate::session::Hash;
+use crate::id::UserId;
 
 const TYP: &str = "dt+jwt";
-/// `aud`: the system that issued it, whatever the audience of access tokens.
+/// `aud`: the same for every installation, whatever the audience of access tokens.
 pub const AUDIENCE: &str = "urn:freshkey:device";
 
-/// What device tokens say, and how long they last.
+/// The settings of device tokens.
 #[derive(Clone, Debug)]
 pub struct DeviceTokens {
-    /// `iss`: who issues them.
+    /// `iss`: the issuer.
     pub issuer: String,
-    /// From `iat` to `exp`.
+    /// The time from `iat` to `exp`.
     pub lifetime: Duration,
 }
 
@@ -38,19 +40,29 @@ struct Claims<'a> {
     exp: i64,
 }
 
+/// The device that holds a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The id of the device: the token's `jti`.
+    pub id: String,
+    /// The user who logged in on it: `sub`.
+    pub user_id: UserId,
+    /// When the token was issued: `iat`, in whole seconds.
+    pub issued_at: Timestamp,
+}
+
 impl DeviceTokens {
-    /// Signs a token for a device that has just logged in to the account of
-    /// `email`.
+    /// Signs a token for a new device on which `user` has just logged in.
     ///
     /// # Errors
     ///
-    /// [`SigningFailed`] when the key does not work.
-    pub fn issue(&self, ring: &KeyRing, email: &Email, now: Timestamp) -> Result<SecretString, SigningFailed> {
+    /// [`SigningFailed`] when the ring has no key for device tokens, or the key does not work.
+    pub fn issue(&self, ring: &KeyRing, user: UserId, now: Timestamp) -> Result<SecretString, SigningFailed> {
         let (kid, key) = ring.device_signer().ok_or(SigningFailed)?;
         let claims = Claims {
             iss: &self.issuer,
             aud: AUDIENCE,
-            sub: account(email),
+            sub: user.to_string(),
             jti: URL_SAFE_NO_PAD.encode(entropy::bytes::<16>()),
             iat: now.seconds(),
             exp: (now + self.lifetime).seconds(),
@@ -58,25 +70,27 @@ impl DeviceTokens {
         jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
     }
 
-    /// The name of the device that holds `token`, if it was issued here for the
-    /// account of `email`.
+    /// Returns the device that holds `token`, if this system issued it and it
+    /// has not expired at `now`. Whether the user still exists, and still knows
+    /// the device, is for the caller to check.
     ///
     /// # Errors
     ///
-    /// The first reason not to accept it.
-    pub fn verify(&self, ring: &KeyRing, token: &str, email: &Email, now: Timestamp) -> Result<String, Rejection> {
+    /// [`Rejection::Expired`] for an authentic token whose time is over;
+    /// [`Rejection::Claim`] for one with a claim that is missing, malformed or
+    /// meant for another system; any other [`Rejection`] for a token that this
+    /// system did not sign as a device token.
+    pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<Device, Rejection> {
         let claims = jwt::verify(token, TYP, |kid| ring.device_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;
         claims.expect_audience(AUDIENCE)?;
-        claims.expect("sub", &account(email))?;
-        let device = claims.text("jti")?.to_owned();
+        let device = Device {
+            id: claims.text("jti")?.to_owned(),
+            user_id: UserId::parse(claims.text("sub")?).ok_or(Rejection::Claim("sub"))?,
+            issued_at: claims.time("iat")?,
+        };
         if claims.time("exp")? > now { Ok(device) } else { Err(Rejection::Expired) }
     }
-}
-
-/// `sub`: the account, without naming it.
-fn account(email: &Email) -> String {
-    URL_SAFE_NO_PAD.encode(Hash::of(&[b"device:", email.key().as_bytes()]).as_bytes())
 }
 
 #[cfg(test)]
@@ -100,57 +114,47 @@ mod tests {
         KeyRing::single(&secret.into()).unwrap()
     }
 
-    fn email(text: &str) -> Email {
-        Email::parse(text).unwrap()
+    fn issue(user: UserId) -> String {
+        tokens().issue(&ring(SECRET), user, NOW).unwrap().expose_secret().to_owned()
     }
 
-    fn issue() -> String {
-        tokens().issue(&ring(SECRET), &email("alice@example.com"), NOW).unwrap().expose_secret().to_owned()
-    }
-
-    fn verify(token: &str) -> Result<String, Rejection> {
-        tokens().verify(&ring(SECRET), token, &email("Alice@Example.com"), NOW)
+    fn verify(token: &str) -> Result<Device, Rejection> {
+        tokens().verify(&ring(SECRET), token, NOW)
     }
 
     #[test]
-    fn rl1_each_device_has_a_name_of_its_own_that_its_token_keeps() {
-        let (phone, laptop) = (issue(), issue());
-        assert_eq!(verify(&phone).unwrap(), verify(&phone).unwrap());
-        assert_ne!(verify(&phone).unwrap(), verify(&laptop).unwrap());
+    fn rl1_a_token_names_its_user_and_an_id_for_each_device() {
+        let alice = UserId::random();
+        let (phone, laptop) = (issue(alice), issue(alice));
+        let device = verify(&phone).unwrap();
+        assert_eq!(device, Device { id: device.id.clone(), user_id: alice, issued_at: NOW });
+        assert_eq!(verify(&phone).unwrap(), device);
+        assert_ne!(verify(&laptop).unwrap().id, device.id);
     }
 
     #[test]
-    fn rl1_a_device_token_is_good_for_its_account_its_issuer_and_its_time_alone() {
-        let token = issue();
-        let (alice, ring_of) = (email("alice@example.com"), ring);
-        let verify = |tokens: &DeviceTokens, secret: &str, email: &Email, now| {
-            tokens.verify(&ring_of(secret), &token, email, now).map(drop)
-        };
-        let moment = Duration::from_millis(1);
-        assert_eq!(verify(&tokens(), SECRET, &alice, NOW + DAY - moment), Ok(()));
-        assert_eq!(verify(&tokens(), SECRET, &alice, NOW + DAY), Err(Rejection::Expired));
-        assert_eq!(verify(&tokens(), SECRET, &email("bob@example.com"), NOW), Err(Rejection::Claim("sub")));
-        assert_eq!(verify(&tokens(), OTHER, &alice, NOW), Err(Rejection::Signature));
+    fn rl1_a_token_is_accepted_from_its_issuer_until_it_expires() {
+        let token = issue(UserId::random());
+        let ring_of = ring;
+        let verify =
+            |tokens: &DeviceTokens, secret: &str, now| tokens.verify(&ring_of(secret), &token, now).map(|_device| ());
+        assert_eq!(verify(&tokens(), SECRET, NOW + DAY - Duration::from_millis(1)), Ok(()));
+        assert_eq!(verify(&tokens(), SECRET, NOW + DAY), Err(Rejection::Expired));
+        assert_eq!(verify(&tokens(), OTHER, NOW), Err(Rejection::Signature));
         let elsewhere = DeviceTokens { issuer: "https://other.example.com".into(), lifetime: DAY };
-        assert_eq!(verify(&elsewhere, SECRET, &alice, NOW), Err(Rejection::Claim("iss")));
+        assert_eq!(verify(&elsewhere, SECRET, NOW), Err(Rejection::Claim("iss")));
     }
 
     #[test]
-    fn a_device_token_does_not_name_the_account() {
-        let claims = issue().split('.').nth(1).map(|claims| URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-        assert!(!String::from_utf8(claims).unwrap().contains("alice"));
-    }
-
-    #[test]
-    fn se3_a_device_token_passes_for_no_other_kind_and_is_signed_by_a_key_of_its_own() {
-        let token = issue();
+    fn se3_a_token_is_not_accepted_as_another_kind_and_has_a_key_of_its_own() {
+        let token = issue(UserId::random());
         let refresh = RefreshTokens { issuer: ISSUER.into() };
         assert_eq!(refresh.verify(&ring(SECRET), &token, NOW).unwrap_err(), Rejection::Header);
         let ring = ring(SECRET);
         let claims = Claims {
             iss: ISSUER,
             aud: refresh::AUDIENCE,
-            sub: account(&email("alice@example.com")),
+            sub: UserId::random().to_string(),
             jti: "device".into(),
             iat: NOW.seconds(),
             exp: (NOW + DAY).seconds(),
@@ -162,5 +166,8 @@ mod tests {
         let (kid, key) = ring.refresh_signer().unwrap();
         assert_eq!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()), Err(Rejection::Signature));
         assert_eq!(verify(&jwt::sign("rt+jwt", kid, &claims, key).unwrap()), Err(Rejection::Header));
+        let (kid, key) = ring.device_signer().unwrap();
+        let claims = Claims { sub: "alice@example.com".into(), ..claims };
+        assert_eq!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()), Err(Rejection::Claim("sub")));
     }
 }

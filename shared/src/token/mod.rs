@@ -16,7 +16,7 @@ pub mod ring;
 mod tests;
 
 pub use access::{AccessToken, AccessTokens};
-pub use device::DeviceTokens;
+pub use device::{Device, DeviceTokens};
 pub use jsonwebtoken::Algorithm;
 pub(crate) use pem::is_pem;
 pub use refresh::{RefreshToken, RefreshTokens};

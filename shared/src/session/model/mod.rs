@@ -290,6 +290,7 @@ impl Row {
             attempt: self.attempt.map(hash),
             rotated_at: moment(self.rotated_at),
             created_at: moment(0),
+            opened_at: moment(0),
             last_used_at: moment(self.rotated_at),
             expires_at: moment(self.expires_at),
             epoch: self.epoch.into(),

@@ -1,0 +1,76 @@
+//! The rows of the table, read and written past the store.
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{Credentials, Region};
+use aws_sdk_dynamodb::types::AttributeValue;
+
+use crate::world::World;
+
+/// The key of a row.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pk: String,
+    sk: String,
+}
+
+impl Row {
+    /// A user, or another row of this sort key in the user's partition.
+    pub fn of_user(id: &str, sk: &str) -> Self {
+        Self { pk: format!("USER#{id}"), sk: sk.into() }
+    }
+
+    pub fn session(user: &str, session: &str) -> Self {
+        Self::of_user(user, &format!("SESSION#{session}"))
+    }
+
+    pub fn credential(email: &str) -> Self {
+        Self { pk: format!("EMAIL#{email}"), sk: "CREDENTIAL".into() }
+    }
+
+    /// Sets one attribute of a row that exists.
+    pub async fn set(&self, world: &World, name: &str, value: AttributeValue) {
+        let call = client(world)
+            .update_item()
+            .table_name(world.system.table_name())
+            .key("pk", AttributeValue::S(self.pk.clone()))
+            .key("sk", AttributeValue::S(self.sk.clone()))
+            .condition_expression("attribute_exists(pk)")
+            .update_expression("SET #name = :value")
+            .expression_attribute_names("#name", name)
+            .expression_attribute_values(":value", value);
+        call.send().await.unwrap();
+    }
+
+    /// Writes a row with these attributes.
+    pub async fn put(&self, world: &World, attributes: &[(&str, AttributeValue)]) {
+        let call = client(world)
+            .put_item()
+            .table_name(world.system.table_name())
+            .item("pk", AttributeValue::S(self.pk.clone()))
+            .item("sk", AttributeValue::S(self.sk.clone()));
+        let call = attributes.iter().fold(call, |call, (name, value)| call.item(*name, value.clone()));
+        call.send().await.unwrap();
+    }
+
+    /// Whether there is such a row.
+    pub async fn exists(&self, world: &World) -> bool {
+        let call = client(world)
+            .get_item()
+            .table_name(world.system.table_name())
+            .consistent_read(true)
+            .key("pk", AttributeValue::S(self.pk.clone()))
+            .key("sk", AttributeValue::S(self.sk.clone()));
+        call.send().await.unwrap().item.is_some()
+    }
+}
+
+/// A client of its own: its calls are not on the world's wire.
+fn client(world: &World) -> Client {
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version_latest()
+        .endpoint_url(world.system.table_endpoint())
+        .region(Region::from_static("local"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "a test"))
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    Client::from_conf(config.build())
+}
