@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build fuzz lint lint-templates deny bench build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench build deploy
 
 TOOLS := .venv/.installed
 # All crates but the fuzz targets, which need a C++ compiler as well.
@@ -10,10 +10,10 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
-	cargo run -p local -- $(ARGS)
+	cargo run --bin local -- $(ARGS)
 
 test: ## all tests of the Rust code; needs Rust and a C compiler, nothing else
-	cargo test $(RUST)
+	cargo test
 
 lint: ## formatting, clippy and the docs of the Rust code; needs the same
 	cargo fmt --all --check
@@ -22,7 +22,8 @@ lint: ## formatting, clippy and the docs of the Rust code; needs the same
 	cargo clippy --manifest-path examples/protected/Cargo.toml --target-dir target --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(RUST) --no-deps
 
-test-all: test lint lint-templates deny test-example test-runtime fuzz test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build ## all tests, and all that lints: what CI runs
+test-all: ## all tests, and all that lints: what CI runs
+	.ci/run
 
 test-example: ## the function in examples/, against the local system
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
@@ -50,6 +51,12 @@ test-python: ## the package freshkey, and what PyPI would get of it: needs Pytho
 
 test-browser: ## the client, the page and the React example in Chromium: needs Node
 	tools/test-browser
+
+soak: export FRESHKEY_ROTATIONS := 1000
+soak: ## five times as many rotations over a bad network, in test-typescript and test-python
+	tools/install clients/typescript clients/python
+	cd clients/typescript && npx vitest run tests/restarts.test.ts
+	cd clients/python && .venv/bin/pytest tests/test_endurance.py
 
 test-build: build ## what is deployed: for arm64, and 4 MB at most
 	.venv/bin/python tools/check_build.py
@@ -80,9 +87,7 @@ deploy: build ## to the AWS account and region of your environment
 	.venv/bin/sam deploy
 
 $(TOOLS): requirements-dev.txt
-	python3 -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
-	touch $@
+	tools/install .
 
 # Unoptimised: built in half the time, and it runs for two seconds.
 .venv/bin/cargo-deny:

@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BINARY = process.env.FRESHKEY_LOCAL;
-const COMMAND = BINARY ? [BINARY] : ['cargo', 'run', '--quiet', '-p', 'local', '--'];
+const COMMAND = BINARY ? [BINARY] : ['cargo', 'run', '--quiet', '--bin', 'local', '--'];
 const GREETING = /Freshkey listens on (http:\/\/\S+?)\.\s/;
 
 const running = new Set();

@@ -39,7 +39,7 @@ def start(command: list[str], variables: dict[str, str] | None = None) -> tuple[
 def local(**variables: str) -> Iterator[str]:
     """A local system of its own; gives its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
     binary = os.environ.get("FRESHKEY_LOCAL")
-    command = [binary] if binary else ["cargo", "run", "--quiet", "-p", "local", "--"]
+    command = [binary] if binary else ["cargo", "run", "--quiet", "--bin", "local", "--"]
     process, greeting = start([*command, "--port", "0"], variables)
     with process, open(os.devnull, "w") as nowhere:
         # It logs each request: read on, or it would stop when the pipe is full.
