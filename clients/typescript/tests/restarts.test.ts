@@ -1,4 +1,5 @@
-// 1,000 rotations by processes that are killed, while a fifth of the requests and a fifth of the answers are lost.
+// 200 rotations by processes that are killed, while a fifth of the requests and a fifth of the answers are lost; or as
+// many as the environment variable FRESHKEY_ROTATIONS says: `make soak` makes 1,000.
 
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,7 +15,7 @@ import { ApiClient, TokenManager } from '../src/index.js';
 import { fileStorage } from './files.js';
 import { REFRESH, generation, signedUp, startWorld, type World } from './world.js';
 
-const ROTATIONS = 1000;
+const ROTATIONS = Number(process.env.FRESHKEY_ROTATIONS ?? 200);
 const CLIENTS = 4;
 const ROTATIONS_OF_A_PROCESS = 50;
 
@@ -65,7 +66,7 @@ test('a client that is killed and restarted stays signed in, over a network that
     return generation(tokens) - 1;
   });
   const rotations = await Promise.all(clients);
-  expect(rotations.reduce((sum, count) => sum + count)).toBeGreaterThan(ROTATIONS);
+  expect(rotations.reduce((sum, count) => sum + count)).toBeGreaterThanOrEqual(ROTATIONS);
   const lost = world.proxy.requests.filter(({ fault }) => fault !== null).length;
   expect(lost).toBeGreaterThan(ROTATIONS / 4);
 }, 300_000);
