@@ -147,10 +147,16 @@ fn failure(command: Command) -> String {
     failure_with(1, command)
 }
 
-/// The same, with this exit code.
+/// The same, with this exit code. A program that starts after all is killed.
 fn failure_with(code: i32, mut command: Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    assert_eq!((status.code(), stdout), (Some(code), vec![]));
+    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    if !greeting.is_empty() {
+        process.kill().unwrap();
+    }
+    let Output { status, stderr, .. } = process.wait_with_output().unwrap();
+    assert_eq!((status.code(), greeting.as_str()), (Some(code), ""));
     String::from_utf8(stderr).unwrap()
 }
 
@@ -426,7 +432,7 @@ fn all_faults_of_the_configuration_are_named_at_once_and_no_secret_is_shown() {
 }
 
 #[tokio::test]
-async fn variables_are_read_from_the_file_env_but_the_process_goes_first() {
+async fn variables_are_read_from_the_file_env_but_the_environment_has_priority() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join(".env");
     fs::write(&file, "JWT_ACCESS_TOKEN_EXPIRE_MINUTES=3\n").unwrap();
