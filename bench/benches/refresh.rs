@@ -75,6 +75,7 @@ fn main() {
     );
     criterion.final_summary();
     let [alone, beside] = beside_logins(&runtime, &system, &carol);
+    let [wrong, unknown] = refused_logins(&runtime, &system);
 
     println!("\n{:<40}{:>12}", "", "median");
     row("refresh: verify, decide, sign", pure, "target: 30 µs or less");
@@ -84,6 +85,9 @@ fn main() {
     row("refresh, one after the other", alone, "");
     let ratio = beside.as_secs_f64() / alone.as_secs_f64();
     row(&format!("  beside {LOGINS} logins sent at once"), beside, &format!("{ratio:.1} times as long"));
+    row("login with a wrong password", wrong, "");
+    let ratio = unknown.as_secs_f64() / wrong.as_secs_f64();
+    row("  at an unknown address", unknown, &format!("{ratio:.2} of it; target on one core: 0.95 to 1.05"));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     row("argon2id, 19 MiB, t=2, p=1", ours, &format!("{ratio:.2} of the C reference; target: 0.80 or less"));
     row("  argon2-cffi, the C reference", theirs, "");
@@ -278,6 +282,27 @@ fn beside_logins(runtime: &Runtime, system: &System, member: &Member) -> [Durati
     // Those whose turn did not come in time are told to come back.
     assert!(statuses.iter().all(|status| [200, 503].contains(status)) && statuses.contains(&200), "{statuses:?}");
     [median(alone), median(beside)]
+}
+
+/// The medians of logins that are refused for a wrong password and for an
+/// unknown address, in turns. What a difference would tell shows best on one
+/// core: `taskset -c 0`.
+fn refused_logins(runtime: &Runtime, system: &System) -> [Duration; 2] {
+    const PAIRS: usize = 500;
+    let login = system.function("login").unwrap();
+    let mut sides = ["dave@example.com", "nobody@example.com"].map(|email| {
+        let body = json!({ "email": email, "password": "not the password" });
+        (event("/api/v1/auth/login", &body), Vec::new())
+    });
+    for _ in 0..PAIRS {
+        for (event, taken) in &mut sides {
+            let start = Instant::now();
+            let answer = runtime.block_on(login.invoke(event, Context::default()));
+            taken.push(start.elapsed());
+            assert_eq!(answer["statusCode"], 401, "{answer}");
+        }
+    }
+    sides.map(|(_, taken)| median(taken))
 }
 
 /// What API Gateway sends for a browser's request.

@@ -1,4 +1,4 @@
-//! How often one may guess, and who pays for it: the guesser, not the owner.
+//! Limits on guesses: they slow down the guesser and not the owner.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,7 +100,7 @@ async fn rl1_a_right_password_starts_the_count_anew() {
 }
 
 #[tokio::test]
-async fn rl1_after_as_many_as_are_taken_at_all_it_is_over_but_for_known_devices() {
+async fn rl1_after_the_most_failures_only_known_devices_may_guess() {
     let (world, device_token) = guarded(&[("LIMIT_GUESSES", "7")]).await;
     guess(&world, 5).await;
     for pause in [30, 60] {
@@ -203,7 +203,7 @@ async fn rl1_a_known_device_has_a_count_of_its_own() {
 }
 
 #[tokio::test]
-async fn rl1_a_device_token_is_given_to_whom_has_none_for_this_account() {
+async fn rl1_a_device_without_a_valid_token_of_this_user_gets_one() {
     let (world, alices) = guarded(&[]).await;
     let register = |email: &str, device_token: &str| {
         let request = world.post(REGISTER, json!({ "email": email, "password": PASSWORD }));
@@ -341,7 +341,7 @@ async fn rl3_behind_a_proxy_that_proves_itself_the_viewer_is_counted() {
 }
 
 #[tokio::test]
-async fn rl3_what_a_full_address_tries_does_not_count_at_the_account() {
+async fn rl3_attempts_from_an_address_over_its_limit_do_not_count_at_the_account() {
     let (world, _) = guarded(&[("LIMIT_FAILURES_PER_ADDRESS", "1")]).await;
     login(&world, "nobody@example.com", WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
     for _ in 0..10 {
@@ -355,7 +355,7 @@ async fn rl3_what_a_full_address_tries_does_not_count_at_the_account() {
 }
 
 #[tokio::test]
-async fn rl3_what_a_full_address_tries_starts_no_new_pause_at_the_account() {
+async fn rl3_attempts_from_an_address_over_its_limit_start_no_pause_at_the_account() {
     let (world, _) = guarded(&[("LIMIT_FAILURES_PER_ADDRESS", "1")]).await;
     login(&world, "nobody@example.com", WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
     for number in 0..6 {
@@ -367,7 +367,7 @@ async fn rl3_what_a_full_address_tries_starts_no_new_pause_at_the_account() {
 }
 
 #[tokio::test]
-async fn rl3_what_a_paused_account_refuses_does_not_count_at_the_address() {
+async fn rl3_guesses_that_a_paused_account_refuses_do_not_count_at_the_address() {
     let (world, _) = guarded(&[("LIMIT_FAILURES_PER_ADDRESS", "6")]).await;
     for _ in 0..5 {
         login(&world, EMAIL, WRONG).from(HERE).await.expect(StatusCode::UNAUTHORIZED);
