@@ -70,6 +70,8 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let mut variables = variables()?;
     if arguments.demo {
         variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
+    } else if variables.get("JWT_SECRET_KEY").is_some_and(|secret| secret == demo::SECRET) {
+        return Err("JWT_SECRET_KEY is the demo's secret, which is public: start with --demo, or leave it out".into());
     }
     let variable = variables.remove("TABLE_ENDPOINT").filter(|url| !url.is_empty());
     let elsewhere = arguments.table_endpoint.or(variable);

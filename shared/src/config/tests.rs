@@ -140,7 +140,11 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
     assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
     let device = config.device_tokens.issue(&keys, &email, now).unwrap();
-    let access = config.access_tokens.issue(&keys, user, session.id, &config.default_roles, now).unwrap().token;
+    let access = config
+        .access_tokens
+        .issue(&keys, user, session.id, &config.default_roles, config.session_lifetime.absolute_end(now), now)
+        .unwrap()
+        .token;
     assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
     for token in [refresh, device, access] {
         let length = token.expose_secret().len();

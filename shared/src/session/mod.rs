@@ -212,7 +212,7 @@ impl Attempt {
         session.secret_hash == self.secret_hash
             && session.generation <= self.generation
             && session.is_open(self.now)
-            && (self.reuse_interval.is_zero() || session.rotated_at < self.now - self.reuse_interval)
+            && !self.is_within_interval(session)
     }
 
     /// The write itself: `session` with the token's successor in force.
@@ -228,8 +228,12 @@ impl Attempt {
         }
     }
 
+    /// Whether the latest rotation was within the reuse interval. A session that
+    /// never rotated has no straggler to wait for.
     fn is_within_interval(&self, session: &Session) -> bool {
-        !self.reuse_interval.is_zero() && session.rotated_at >= self.now - self.reuse_interval
+        !self.reuse_interval.is_zero()
+            && session.attempt.is_some()
+            && session.rotated_at >= self.now - self.reuse_interval
     }
 }
 

@@ -25,7 +25,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
-use crate::metrics::{self, Metric};
+use crate::metrics::Metric;
 use crate::password::PasswordHash;
 use crate::session::{Attempt, EVIDENCE, Rotation, Session};
 use crate::user::{Credential, ProfileChange, User, UserState};
@@ -98,8 +98,7 @@ impl Store {
     }
 
     pub(crate) fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(sdk).retry_classifier(retry::Conflicts);
-        config.set_endpoint_url(endpoint.map(str::to_owned));
+        let config = aws::of_table(sdk, endpoint).retry_classifier(retry::Conflicts);
         Self { client: DynamoDb::from_conf(config.build()), table: table.into() }
     }
 
@@ -222,7 +221,7 @@ impl Store {
             .to_owned();
         let mut call = self.client.update_item();
         if !attempt.reuse_interval.is_zero() {
-            condition.push_str(" AND rotated_at < :interval_start");
+            condition.push_str(" AND (attribute_not_exists(attempt) OR rotated_at < :interval_start)");
             let start = attempt.now - attempt.reuse_interval;
             call = call.expression_attribute_values(":interval_start", number(start.millis()));
         }
@@ -532,8 +531,9 @@ fn refused(operation: &'static str) -> StoreError {
 
 fn unavailable<E: ProvideErrorMetadata, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> StoreError {
     move |error| {
-        metrics::count(Metric::DatabaseFaults);
-        StoreError::Unavailable { operation, code: aws::code(&error).to_owned() }
+        let fault = aws::Fault::of(&error);
+        fault.report(format_args!("dynamodb:{operation}"), Some(Metric::DatabaseFaults));
+        StoreError::Unavailable { operation, code: fault.code }
     }
 }
 

@@ -72,6 +72,34 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             nobody_is_signed_out,
         ),
         (
+            "RF3: the first rotation waits for the interval",
+            rotating(|attempt, session| {
+                attempt.may_rotate(session)
+                    && (attempt.reuse_interval.is_zero() || !is_within_interval(attempt, session))
+            }),
+            BURST,
+            the_table_holds_what_it_can,
+        ),
+        (
+            "RF3: and the login's token is answered with itself",
+            Rules {
+                may_rotate: |attempt, session| {
+                    attempt.may_rotate(session)
+                        && (attempt.reuse_interval.is_zero() || !is_within_interval(attempt, session))
+                },
+                decide: |attempt, write, user| match decide(attempt, write.clone(), user) {
+                    Decision::Impossible => match write {
+                        Write::Refused(Some(session)) => Decision::Issue { session, how: Issue::Shared },
+                        _ => Decision::Impossible,
+                    },
+                    decision => decision,
+                },
+                ..SHIPPED
+            },
+            BURST,
+            a_token_is_answered_with_its_successor,
+        ),
+        (
             "RF7: a session that reuse ended rotates",
             rotating(|attempt, session| attempt.may_rotate(&Session { revoked_at: None, ..session.clone() })),
             THEFT,

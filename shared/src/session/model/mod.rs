@@ -28,7 +28,7 @@ use crate::write::Write;
 
 /// What the clock moves by, and the length of the reuse interval where there is one.
 const TICK: Duration = Duration::from_secs(10);
-/// The moment at which a world begins, in ticks; its login was at 0.
+/// The moment at which a world begins, with the login, in ticks.
 const BEGINNING: u8 = 10;
 /// An idle lifetime that no scenario outlives, in ticks.
 const LONG: u8 = 100;
@@ -205,7 +205,8 @@ enum Written {
 enum Note {
     /// A generation was made, or issued, in two ways.
     Fork,
-    /// Token n was answered with something else than n+1, or n inside the interval.
+    /// Token n was answered with something else than n+1, or than n itself within
+    /// the interval after a rotation.
     Stray,
     /// An attempt was answered with the rotation of another, outside the interval.
     LateShare,
@@ -289,7 +290,7 @@ impl Row {
             secret_hash: hash(0),
             attempt: self.attempt.map(hash),
             rotated_at: moment(self.rotated_at),
-            created_at: moment(0),
+            created_at: moment(BEGINNING),
             last_used_at: moment(self.rotated_at),
             expires_at: moment(self.expires_at),
             epoch: self.epoch.into(),
@@ -506,8 +507,9 @@ impl Scenario {
         let is_own = row.attempt == Some(flight.key);
         let is_within = self.interval > 0 && now.saturating_sub(row.rotated_at) <= self.interval;
         let is_repeat = matches!(flight.step, Step::Open { write: Some(Written::Refused(_)), .. });
+        let is_itself = row.generation == flight.token && self.interval > 0 && row.attempt.is_some();
         let notes = [
-            (Note::Stray, row.generation != flight.token + 1 && !(row.generation == flight.token && self.interval > 0)),
+            (Note::Stray, row.generation != flight.token + 1 && !is_itself),
             (Note::LateShare, !is_own && !is_within),
             (Note::Revival, flight.is_late),
             (Note::Outlived, row.expires_at <= now),
@@ -583,7 +585,7 @@ impl Model for Scenario {
         let first = Row {
             generation: 1,
             attempt: None,
-            rotated_at: 0,
+            rotated_at: BEGINNING,
             expires_at: BEGINNING + self.idle,
             epoch: 0,
             is_revoked: false,

@@ -12,7 +12,8 @@ pub(super) fn the_chain_never_forks() -> Property<Scenario> {
     Property::always("the chain never forks", |_, world: &World| !world.has(Note::Fork))
 }
 
-/// RF3, RF4: the interval is for the immediate predecessor only.
+/// RF3, RF4: the interval is for the immediate predecessor only, and begins with
+/// the first rotation.
 pub(super) fn a_token_is_answered_with_its_successor() -> Property<Scenario> {
     Property::always("token n is answered with n+1, or with n inside the interval", |_, world: &World| {
         !world.has(Note::Stray)

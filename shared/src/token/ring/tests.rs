@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::token::ALGORITHMS;
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 const OTHER: &str = "Zq8LmW4tYc0RbXnV5sKe2HgJd7UfPa1o";
