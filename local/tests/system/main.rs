@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod algorithms;
 mod bad_input;
 mod contract;
 mod cookies;
@@ -15,7 +16,10 @@ mod middleware;
 mod openapi;
 mod orders;
 mod races;
+mod reuse_interval;
 mod rotation;
+mod secret_copy;
+mod session_end;
 mod template;
 mod users;
 mod wire;

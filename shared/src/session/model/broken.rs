@@ -9,7 +9,7 @@ use crate::session::{Attempt, Decision, Issue, Refusal, Rotation, Session, decid
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What is wrong, the rules that have it, a world in which it shows, and the
+/// What is wrong, the rules with this fault, a world in which it shows, and the
 /// promise that it breaks.
 type Fault = (&'static str, Rules, Scenario, Promise);
 

@@ -2,9 +2,9 @@
 //!
 //! One session, its user, and everybody who acts on them at once. Every read
 //! and every write of the table is a step of its own, and stateright tries all
-//! orders of the steps, with requests and answers that are lost or come twice.
-//! What a refresh may write and what it answers is said by the functions that
-//! are shipped; the model only carries them out.
+//! orders of the steps, with requests and answers that are lost or delivered twice.
+//! The shipped functions decide what a refresh writes and answers; the model runs
+//! them.
 //!
 //! - `promises`: what must hold in every state, and what must be reachable
 //! - `scenarios`: small worlds, and the promises that each of them is explored for
@@ -26,13 +26,13 @@ use crate::id::{SessionId, UserId};
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What the clock moves by, and the length of the reuse interval where there is one.
+/// How far the clock moves at once, and the length of the reuse interval where there is one.
 const TICK: Duration = Duration::from_secs(10);
 /// The moment at which a world begins, with the login, in ticks.
 const BEGINNING: u8 = 10;
 /// An idle lifetime that no scenario outlives, in ticks.
 const LONG: u8 = 100;
-/// The most generations of any scenario, and generation 0, which is none.
+/// The most generations of any scenario, plus generation 0, which stands for none.
 const GENERATIONS: usize = 7;
 
 static SESSION: LazyLock<SessionId> = LazyLock::new(SessionId::random);
@@ -43,7 +43,7 @@ static USER: LazyLock<UserId> = LazyLock::new(UserId::random);
 struct Rules {
     /// The condition of a refresh's first write.
     may_rotate: fn(&Attempt, &Session) -> bool,
-    /// What it comes to.
+    /// The decision on its outcome.
     decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision,
     /// The condition of the delete that [`Decision::Discard`] asks for.
     may_discard: fn(&Session, Option<UserState>) -> bool,
@@ -52,7 +52,7 @@ struct Rules {
     may_keep: fn(u64, UserState, &Session, Timestamp) -> bool,
 }
 
-/// The rules as they are shipped, and as rotation.md has them.
+/// The rules that are shipped, as docs/rotation.md describes them.
 const SHIPPED: Rules = Rules {
     may_rotate: Attempt::may_rotate,
     decide,
@@ -172,7 +172,7 @@ struct Flight {
     from: usize,
     token: u8,
     key: u8,
-    /// It left after a revocation had returned.
+    /// Whether it was sent after a revocation had returned.
     is_late: bool,
     step: Step,
 }
@@ -414,8 +414,7 @@ impl Scenario {
         world.flights.push(Flight { from, token: holder.token, key, is_late: world.is_over, step });
     }
 
-    /// The conditional write, as the table carries it out; and when, and what
-    /// came of it.
+    /// Makes the conditional write. Returns when it was made, and its outcome.
     fn write(&self, world: &mut World, flight: &Flight, now: Option<u8>) -> (u8, Written) {
         let now = now.unwrap_or(world.tick);
         let attempt = self.attempt(flight, now);
@@ -465,8 +464,8 @@ impl Scenario {
         }
     }
 
-    /// What a refresh comes to, once its write and its read are done, and when
-    /// it was begun.
+    /// The decision on a refresh, once its write and its read are done, and when it
+    /// began.
     fn decision(&self, flight: &Flight) -> Option<(Decision, u8)> {
         let Step::Open { now: Some(now), write: Some(write), user: Some(user) } = flight.step else { return None };
         let write = match write {
@@ -531,8 +530,8 @@ impl Scenario {
         world.flights[at].step = Step::Issued { token: row.generation, jti };
     }
 
-    /// What a holder makes of an answer. One to an attempt that is over is
-    /// ignored, unless it is a refusal.
+    /// Delivers an answer. An answer to an attempt that is over is ignored, unless it
+    /// is a refusal.
     fn deliver(&self, world: &mut World, at: usize) {
         let flight = world.flights.remove(at);
         let holder = &mut world.holders[flight.from];

@@ -1,4 +1,4 @@
-//! What rotation.md promises, as predicates over one state of a world.
+//! The promises of docs/rotation.md, as predicates over one state of a world.
 
 use stateright::Property;
 
