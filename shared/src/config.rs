@@ -225,8 +225,8 @@ impl Config {
     }
 
     /// Checks that a user may have these roles: that an access token with them is
-    /// not longer than any that is accepted. Whoever changes the roles of a user
-    /// checks them first.
+    /// not longer than any that is accepted. An operator's change of roles must
+    /// pass this check.
     ///
     /// # Errors
     ///

@@ -55,7 +55,7 @@ impl Authenticate {
         Self { app, dialect: Dialect::V1, role: None }
     }
 
-    /// Renders errors in this dialect, whatever the route.
+    /// Renders errors in this dialect on every route.
     #[must_use]
     pub fn dialect(self, dialect: Dialect) -> Self {
         Self { dialect, ..self }

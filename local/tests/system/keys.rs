@@ -1,4 +1,4 @@
-//! KeyRing: of every algorithm, published, rotated, and out of reach; and the
+//! Keys: of every algorithm, published, rotated, and out of reach; and the
 //! authorizer, which needs nothing else.
 
 use base64::Engine;

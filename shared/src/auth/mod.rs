@@ -78,8 +78,8 @@ impl App {
     }
 
     /// An app with these settings. `http_client` takes the place of the SDK's,
-    /// for tests. KeyRing that are in Secrets Manager are read now; where that
-    /// fails, requests are answered with 503 until it succeeds.
+    /// for tests. Keys in Secrets Manager are read now; if that fails, requests
+    /// get 503 until it succeeds.
     pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
         let endpoint = config.table_endpoint.as_deref();
         let sdk = aws::load(endpoint, http_client).await;

@@ -28,8 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct RingCopy {
     held: RwLock<Option<Held>>,
-    /// When the last read failed, unless one has succeeded since. Whoever reads
-    /// the secret holds the lock.
+    /// When the last read failed, unless one has succeeded since. The request that
+    /// reads the secret holds the lock.
     failed_at: Mutex<Option<Timestamp>>,
 }
 

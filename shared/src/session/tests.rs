@@ -208,7 +208,7 @@ fn rf10_every_branch_that_issues_passes_the_user_first() {
 }
 
 #[test]
-fn a_spent_token_is_found_whatever_the_user() {
+fn a_spent_token_is_found_for_every_state_of_the_user() {
     for user in [None, Some(UserState { is_active: false, epoch: 4 })] {
         let session = session();
         assert_eq!(decide(&token(4), Write::Refused(Some(session.clone())), user), Decision::Revoke(session));

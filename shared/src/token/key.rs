@@ -60,7 +60,7 @@ pub enum KeyError {
     #[error("{0:?} must name one of the keys")]
     Missing(&'static str),
     /// `refresh` names a private key.
-    #[error("\"refresh\" must name a random secret, whatever signs access tokens")]
+    #[error("\"refresh\" must name a random secret, with every JWT_ALGORITHM")]
     RefreshKey,
     /// The text is not a private key in PEM.
     #[error("is not a private key in PEM: PKCS#8, PKCS#1 or SEC1 (`openssl pkcs8 -topk8` writes PKCS#8)")]

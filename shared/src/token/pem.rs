@@ -105,7 +105,7 @@ fn without_boundaries(text: &str) -> Option<(String, Der)> {
     Some((label.to_owned(), der))
 }
 
-/// Decodes base64, whatever became of its line ends.
+/// Decodes base64 with any kind of line ends.
 fn base64(text: &str) -> Option<Der> {
     let text = Zeroizing::new(text.replace("\\n", " ").replace("\\r", " "));
     let is_kept = |c: &char| !c.is_whitespace() && !"\\\"'\u{feff}".contains(*c);

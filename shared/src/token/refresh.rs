@@ -11,7 +11,7 @@ use crate::id::{SessionId, UserId};
 use crate::session::{Secret, Session};
 
 const TYP: &str = "rt+jwt";
-/// `aud`: this system, whatever the audience of access tokens.
+/// `aud`: this system itself. Access tokens have another audience.
 pub const AUDIENCE: &str = "urn:freshkey:refresh";
 
 /// How refresh tokens are issued and verified.

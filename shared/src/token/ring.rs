@@ -68,7 +68,7 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// None of [`KeyError`] in practice: the secret is a constant.
+    /// [`KeyError::TooShort`] when no key can be derived from the secret.
     pub fn demo() -> Result<Self, KeyError> {
         Self::of(secret::DEMO_SECRET)
     }

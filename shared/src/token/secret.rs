@@ -25,7 +25,9 @@ const MIN_BYTES: usize = 32;
 /// The fewest different bytes. A random key of 32 hexadecimal digits has more.
 const MIN_DISTINCT: usize = 8;
 /// The fewest [`steps`] of a secret.
-const MIN_STEPS: usize = 16;
+const MIN_STEPS: usize = 14;
+/// The fewest bytes that a repetition of a short text repeats.
+const MIN_REPEATED: usize = 8;
 /// How many bytes are searched for a pattern. A pattern is visible in fewer.
 const SEARCHED: usize = 512;
 /// The shortest repetition that counts as one step.
@@ -88,11 +90,14 @@ pub fn check(secret: &str) -> Result<(), KeyError> {
         Err(KeyError::TooShort)
     } else if is_known(secret.as_bytes()) {
         Err(KeyError::Known)
-    } else if distinct(secret.as_bytes()) < MIN_DISTINCT || is_pattern(secret.as_bytes()) {
+    } else if distinct(secret.as_bytes()) < MIN_DISTINCT
+        || is_repetition(secret.as_bytes())
+        || is_pattern(secret.as_bytes())
+    {
         Err(KeyError::Guessable)
     } else {
         // A secret that is only written in another alphabet is no better.
-        match decoded(secret).find(|bytes| is_known(bytes) || is_pattern(bytes)) {
+        match decoded(secret).find(|bytes| is_known(bytes) || is_repetition(bytes) || is_pattern(bytes)) {
             Some(_) => Err(KeyError::Guessable),
             None => Ok(()),
         }
@@ -104,11 +109,7 @@ fn is_known(secret: &[u8]) -> bool {
     let normalized = normalized(secret);
     let hash = Hash::of(&[&normalized]);
     let name: String = hash.as_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    *normalized == normalized_demo() || KNOWN.contains(name.as_str())
-}
-
-fn normalized_demo() -> Vec<u8> {
-    DEMO_SECRET.to_ascii_lowercase().into_bytes()
+    normalized.as_slice() == DEMO_SECRET.as_bytes() || KNOWN.contains(name.as_str())
 }
 
 /// A secret as the list has it: in lower case, without blanks and quotes around it.
@@ -121,6 +122,12 @@ fn normalized(secret: &[u8]) -> Zeroizing<Vec<u8>> {
 
 fn distinct(secret: &[u8]) -> usize {
     secret.iter().collect::<HashSet<_>>().len()
+}
+
+/// Whether a secret repeats a text that is too short to be one.
+fn is_repetition(secret: &[u8]) -> bool {
+    let periods = 1..MIN_BYTES.min((secret.len() + 1).saturating_sub(MIN_REPEATED));
+    periods.into_iter().any(|period| secret[period..] == secret[..secret.len() - period])
 }
 
 /// Whether a secret takes few steps to describe: it repeats itself, runs through

@@ -1,5 +1,5 @@
-//! What is a token, and everything that is none. Most tokens here are written
-//! by hand and signed authentically, so that each is refused for its one fault.
+//! Tokens, and everything that looks like one. Most tokens here are written by
+//! hand and signed authentically, so that each is refused for its only fault.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -769,7 +769,7 @@ fn jw1_an_access_token_of_another_algorithm_is_authentic_and_admits_nobody() {
         assert_eq!(access_tokens().verify(&of(after), &token, NOW), Err(Rejection::Algorithm));
         let read = access_tokens().read(&of(after), &token, NOW).unwrap();
         assert!(!read.is_of_algorithm && access_tokens().has_expired(&read, NOW));
-        // Refresh tokens have one algorithm, whatever signs access tokens.
+        // Refresh tokens have the same algorithm with every JWT_ALGORITHM.
         let refresh = signed(&of(before), &opened().1);
         assert!(refresh_tokens().verify(&of(after), &refresh, NOW).is_ok());
     }

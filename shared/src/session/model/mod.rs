@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_secs(10);
 const BEGINNING: u8 = 10;
 /// An idle lifetime that no scenario outlives, in ticks.
 const LONG: u8 = 100;
-/// The most generations of any scenario, plus generation 0, which stands for none.
+/// The most generations of any scenario, plus generation 0, which means none.
 const GENERATIONS: usize = 7;
 
 static SESSION: LazyLock<SessionId> = LazyLock::new(SessionId::random);
@@ -159,9 +159,9 @@ struct Holder {
     key: Option<u8>,
     /// It was refused, and has dropped its token.
     is_out: bool,
-    /// The latest token it was issued. Who observes notes this, not the holder.
+    /// The latest token that it was issued, as an observer sees it.
     issued: u8,
-    /// The latest token of its own that was answered, in whatever way.
+    /// The latest of its tokens that got any answer.
     answered: u8,
 }
 

@@ -7,7 +7,7 @@ use super::{Note, Scenario, World};
 /// What a scenario explores: a promise, or a state that must be reachable.
 pub(super) type Promise = fn() -> Property<Scenario>;
 
-/// RF1: one write decides, and a token's successor is the same whoever asks.
+/// RF1: one write decides, and everybody who asks gets the same successor.
 pub(super) fn the_chain_never_forks() -> Property<Scenario> {
     Property::always("the chain never forks", |_, world: &World| !world.has(Note::Fork))
 }

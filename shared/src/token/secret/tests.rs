@@ -95,6 +95,9 @@ fn se1_a_short_text_that_is_repeated_is_refused() {
         "0123456789abcdef0123456789abcdef",
         "deadbeefdeadbeefdeadbeefdeadbeef",
         "mysecret1mysecret2mysecret3mysecret4",
+        "0fK3vQxw8Jd1mRzT6yPb0fK3vQxw8Jd1mRzT6yPb",
+        "0fK3vQxw8Jd1mRzT6yPbLc90fK3vQxw8J",
+        "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE70fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7",
     ]);
 }
 
@@ -145,6 +148,12 @@ fn jw2_a_key_in_pem_is_not_a_secret() {
 #[test]
 fn se2_a_prefix_for_scanners_is_accepted() {
     assert_eq!(check(&format!("secret-token:{SECRET}")), Ok(()));
+}
+
+#[test]
+fn a_long_secret_twice_and_a_sentence_of_other_things_are_accepted() {
+    assert_eq!(check(&SECRET.repeat(2)), Ok(()));
+    assert_eq!(check("a loud brook over eight stones runs down the hill"), Ok(()));
 }
 
 #[test]
