@@ -97,7 +97,7 @@ pub fn check(secret: &str) -> Result<(), KeyError> {
         Err(KeyError::Guessable)
     } else {
         // A secret that is only written in another alphabet is no better.
-        match decoded(secret).find(|bytes| is_known(bytes) || is_repetition(bytes) || is_pattern(bytes)) {
+        match decoded(secret).find(|bytes| is_known(bytes) || is_pattern(bytes)) {
             Some(_) => Err(KeyError::Guessable),
             None => Ok(()),
         }
