@@ -158,7 +158,7 @@ impl Fault {
     pub(crate) fn report(&self, action: impl fmt::Display, outage: Option<Metric>) {
         if self.is_misconfiguration {
             metrics::count(Metric::Misconfigured);
-            tracing::error!(aws.action = %action, aws.code = self.code, "AWS refuses a call: fault of the configuration");
+            tracing::error!(aws.action = %action, aws.code = self.code, "AWS refuses a call as it is configured");
         } else if let Some(outage) = outage {
             metrics::count(outage);
         }

@@ -45,6 +45,12 @@ impl RingCopy {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The copy, if it is not older than [`STALE`].
+    fn fresh(&self, now: Timestamp) -> Option<Current> {
+        let Held { ring, read_at } = self.get()?;
+        (read_at + STALE >= now).then_some(Current { ring, is_stale: false })
+    }
+
     fn set(&self, held: Held) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
@@ -108,21 +114,20 @@ impl App {
             KeySource::Given(ring) => return Ok(Current { ring: Arc::clone(ring), is_stale: false }),
             KeySource::Secret(arn) => arn,
         };
-        let now = self.now();
-        let fresh = |held: Held| (held.read_at + STALE >= now).then_some(Current { ring: held.ring, is_stale: false });
-        if let Some(current) = self.ring_copy.get().and_then(fresh) {
+        if let Some(current) = self.ring_copy.fresh(self.now()) {
             return Ok(current);
         }
         let mut failed_at = self.ring_copy.failed_at.lock().await;
-        let held = self.ring_copy.get();
-        if let Some(current) = held.clone().and_then(fresh) {
+        let now = self.now();
+        if let Some(current) = self.ring_copy.fresh(now) {
             return Ok(current);
         }
+        let held = self.ring_copy.get();
         if !failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
             let read = self.read_ring(arn);
             let read = match &held {
                 None => read.await,
-                Some(_) => tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| Err("slow".to_owned())),
+                Some(_) => tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| Err("timeout".to_owned())),
             };
             match read {
                 Ok(ring) => {

@@ -63,9 +63,10 @@ const COMMON: &str = "0123456789 9876543210 abcdefghijklmnopqrstuvwxyz zyxwvutsr
     key keys private public your this that these there with change please here must should least at bits bytes \
     characters default example sample test testing demo development production staging local secure security \
     thisis thisisa thisismy isnot isonly ismy isan isthe thatis thatmust mustbe shouldbe atleast forjwt foryour \
-    donotuse inproduction whichis ofmy tobe signing signature auth authentication authorization application api server backend service user admin login \
-    session cookie hello world value dummy foobar do not use in for the is and my our some any valid only \
-    enough minimum length generate generated freshkey company project hmac sha 256 384 512 hs256 rs256 es256";
+    donotuse inproduction whichis ofmy tobe signing signature auth authentication authorization application api \
+    server backend service user admin login session cookie hello world value dummy foobar do not use in for the is \
+    and my our some any valid only enough minimum length generate generated freshkey company project hmac sha \
+    256 384 512 hs256 rs256 es256";
 
 /// The first 8 bytes, in hexadecimal, of the SHA-256 of every published secret of
 /// at least 32 bytes, as [`normalized`]: those of wallarm/jwt-secrets and
@@ -81,7 +82,8 @@ static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("k
 /// [`KeyError::TooShort`], [`KeyError::Guessable`], [`KeyError::Known`], or
 /// [`KeyError::Pem`] for a key in PEM, whose public half may be published.
 pub fn check(secret: &str) -> Result<(), KeyError> {
-    let letters: String = secret.chars().filter(|c| c.is_alphanumeric()).collect::<String>().to_lowercase();
+    let letters = secret.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+    let letters = Zeroizing::new(letters.collect::<String>());
     if pem::is_pem(secret) {
         Err(KeyError::Pem)
     } else if PLACEHOLDERS.iter().any(|placeholder| letters.contains(placeholder)) {
