@@ -83,13 +83,17 @@ libfuzzer_sys::fuzz_target!(|case: Case| {
             let user = user.expect("nothing is issued without a user");
             assert!(user.is_active && session.epoch >= user.epoch && is_good(&session));
             assert_eq!(was_written, how == Issue::Rotated);
-            assert!(session.generation == n + 1 || how == Issue::Shared && session.generation == n);
+            let is_itself = how == Issue::Shared && session.generation == n && session.attempt.is_some();
+            assert!(session.generation == n + 1 || is_itself);
         }
         Decision::Discard { session, user } => {
             assert!(is_good(&session) && user.is_none_or(|user| !user.is_active || session.epoch < user.epoch));
         }
         Decision::Revoke(session) => assert!(is_good(&session) && session.generation > n && !was_written),
         Decision::Refuse(_) => assert!(!session.as_ref().is_some_and(is_good)),
-        Decision::Impossible => assert!(!was_written && !attempt.reuse_interval.is_zero()),
+        Decision::Impossible => {
+            let has_rotated = session.is_some_and(|session| session.attempt.is_some());
+            assert!(!was_written && !attempt.reuse_interval.is_zero() && has_rotated);
+        }
     }
 });

@@ -18,7 +18,7 @@ use futures_util::future::try_join_all;
 use secrecy::SecretString;
 
 /// The secret that signs the tokens.
-pub const SECRET: &str = "demo-0123456789-known-to-everyone-abcdefghijklmnop";
+pub const SECRET: &str = freshkey::token::DEMO_SECRET;
 /// The address of the user to try things with.
 pub const EMAIL: &str = "demo@example.com";
 /// The password of all users.
@@ -169,7 +169,7 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     });
     try_join_all(seeded).await?;
     let (_, demo) = callers.first().ok_or_else(|| DemoError::value("nobody"))?;
-    let keys = KeyRing::single(&SECRET.into()).map_err(DemoError::value)?;
+    let keys = KeyRing::demo().map_err(DemoError::value)?;
     app.config().refresh_tokens.sign(&keys, &demo.refresh_token).map_err(DemoError::value)
 }
 

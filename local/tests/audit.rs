@@ -33,7 +33,7 @@ use tracing::subscriber::DefaultGuard;
 
 use log::Log;
 use wire::Fate;
-use world::{EMAIL, PASSWORD, Reply, Sending, World, world_with};
+use world::{EMAIL, PASSWORD, Reply, Sending, World, world_over, world_with};
 
 const NEW_PASSWORD: &str = "a loud river over eight bridges";
 const AGENT: &str = "a client/1.0";
@@ -470,6 +470,9 @@ async fn each_request_writes_its_metrics_in_one_line() {
     count(&[]);
     world.wire.on_call(|_| async { Fate::Refused(400, "AccessDeniedException") });
     world.refresh_with_key(&alice.refresh_token, "seven").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+    count(&["Misconfigured"]);
+    world.wire.on_call(|_| async { Fate::Refused(500, "InternalServerError") });
+    world.refresh_with_key(&alice.refresh_token, "eight").await.expect(StatusCode::SERVICE_UNAVAILABLE);
     count(&["DatabaseFaults"]);
 
     let expected = [
@@ -477,12 +480,62 @@ async fn each_request_writes_its_metrics_in_one_line() {
         ("LimitsHit", 1),
         ("LoginFailures", 1),
         ("Logins", 1),
+        ("Misconfigured", 2),
         ("Reissues", 1),
         ("ReuseDetected", 1),
         ("Rotations", 3),
     ];
     assert_eq!(totals, BTreeMap::from(expected.map(|(name, count)| (name.to_owned(), count))));
     assert_eq!(hashes, 3);
+}
+
+#[tokio::test]
+async fn re1_a_fault_of_the_configuration_is_an_error_that_names_the_action() {
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    for code in ["AccessDeniedException", "ValidationException", "ResourceNotFoundException"] {
+        log.take();
+        world.wire.fault("GetItem", usize::MAX, Fate::Refused(400, code));
+        let reply = world.get("/api/v1/users/me").bearer(&alice.access_token).await;
+        assert_eq!(reply.expect(StatusCode::SERVICE_UNAVAILABLE).error(), "temporarily_unavailable");
+        let lines = log.take();
+        let error = lines.iter().find(|line| line["level"] == "ERROR").unwrap();
+        assert_eq!((&error["aws.action"], &error["aws.code"]), (&json!("dynamodb:GetItem"), &json!(code)));
+    }
+    log.take();
+    world.wire.fault("GetItem", usize::MAX, Fate::Refused(500, "InternalServerError"));
+    let reply = world.get("/api/v1/users/me").bearer(&alice.access_token).await;
+    reply.expect(StatusCode::SERVICE_UNAVAILABLE);
+    assert!(log.take().iter().all(|line| line.get("aws.action").is_none()));
+}
+
+#[tokio::test]
+async fn jw15_a_secret_that_cannot_be_read_is_counted() {
+    const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, log.clone()));
+    let wire = wire::Wire::new();
+    wire.set_secret(json!({ "signing": "k1", "refresh": "k1", "k1": SECRET }));
+    let arn = ("JWT_SECRET_ARN", "arn:aws:secretsmanager:local:123456789012:secret:freshkey");
+    let world = world_over(wire, &[arn]).await;
+    let alice = world.register(EMAIL).await;
+    for (fate, secret, expected) in [
+        (Fate::Refused(500, "InternalServiceError"), json!({}), vec!["SecretFaults"]),
+        (Fate::Refused(400, "AccessDeniedException"), json!({}), vec!["SecretFaults", "Misconfigured"]),
+        (Fate::Pass, json!({ "signing": "k1", "refresh": "k1", "k1": "short" }), vec!["SecretFaults"]),
+    ] {
+        world.wire.set_secret(secret);
+        world.wire.fault("GetSecretValue", usize::MAX, fate);
+        world.pass(301);
+        log.take();
+        world.get("/api/v1/users/me").bearer(&alice.access_token).await.expect(StatusCode::OK);
+        let lines = log.take();
+        assert!(lines.iter().any(|line| line["level"] == "ERROR" && line["secret.arn"] == arn.1), "{lines:?}");
+        let line = counted(lines).remove(0);
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        let names: Vec<_> = metrics.iter().map(|metric| metric["Name"].as_str().unwrap()).collect();
+        assert_eq!(names, expected);
+    }
 }
 
 #[test]
@@ -503,7 +556,7 @@ fn each_alarm_of_the_template_uses_a_metric_that_exists() {
         .filter(|resource| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"))
         .map(|alarm| &alarm["Properties"])
         .collect();
-    for counter in [Metric::ReuseDetected, Metric::ImpossibleSessions] {
+    for counter in [Metric::ReuseDetected, Metric::ImpossibleSessions, Metric::SecretFaults, Metric::Misconfigured] {
         let of_counter = |alarm: &&&serde_norway::Value| alarm["MetricName"].as_str() == Some(counter.name());
         assert_eq!(alarms.iter().filter(of_counter).count(), 1, "{counter:?}");
     }

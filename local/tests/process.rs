@@ -516,3 +516,12 @@ fn the_secret_of_the_demo_is_refused_without_the_demo() {
     assert!(failure.contains("JWT_SECRET_KEY") && failure.contains("--demo"), "{failure}");
     assert!(!failure.contains(local::demo::SECRET), "{failure}");
 }
+
+#[test]
+fn se1_the_secret_of_the_demo_is_refused_without_demo() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join(".env"), format!("JWT_SECRET_KEY={}\n", local::demo::SECRET)).unwrap();
+    let fault = failure(command(directory.path(), &["--port", "0"]));
+    assert!(fault.contains("JWT_SECRET_KEY is the demo's secret") && fault.contains("--demo"), "{fault}");
+    assert!(!fault.contains(local::demo::SECRET), "{fault}");
+}

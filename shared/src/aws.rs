@@ -1,30 +1,69 @@
-//! The door to AWS: one configuration for every call that leaves the function.
+//! AWS: one configuration for every call that leaves the function, and what its
+//! faults mean.
 
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::time::Duration;
 
+use aws_config::environment::region::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::region::ProfileFileRegionProvider;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_dynamodb::config::{Credentials, SharedHttpClient};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use secrecy::SecretString;
+
+use crate::metrics::{self, Metric};
 
 /// How long to wait for a connection, TLS included.
 const CONNECT: Duration = Duration::from_millis(1000);
 /// How long one attempt at a call may take.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 /// How long a call may take with all its attempts. Three calls in sequence, the
-/// most that a login makes, stay below [`crate::function::DEADLINE`]; where a
-/// longer request does not, the deadline answers 503.
+/// most that a login makes, stay below [`crate::function::DEADLINE`]. A longer
+/// request ends at the deadline, with 503.
 pub(crate) const OPERATION: Duration = Duration::from_millis(2800);
 /// How often a call is attempted.
 const ATTEMPTS: u32 = 3;
-/// The first pause between two attempts; the SDK doubles it and adds jitter.
+/// The first pause between two attempts. The SDK doubles it and adds jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// The configuration of this environment. A plain-HTTP `endpoint` is a DynamoDB
-/// on the same machine: it takes any credentials, so none are looked for.
+/// The codes of faults that last until somebody changes the configuration: the
+/// role's rights, the key of the table or the secret, their names, the region.
+/// (Amazon DynamoDB and AWS Secrets Manager API References, "Common Errors".)
+const MISCONFIGURED: [&str; 18] = [
+    "AccessDenied",
+    "AccessDeniedException",
+    "DecryptionFailure",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+    "InvalidClientTokenId",
+    "InvalidParameterException",
+    "InvalidRequestException",
+    "InvalidSignatureException",
+    "KMSAccessDeniedException",
+    "KMSNotFoundException",
+    "MissingAuthenticationToken",
+    "MissingAuthenticationTokenException",
+    "OptInRequired",
+    "ResourceNotFoundException",
+    "UnrecognizedClientException",
+    "ValidationError",
+    "ValidationException",
+];
+
+/// The configuration of this environment, for every service.
+///
+/// With a table at a plain-HTTP `endpoint`, which is not in AWS, the machine may
+/// have no region: the search for one ends with the environment and the profile
+/// and does not wait for a metadata service. `http_client` takes the place of the
+/// SDK's, for tests, and needs neither region nor credentials.
 pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
@@ -40,52 +79,88 @@ pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpC
                 .with_initial_backoff(FIRST_PAUSE)
                 .with_max_backoff(LONGEST_PAUSE),
         );
-    if endpoint.is_some_and(|url| url.starts_with("http://")) {
-        let anyone = Credentials::new("local", "local", None, None, "a DynamoDB on this machine");
-        loader = loader.region(Region::from_static("local")).credentials_provider(anyone);
+    if endpoint.is_some_and(is_plain_http) {
+        let environment = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+        loader = loader.region(environment.or_else(ProfileFileRegionProvider::new()));
     }
     if let Some(http_client) = http_client {
-        loader = loader.http_client(http_client);
+        loader = loader.region(LOCAL_REGION).credentials_provider(local_credentials()).http_client(http_client);
     }
     loader.load().await
+}
+
+/// The configuration of the table's client: that of the environment, with its
+/// AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL, unless `endpoint` names another
+/// DynamoDB. One at a plain-HTTP URL is not in AWS and takes any credentials.
+pub(crate) fn of_table(sdk: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_dynamodb::config::Builder {
+    let config = aws_sdk_dynamodb::config::Builder::from(sdk);
+    match endpoint {
+        None => config,
+        Some(endpoint) if is_plain_http(endpoint) => {
+            config.endpoint_url(endpoint).region(LOCAL_REGION).credentials_provider(local_credentials())
+        }
+        Some(endpoint) => config.endpoint_url(endpoint),
+    }
+}
+
+const LOCAL_REGION: Region = Region::from_static("local");
+
+fn local_credentials() -> Credentials {
+    Credentials::new("local", "local", None, None, "no AWS")
+}
+
+fn is_plain_http(endpoint: &str) -> bool {
+    endpoint.starts_with("http://")
 }
 
 /// Reads a secret from Secrets Manager.
 ///
 /// # Errors
 ///
-/// The code that AWS gave, or that it did not answer.
-pub(crate) async fn secret(sdk: &SdkConfig, arn: &str) -> Result<SecretString, String> {
+/// The [`Fault`] of the call, or that the secret does not hold a string.
+pub(crate) async fn secret(sdk: &SdkConfig, arn: &str) -> Result<SecretString, Fault> {
     let client = aws_sdk_secretsmanager::Client::new(sdk);
     let answer = client.get_secret_value().secret_id(arn).send().await;
-    let answer = answer.map_err(|error| code(&error).to_owned())?;
-    answer.secret_string.map(SecretString::from).ok_or_else(|| "the secret holds no string".to_owned())
+    let answer = answer.map_err(|error| Fault::of(&error))?;
+    let no_string = || Fault { code: "the secret holds no string".to_owned(), is_misconfiguration: true };
+    answer.secret_string.map(SecretString::from).ok_or_else(no_string)
 }
 
-/// What to log of a call that failed: never the request, which may hold secrets.
-pub(crate) fn code<E, R>(error: &aws_sdk_dynamodb::error::SdkError<E, R>) -> &str
-where
-    E: aws_sdk_dynamodb::error::ProvideErrorMetadata,
-{
-    use aws_sdk_dynamodb::error::SdkError;
-    match error {
-        SdkError::ServiceError(refused) => refused.err().code().unwrap_or("refused without a code"),
-        SdkError::TimeoutError(_) => "timeout",
-        SdkError::DispatchFailure(_) => "not sent",
-        SdkError::ResponseError(_) => "unreadable answer",
-        _ => "not built",
+/// Why a call to AWS failed, after all its attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    /// The code of the answer, or what kept the call from being answered. It goes
+    /// into the log; the request, which may hold secrets, does not.
+    pub(crate) code: String,
+    /// Whether it lasts until somebody changes the configuration.
+    is_misconfiguration: bool,
+}
+
+impl Fault {
+    /// The fault that an error of the SDK is.
+    pub(crate) fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Self {
+        let (code, is_misconfiguration) = match error {
+            SdkError::ServiceError(refused) => {
+                let code = refused.err().code().unwrap_or("refused without a code");
+                (code, MISCONFIGURED.contains(&code))
+            }
+            SdkError::TimeoutError(_) => ("timeout", false),
+            SdkError::DispatchFailure(_) => ("not sent", false),
+            SdkError::ResponseError(_) => ("unreadable answer", false),
+            // Only what does not depend on the network is done before a call is sent.
+            _ => ("not built", true),
+        };
+        Self { code: code.to_owned(), is_misconfiguration }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::function::DEADLINE;
-
-    #[test]
-    fn re4_attempts_fit_into_an_operation_and_three_operations_into_a_request() {
-        assert!(CONNECT <= ATTEMPT && 2 * ATTEMPT < OPERATION);
-        assert!(3 * OPERATION < DEADLINE);
-        assert_eq!(ATTEMPTS, 3);
+    /// Counts and logs the fault, if it is one of the configuration; otherwise it
+    /// is an outage, and `outage` counts it.
+    pub(crate) fn report(&self, action: impl fmt::Display, outage: Option<Metric>) {
+        if self.is_misconfiguration {
+            metrics::count(Metric::Misconfigured);
+            tracing::error!(aws.action = %action, aws.code = self.code, "AWS refuses a call as it is configured");
+        } else if let Some(outage) = outage {
+            metrics::count(outage);
+        }
     }
 }

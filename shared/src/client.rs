@@ -1,7 +1,7 @@
 //! The client of a request.
 
-/// Where a request came from: for the user's list of sessions, the limits and
-/// the audit trail.
+/// Where a request came from, for the user's list of sessions, the limits and the
+/// audit trail.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     /// The IP address, as API Gateway saw it or a trusted proxy reported it.

@@ -1,4 +1,4 @@
-//! Time: the one place that asks the machine for it.
+//! Time. No other module asks the machine for it.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -70,9 +70,9 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Tells the time.
+/// A clock.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// Now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
@@ -81,14 +81,14 @@ pub trait Clock: fmt::Debug + Send + Sync {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one door to the wall clock")]
+    #[expect(clippy::disallowed_methods, reason = "the only use of the wall clock")]
     fn now(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::default() + since_epoch
     }
 }
 
-/// A clock that shows the same time until a test moves it.
+/// A clock that stands still until a test moves it.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);

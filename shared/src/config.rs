@@ -1,4 +1,5 @@
-//! Settings: environment variables, read once, every fault reported.
+//! The settings: environment variables, read once. All faults are reported
+//! together.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -10,70 +11,110 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Level;
+use url::{Host, Url};
 
 use crate::limit::{Guesses, Limits};
 use crate::password::WorkFactor;
 use crate::session::Lifetime;
-use crate::token::{AccessTokens, Algorithm, DeviceTokens, KeyRing, RefreshTokens, device, is_pem, refresh, ring};
+use crate::token::{
+    ALGORITHMS, AccessTokens, Algorithm, DEMO_SECRET, DeviceTokens, KeyRing, RefreshTokens, RolesTooLong, check_secret,
+    device, is_pem, refresh,
+};
 use crate::transport::{Mode, SameSite, Transport, is_origin};
 
-const MINUTE: f64 = 60.0;
-const DAY: f64 = 24.0 * 60.0 * 60.0;
-/// A century: what "never" comes to, and still a date.
-const LONGEST: f64 = 36_500.0 * DAY;
+/// A unit in which a setting is a length of time.
+#[derive(Clone, Copy)]
+struct Unit {
+    name: &'static str,
+    seconds: f64,
+    /// One second, rounded up.
+    least: f64,
+}
+
+const MINUTES: Unit = Unit { name: "minutes", seconds: 60.0, least: 0.017 };
+const DAYS: Unit = Unit { name: "days", seconds: 86_400.0, least: 0.000_012 };
+/// The longest time, in seconds: a century.
+const LONGEST: f64 = 36_500.0 * DAYS.seconds;
 /// The most bytes of JWT_ISSUER and of JWT_AUDIENCE.
 const MAX_PARTY: usize = 256;
 
-/// Everything that can be set, parsed.
+/// The settings. An empty variable counts as missing. Times in minutes and days may
+/// have decimals, and are rounded to whole seconds.
 #[derive(Debug)]
 pub struct Config {
-    /// JWT_SECRET_KEY with JWT_PRIVATE_KEY and JWT_PASSPHRASE, or JWT_SECRET_ARN.
+    /// The keys. `JWT_SECRET_KEY` (at least 32 random bytes) with
+    /// `JWT_PRIVATE_KEY` (PEM or the path of a file, required unless
+    /// `JWT_ALGORITHM` is HS256) and `JWT_PASSPHRASE`; or else
+    /// `JWT_SECRET_ARN` (the ARN of a secret in Secrets Manager). No default.
     pub keys: KeySource,
-    /// JWT_ALGORITHM: of access tokens, and of the key that signs them.
+    /// `JWT_ALGORITHM`, the algorithm of access tokens: HS256 (default), RS256,
+    /// ES256 or EdDSA.
     pub algorithm: Algorithm,
-    /// JWT_ISSUER, JWT_AUDIENCE, JWT_ACCESS_TOKEN_EXPIRE_MINUTES and JWT_LEEWAY_SECONDS.
+    /// `JWT_ISSUER` and `JWT_AUDIENCE` (required, at most 256 bytes each),
+    /// `JWT_ACCESS_TOKEN_EXPIRE_MINUTES` (default 60, from 1 second to 100 years)
+    /// and `JWT_LEEWAY_SECONDS` (default 0, at most 60).
     pub access_tokens: AccessTokens,
-    /// JWT_ISSUER.
+    /// `JWT_ISSUER` (required, at most 256 bytes).
     pub refresh_tokens: RefreshTokens,
-    /// JWT_REFRESH_TOKEN_EXPIRE_DAYS and SESSION_ABSOLUTE_EXPIRE_DAYS.
+    /// `JWT_REFRESH_TOKEN_EXPIRE_DAYS` (default 30), the idle lifetime, and
+    /// `SESSION_ABSOLUTE_EXPIRE_DAYS` (default 180): each from 1 second to 100 years.
     pub session_lifetime: Lifetime,
-    /// REFRESH_REUSE_INTERVAL_SECONDS.
+    /// `REFRESH_REUSE_INTERVAL_SECONDS`: default 0, at most 60.
     pub reuse_interval: Duration,
-    /// REFRESH_BURST and REFRESH_PER_LIFETIME.
+    /// `REFRESH_BURST` (default 60) and `REFRESH_PER_LIFETIME` (default 4): each
+    /// from 1 to 1000000000.
     pub rotation_budget: RotationBudget,
-    /// MAX_SESSIONS, per user.
+    /// `MAX_SESSIONS` of a user: default 50, from 1 to 1000.
     pub max_sessions: usize,
-    /// ARGON2_MEMORY_KIB and ARGON2_ITERATIONS.
+    /// `ARGON2_MEMORY_KIB` (default 19456, at most 131072) and
+    /// `ARGON2_ITERATIONS` (default 2, at most 16): together no weaker than
+    /// OWASP's minimum ([`WorkFactor::MINIMUM`]).
     pub password_work: WorkFactor,
-    /// PASSWORD_MIN_LENGTH, in code points.
+    /// `PASSWORD_MIN_LENGTH`, in code points: default 8, from 8 to 64.
     pub password_min_length: usize,
-    /// DEFAULT_ROLES: what register gives, separated by commas.
+    /// `DEFAULT_ROLES` of a new user, separated by commas: default ROLE_USER, as
+    /// many as an access token has room for.
     pub default_roles: Vec<String>,
-    /// CHECK_SESSION_ON_EVERY_CALL: whether every access token costs a look at
-    /// session and user, so that what ends a session ends it at once.
+    /// `CHECK_SESSION_ON_EVERY_CALL`: default false. Whether session and user are
+    /// read for every access token, so that a session that was ended is refused
+    /// at once.
     pub check_session_on_every_call: bool,
-    /// REFRESH_TOKEN_TRANSPORT, COOKIE_SAME_SITE and ALLOWED_ORIGINS.
+    /// `REFRESH_TOKEN_TRANSPORT` (body (default), cookie or both),
+    /// `COOKIE_SAME_SITE` (Strict (default), Lax or None) and `ALLOWED_ORIGINS`
+    /// (exact origins, separated by commas; required unless the transport is body).
     pub transport: Transport,
-    /// The LIMIT_ variables: how often what may be tried.
+    /// The limits on repeated attempts:
+    /// `LIMIT_FREE_GUESSES` (default 5, from 1 to `LIMIT_GUESSES`),
+    /// `LIMIT_GUESSES` (default 100, from 1 to 1000000),
+    /// `LIMIT_FIRST_PAUSE_SECONDS` (default 30, from 1 to
+    /// `LIMIT_LONGEST_PAUSE_SECONDS`),
+    /// `LIMIT_LONGEST_PAUSE_SECONDS` (default 3600, from 1 to 86400),
+    /// `LIMIT_FAILURES_PER_ADDRESS` (default 100, from 1 to 1000000),
+    /// `LIMIT_ACCOUNTS_PER_ADDRESS` (default 20, from 1 to 1000) and
+    /// `LIMIT_REGISTRATIONS_PER_ADDRESS` (default 20, from 1 to 1000000).
     pub limits: Limits,
-    /// JWT_ISSUER and DEVICE_TOKEN_EXPIRE_DAYS.
+    /// `JWT_ISSUER` (required, at most 256 bytes) and `DEVICE_TOKEN_EXPIRE_DAYS`
+    /// (default 365, from 1 second to 100 years).
     pub device_tokens: DeviceTokens,
-    /// TRUSTED_PROXY_SECRET: what the proxy in front proves itself by.
+    /// `TRUSTED_PROXY_SECRET`, by which a proxy proves itself: at least 32 random
+    /// bytes. Default: no proxy is trusted.
     pub trusted_proxy: Option<TrustedProxy>,
-    /// TABLE_NAME.
+    /// `TABLE_NAME` (required).
     pub table_name: String,
-    /// TABLE_ENDPOINT: another DynamoDB than the region's.
+    /// `TABLE_ENDPOINT`, the http or https URL of another DynamoDB than the
+    /// region's. Default: the region's, or that of `AWS_ENDPOINT_URL_DYNAMODB` or
+    /// `AWS_ENDPOINT_URL`.
     pub table_endpoint: Option<String>,
-    /// LOG_LEVEL.
+    /// `LOG_LEVEL`: ERROR, WARN, INFO (default), DEBUG or TRACE.
     pub log_level: Level,
 }
 
 /// Where the keys come from.
 #[derive(Debug)]
 pub enum KeySource {
-    /// JWT_SECRET_KEY and JWT_PRIVATE_KEY: at hand.
+    /// From JWT_SECRET_KEY and JWT_PRIVATE_KEY.
     Given(Arc<KeyRing>),
-    /// JWT_SECRET_ARN: a secret in Secrets Manager.
+    /// From the secret in Secrets Manager with this ARN (JWT_SECRET_ARN).
     Secret(String),
 }
 
@@ -87,15 +128,15 @@ pub struct RotationBudget {
     pub per_lifetime: u64,
 }
 
-/// A proxy in front of the API, whose word for a client's address is taken.
-/// Whatever does not know the secret comes from where it seems to come from.
+/// A proxy in front of the API, which says from which address a request came.
+/// Without the secret, nobody else's word is taken for it.
 #[derive(Clone, Debug)]
 pub struct TrustedProxy {
-    /// What it sends along with each request.
+    /// The secret that the proxy sends with each request.
     pub secret: SecretString,
 }
 
-/// Every fault of the environment, a line each.
+/// The faults of the settings, one line each.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(Vec<String>);
 
@@ -109,27 +150,28 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads every setting through `lookup`, which gives a variable's value. An
-    /// empty value counts as none.
+    /// Reads every setting through `lookup`, which returns the value of a variable.
     ///
     /// # Errors
     ///
-    /// All faults together, each naming its variable and what it expects, and
-    /// none showing the value of a secret.
+    /// All faults together, each with its variable and what is allowed. None shows
+    /// the value of a secret.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, faults: Vec::new() };
-        let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, ring::ALGORITHMS);
-        let keys = reader.keys(algorithm);
-        let issuer = reader.party("JWT_ISSUER", "who issues the tokens, such as https://auth.example.com");
-        let audience = reader.party("JWT_AUDIENCE", "who the access tokens are for, such as https://api.example.com");
+        let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, ALGORITHMS);
+        let table_endpoint = reader.table_endpoint();
+        let keys = reader.keys(algorithm, table_endpoint.as_ref());
+        let issuer = reader.party("JWT_ISSUER", "the issuer of the tokens, such as https://auth.example.com");
+        let audience =
+            reader.party("JWT_AUDIENCE", "the audience of the access tokens, such as https://api.example.com");
         if [refresh::AUDIENCE, device::AUDIENCE].contains(&audience.as_str()) {
             reader
                 .fault("JWT_AUDIENCE", format_args!("must not be {audience:?}, the audience of another kind of token"));
         }
-        let lifetime = reader.duration("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", 60.0, MINUTE);
+        let lifetime = reader.duration("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", 60.0, MINUTES);
         let session_lifetime = Lifetime {
-            idle: reader.duration("JWT_REFRESH_TOKEN_EXPIRE_DAYS", 30.0, DAY),
-            absolute: reader.duration("SESSION_ABSOLUTE_EXPIRE_DAYS", 180.0, DAY),
+            idle: reader.duration("JWT_REFRESH_TOKEN_EXPIRE_DAYS", 30.0, DAYS),
+            absolute: reader.duration("SESSION_ABSOLUTE_EXPIRE_DAYS", 180.0, DAYS),
         };
         let password_work = WorkFactor {
             memory_kib: reader.number("ARGON2_MEMORY_KIB", 19_456, 1..=u32::MAX.into()) as u32,
@@ -170,14 +212,35 @@ impl Config {
             check_session_on_every_call: reader.flag("CHECK_SESSION_ON_EVERY_CALL"),
             transport: reader.transport(),
             limits: reader.limits(),
-            device_tokens: DeviceTokens { issuer, lifetime: reader.duration("DEVICE_TOKEN_EXPIRE_DAYS", 365.0, DAY) },
+            device_tokens: DeviceTokens { issuer, lifetime: reader.duration("DEVICE_TOKEN_EXPIRE_DAYS", 365.0, DAYS) },
             trusted_proxy: reader.trusted_proxy(),
             table_name: reader.required("TABLE_NAME", "the name of the DynamoDB table"),
-            table_endpoint: reader.url("TABLE_ENDPOINT"),
+            table_endpoint: table_endpoint.map(|url| url.given),
             log_level: reader.log_level(),
         };
+        if let Err(fault) = config.check_roles(&config.default_roles) {
+            reader.fault("DEFAULT_ROLES", format_args!("has too many or too long roles: {fault}"));
+        }
         if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
     }
+
+    /// Checks that a user may have these roles: that an access token with them is
+    /// not longer than any that is accepted. An operator's change of roles must
+    /// pass this check.
+    ///
+    /// # Errors
+    ///
+    /// [`RolesTooLong`] when it is longer.
+    pub fn check_roles(&self, roles: &[String]) -> Result<(), RolesTooLong> {
+        self.access_tokens.check_roles(self.algorithm, roles)
+    }
+}
+
+/// TABLE_ENDPOINT.
+struct Endpoint {
+    given: String,
+    /// Whether it is plain HTTP to this machine.
+    is_local: bool,
 }
 
 struct Reader<F> {
@@ -190,7 +253,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// A secret is taken as it is, white space at its ends included.
+    /// Secrets keep the white space around them.
     fn secret(&self, name: &str) -> Option<SecretString> {
         (self.lookup)(name).filter(|value| !value.trim().is_empty()).map(SecretString::from)
     }
@@ -206,9 +269,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         })
     }
 
-    /// The name of a party, which stands in every token. However it is spelled,
-    /// it leaves room for the rest of one, so that no token is too long for its
-    /// cookie, or for us.
+    /// The issuer or the audience, which is in every token. The limit leaves room
+    /// for the other claims, also where JSON escapes every byte.
     fn party(&mut self, name: &str, expects: &str) -> String {
         let party = self.required(name, expects);
         if party.len() > MAX_PARTY || party.contains(char::is_control) {
@@ -232,15 +294,16 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    /// Decimals are allowed; what comes out is whole seconds.
-    fn duration(&mut self, name: &str, default: f64, unit: f64) -> Duration {
+    /// A length of time, with decimals. It is rounded to whole seconds.
+    fn duration(&mut self, name: &str, default: f64, unit: Unit) -> Duration {
         let seconds = match self.parsed::<f64>(name) {
-            None => default * unit,
-            Some(Ok(number)) if (1.0..=LONGEST).contains(&(number * unit)) => number * unit,
+            None => default * unit.seconds,
+            Some(Ok(number)) if (1.0..=LONGEST).contains(&(number * unit.seconds)) => number * unit.seconds,
             Some(_) => {
-                let longest = LONGEST / unit;
-                self.fault(name, format_args!("must be a number, from a second to {longest:.0}"));
-                default * unit
+                let Unit { name: unit_name, least, .. } = unit;
+                let most = LONGEST / unit.seconds;
+                self.fault(name, format_args!("must be a number of {unit_name} from {least} to {most:.0}"));
+                default * unit.seconds
             }
         };
         Duration::from_secs(seconds.round() as u64)
@@ -282,16 +345,17 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.fault(
                 "ALLOWED_ORIGINS",
                 format_args!(
-                    "must be exact origins such as https://app.example.com, in small letters, without * and \
-                     without a slash at the end, separated by commas; {other:?} is none"
+                    "must be exact origins as browsers send them, such as https://app.example.com, separated by \
+                     commas: in lower case, without *, path, slash at the end or default port. {other:?} is not an \
+                     origin"
                 ),
             );
         }
         if mode != Mode::Body && allowed_origins.is_empty() {
             self.fault(
                 "ALLOWED_ORIGINS",
-                "is missing: with cookies (REFRESH_TOKEN_TRANSPORT), the origins of the pages that may use them, such \
-                 as https://app.example.com",
+                "is missing: the origins of the pages that may use the cookies of REFRESH_TOKEN_TRANSPORT, such as \
+                 https://app.example.com",
             );
         }
         Transport { mode, same_site, allowed_origins }
@@ -307,33 +371,44 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 longest_pause: Duration::from_secs(self.number("LIMIT_LONGEST_PAUSE_SECONDS", 3600, 1..=86_400)),
             },
             failures_per_address: self.number("LIMIT_FAILURES_PER_ADDRESS", 100, 1..=MANY),
-            // Each is a few bytes in an item that every failure writes anew.
+            // Each takes a few bytes of an item that every failure writes again.
             accounts_per_address: self.number("LIMIT_ACCOUNTS_PER_ADDRESS", 20, 1..=1000),
             registrations_per_address: self.number("LIMIT_REGISTRATIONS_PER_ADDRESS", 20, 1..=MANY),
         };
         if limits.guesses.free > limits.guesses.most {
             self.fault("LIMIT_FREE_GUESSES", "must not be more than LIMIT_GUESSES");
         }
+        if limits.guesses.first_pause > limits.guesses.longest_pause {
+            self.fault("LIMIT_FIRST_PAUSE_SECONDS", "must not be more than LIMIT_LONGEST_PAUSE_SECONDS");
+        }
         limits
     }
 
     fn trusted_proxy(&mut self) -> Option<TrustedProxy> {
         let secret = SecretString::from(self.get("TRUSTED_PROXY_SECRET")?);
-        if secret.expose_secret().len() < 32 {
-            self.fault(
-                "TRUSTED_PROXY_SECRET",
-                "must have at least 32 characters, such as `openssl rand -hex 32` prints",
-            );
+        if let Err(fault) = check_secret(secret.expose_secret()) {
+            self.fault("TRUSTED_PROXY_SECRET", fault);
         }
         Some(TrustedProxy { secret })
     }
 
-    fn url(&mut self, name: &str) -> Option<String> {
-        let url = self.get(name)?;
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            self.fault(name, format_args!("must be a URL, such as http://127.0.0.1:8000, not {url:?}"));
-        }
-        Some(url)
+    fn table_endpoint(&mut self) -> Option<Endpoint> {
+        let given = self.get("TABLE_ENDPOINT")?;
+        let url = Url::parse(&given).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+        let Some(url) = url else {
+            self.fault(
+                "TABLE_ENDPOINT",
+                format_args!("must be an http or https URL, such as http://127.0.0.1:8000, not {given:?}"),
+            );
+            return None;
+        };
+        let is_this_machine = match url.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(domain)) => domain == "localhost",
+            None => false,
+        };
+        Some(Endpoint { given, is_local: url.scheme() == "http" && is_this_machine })
     }
 
     fn log_level(&mut self) -> Level {
@@ -347,17 +422,21 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    fn keys(&mut self, algorithm: Algorithm) -> KeySource {
+    fn keys(&mut self, algorithm: Algorithm, table: Option<&Endpoint>) -> KeySource {
         let arn = self.get("JWT_SECRET_ARN");
         let passphrase = self.secret("JWT_PASSPHRASE");
         let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
         let secret = match (self.secret("JWT_SECRET_KEY"), arn) {
+            // The demo's functions are given the demo's table.
+            (Some(secret), _) if secret.expose_secret() == DEMO_SECRET && table.is_some_and(|table| table.is_local) => {
+                KeyRing::demo().map_err(|fault| fault.to_string())
+            }
             (Some(secret), _) => KeyRing::single(&secret).map_err(|fault| fault.to_string()),
             (None, Some(arn)) => {
                 if private_key.is_some() {
                     self.fault(
                         "JWT_PRIVATE_KEY",
-                        "goes with JWT_SECRET_KEY; beside JWT_SECRET_ARN, put the key into that secret",
+                        "is read only beside JWT_SECRET_KEY: put the key into the secret of JWT_SECRET_ARN",
                     );
                 }
                 return KeySource::Secret(arn);
@@ -366,7 +445,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 Err("is missing: a secret of at least 32 random bytes (or JWT_SECRET_ARN, the ARN of one)".into())
             }
         };
-        // Whatever is wrong with the secret, the private key is looked at too.
+        // The private key is checked too, so that all faults are reported.
         let keys = secret.unwrap_or_else(|fault| {
             self.fault("JWT_SECRET_KEY", fault);
             KeyRing::default()
@@ -379,17 +458,18 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 }
 
-/// The PEM that this is, or that is in the file of this name. It is not shown
-/// when it is neither: it might be half a key.
+/// Returns the key, or the content of the file that is named. If it is neither,
+/// the fault does not show it: it might be a part of a key.
 fn pem(key: String) -> Result<SecretString, String> {
     if is_pem(&key) {
         return Ok(key.into());
     }
     let file = std::fs::read_to_string(key).map(SecretString::from);
-    file.map_err(|error| format!("is neither PEM nor a path to one: {error}"))
+    file.map_err(|error| format!("is neither a private key in PEM nor the path of a file that can be read: {error}"))
 }
 
-/// These keys with the private one, if there is one; what signs must be for `algorithm`.
+/// Adds the private key, if there is one, and checks that the key that signs is
+/// for `algorithm`.
 fn signing(
     keys: KeyRing,
     private_key: Option<Result<SecretString, String>>,
@@ -399,7 +479,7 @@ fn signing(
     let Some(pem) = private_key else {
         return match algorithm {
             Algorithm::HS256 => Ok(keys),
-            _ => Err(format!("is missing: a private key for {algorithm:?} in PEM, or a path to one")),
+            _ => Err(format!("is missing: a private key for {algorithm:?} in PEM, or the path of a file with one")),
         };
     };
     let keys = keys.with_private_key(pem?.expose_secret(), passphrase);

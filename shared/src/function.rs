@@ -1,5 +1,5 @@
-//! A handler as a Lambda function behind an HTTP API (payload 2.0), or in front
-//! of one, as its authorizer.
+//! Runs a handler as a Lambda function of an HTTP API (payload 2.0), or as its
+//! authorizer.
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +23,13 @@ use tracing::Instrument;
 use crate::auth::{App, Error};
 use crate::http::{self, Answer, Dialect};
 
-/// How long a handler may take before the client is told to come back: less
-/// than the functions' timeout of 10 seconds (template.yaml), after which API
-/// Gateway would answer for us.
+/// How long a handler may take before the client gets 503. It is shorter than the
+/// functions' timeout of 10 seconds (template.yaml), after which API Gateway
+/// answers instead.
 pub const DEADLINE: Duration = Duration::from_secs(9);
 
-/// The most bytes of a path and a query together: what API Gateway takes of a
-/// request line and its headers.
+/// The most bytes of path and query together: API Gateway's limit for a request
+/// line and headers.
 const MAX_URL: usize = 10_240;
 
 type Handler = dyn Fn(Arc<App>, Request) -> BoxFuture<'static, Answer> + Send + Sync;
@@ -37,13 +37,13 @@ type Handler = dyn Fn(Arc<App>, Request) -> BoxFuture<'static, Answer> + Send + 
 /// What invokes a function.
 #[derive(Clone, Copy)]
 enum Trigger {
-    /// An HTTP API, for one of its routes.
+    /// A route of an HTTP API.
     Api,
-    /// An HTTP API, to authorize a request.
+    /// The authorizer of an HTTP API.
     Authorizer,
 }
 
-/// A handler with the app that it works on.
+/// A handler with its app.
 #[derive(Clone)]
 pub struct Function {
     app: Arc<App>,
@@ -51,12 +51,13 @@ pub struct Function {
     trigger: Trigger,
 }
 
-/// Runs a handler as the Lambda function that this process is, with the
-/// settings of its environment.
+/// Runs a handler as this process's Lambda function, with the settings of the
+/// environment.
 ///
 /// # Errors
 ///
-/// Every fault of the configuration; or the Lambda Runtime API is not there.
+/// [`ConfigError`](crate::ConfigError) for faults of the settings; the error of
+/// the Lambda Runtime API when it cannot be reached.
 pub async fn run<H, F>(handler: H) -> Result<(), lambda_http::Error>
 where
     H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -65,7 +66,7 @@ where
     Function::new(App::from_env().await?, handler).run().await
 }
 
-/// The same for the handler of a Lambda authorizer: see [`Function::authorizer`].
+/// Runs the handler of a Lambda authorizer: see [`Function::authorizer`].
 ///
 /// # Errors
 ///
@@ -87,7 +88,7 @@ impl Function {
         lambda_runtime::run(service_fn(invoke)).await
     }
 
-    /// A function of `handler` and `app`.
+    /// A function for the routes of an HTTP API.
     pub fn new<H, F>(app: Arc<App>, handler: H) -> Self
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -97,10 +98,10 @@ impl Function {
         Self { app, handler, trigger: Trigger::Api }
     }
 
-    /// A Lambda authorizer of an HTTP API (payload 2.0, simple response). Whom
-    /// the handler answers with 200 is let in, and the answer is the context
-    /// that the functions behind get. Everybody else is kept out, whatever
-    /// happened.
+    /// A Lambda authorizer of an HTTP API (payload 2.0, simple response). If the
+    /// handler answers with 200, the request is authorized, and the body of the
+    /// answer becomes the context for the functions behind. After any other answer
+    /// or fault, it is not.
     pub fn authorizer<H, F>(app: Arc<App>, handler: H) -> Self
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -114,8 +115,8 @@ impl Function {
         &self.app
     }
 
-    /// Answers one event, whatever it is: text that is not an event of an HTTP
-    /// API gets 400, a handler that panics 500, one that takes too long 503.
+    /// Answers one event. Text that is not an event of an HTTP API gets 400, a
+    /// handler that panics 500, and one that takes longer than [`DEADLINE`] 503.
     pub async fn invoke(&self, event: &str, context: Context) -> Value {
         let span = tracing::info_span!("request", request.id = context.request_id);
         let read = match self.trigger {
@@ -169,8 +170,8 @@ impl fmt::Debug for Function {
     }
 }
 
-/// An authorizer's event as that of the request. What API Gateway picked out of
-/// it stands in the headers too, and has another form than lambda_http expects.
+/// Removes `identitySource` from an authorizer's event. It is in the headers too,
+/// and does not have the form that lambda_http expects.
 fn without_identity_source(event: &str) -> String {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
     if let Some(members) = event.as_object_mut() {
@@ -179,7 +180,7 @@ fn without_identity_source(event: &str) -> String {
     event.to_string()
 }
 
-/// What an authorizer says, who would have answered a request so.
+/// Converts the answer of a handler to that of an authorizer.
 fn simple(answer: &Value) -> Value {
     let context = answer["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
     match context {
@@ -188,8 +189,8 @@ fn simple(answer: &Value) -> Value {
     }
 }
 
-/// Reads an event, and takes from it what would make lambda_http panic: a body
-/// that is not base64, a URL that is none or endless.
+/// Reads an event. Refuses what would make lambda_http panic: a body that is not
+/// base64, a URL that is malformed or too long.
 fn read(event: &str) -> Result<LambdaRequest, Error> {
     const NOT_AN_EVENT: Error = Error::InvalidRequest("Not an event of an HTTP API, payload version 2.0.");
     let Ok(LambdaRequest::ApiGatewayV2(mut event)) = serde_json::from_str(event) else {
@@ -202,12 +203,12 @@ fn read(event: &str) -> Result<LambdaRequest, Error> {
         return Err(NOT_AN_EVENT);
     }
     if lambda_http::http::Uri::try_from(format!("/?{query}")).is_err() {
-        return Err(Error::InvalidRequest("The query is not a valid one."));
+        return Err(Error::InvalidRequest("The query is malformed."));
     }
     if event.is_base64_encoded && event.body.as_ref().is_some_and(|body| STANDARD.decode(body).is_err()) {
         return Err(Error::InvalidRequest("The body is not base64."));
     }
-    // Nothing here asks which host or stage was called: the path alone is a URL.
+    // The path alone is a URL. Host and stage are not needed.
     event.headers.remove(HOST);
     event.request_context.domain_name = None;
     event.request_context.stage = None;

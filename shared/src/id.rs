@@ -1,4 +1,4 @@
-//! Names of users and sessions. They are no secrets.
+//! The ids of users and sessions. They are not secret.
 
 use std::fmt;
 
@@ -13,12 +13,12 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new one: a random UUID (RFC 9562, version 4).
+            /// Generates a random UUID (RFC 9562, version 4).
             pub fn random() -> Self {
                 Self(Builder::from_random_bytes(entropy::bytes()).into_uuid())
             }
 
-            /// Reads the form that `Display` writes; `None` for any other.
+            /// Reads the form that `Display` writes. Returns `None` for any other.
             pub fn parse(text: &str) -> Option<Self> {
                 let id = Self(Uuid::try_parse(text).ok()?);
                 (id.to_string() == text).then_some(id)
@@ -34,11 +34,12 @@ macro_rules! id {
 }
 
 id!(
-    /// A user: the `sub` of every token.
+    /// The id of a user: the `sub` of every token.
     UserId
 );
 id!(
-    /// A session, one login and its chain of refresh tokens: the `sid` of every token.
+    /// The id of a session, which is one login and its chain of refresh tokens: the
+    /// `sid` of every token.
     SessionId
 );
 

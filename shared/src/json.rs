@@ -1,17 +1,17 @@
-//! JSON read strictly: no member twice, no deeper than asked.
+//! Reads JSON strictly: no duplicate members, and no deeper than allowed.
 
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON object. `depth` is how many objects and arrays may stand in
-/// one another, this one included.
+/// Reads one JSON object. `depth` is how deep objects and arrays may be nested,
+/// this one included.
 ///
 /// # Errors
 ///
-/// For bytes that are not UTF-8 or not JSON, for another value than an object,
-/// for a member that stands twice in one object, for deeper nesting.
+/// When the bytes are not UTF-8, not JSON, or not an object; when an object has
+/// two members of the same name; when the nesting is deeper.
 pub fn object(bytes: &[u8], depth: usize) -> Result<Map<String, Value>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth }.deserialize(&mut deserializer)?;
@@ -87,7 +87,7 @@ impl<'de> Visitor<'de> for Strict {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
             if members.contains_key(&name) {
-                return Err(A::Error::custom("a member stands twice"));
+                return Err(A::Error::custom("duplicate member"));
             }
             let value = access.next_value_seed(inner)?;
             members.insert(name, value);

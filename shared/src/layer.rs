@@ -1,7 +1,7 @@
-//! The middleware: a tower layer that lets in who has an access token, and
+//! The middleware: a tower layer that admits callers with an access token, and
 //! renews tokens that are about to expire.
 //!
-//! Mount it in a function of your own:
+//! Mount it in your own function:
 //!
 //! ```no_run
 //! use freshkey::auth::{App, Identity};
@@ -21,9 +21,9 @@
 //! }
 //! ```
 //!
-//! A client that sends `x-refresh-token` along gets `x-new-access-token`,
-//! `x-new-refresh-token` and `x-new-expires-in` in the answer when its access
-//! token was within five minutes of its expiry, or past it.
+//! A client that also sends `x-refresh-token` gets `x-new-access-token`,
+//! `x-new-refresh-token` and `x-new-expires-in` in the answer when its access token
+//! has expired or will expire within five minutes.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -50,18 +50,18 @@ pub struct Authenticate {
 }
 
 impl Authenticate {
-    /// A layer that lets in every caller with an access token.
+    /// A layer that admits every caller with an access token.
     pub fn new(app: Arc<App>) -> Self {
         Self { app, dialect: Dialect::V1, role: None }
     }
 
-    /// Errors in this dialect, whatever the path.
+    /// Renders errors in this dialect on every route.
     #[must_use]
     pub fn dialect(self, dialect: Dialect) -> Self {
         Self { dialect, ..self }
     }
 
-    /// Only callers with this role; others get 403.
+    /// Admits only callers with this role. Others get 403.
     #[must_use]
     pub fn require_role(self, role: &'static str) -> Self {
         Self { role: Some(role), ..self }
@@ -76,8 +76,8 @@ impl<S> Layer<S> for Authenticate {
     }
 }
 
-/// A service that only callers with an access token reach. It finds the caller's
-/// [`Identity`] in the extensions of the request.
+/// A service behind [`Authenticate`]. It finds the caller's [`Identity`] in the
+/// extensions of the request.
 #[derive(Clone, Debug)]
 pub struct Authenticated<S> {
     layer: Authenticate,
@@ -95,7 +95,7 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    /// Whether the inner service is ready is asked when it is called.
+    /// Always ready: the inner service is asked when it is called.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -130,7 +130,7 @@ impl Authenticate {
         let access = http::bearer(request);
         let refresh = match Carrier::picked(&self.app.config().transport, request)? {
             Carrier::Body => http::refresh_token_header(request)?,
-            // A client with a cookie has no refresh token to send, and must get none.
+            // In cookie mode, no script may get hold of a refresh token.
             Carrier::Cookie(_) => None,
         };
         let admitted = self.app.admit(access, refresh, http::client(request)).await?;
@@ -140,7 +140,7 @@ impl Authenticate {
     fn allows(&self, identity: &Identity) -> bool {
         let Some(role) = self.role.filter(|role| !identity.has_role(role)) else { return true };
         let denied = Event::of(Act::AccessDenied).about(identity.user_id).in_session(identity.session_id);
-        self.app.record(denied.because(format_args!("takes the role {role}")));
+        self.app.record(denied.because(format_args!("the role {role} is required")));
         false
     }
 
@@ -151,7 +151,7 @@ impl Authenticate {
     }
 }
 
-/// The new tokens as headers, which no cache may keep.
+/// The headers with the new tokens, for no cache to keep.
 fn headers(tokens: &Tokens) -> Result<HeaderMap, Error> {
     let secret = |token: &str| {
         let mut value =

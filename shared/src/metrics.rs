@@ -1,10 +1,10 @@
-//! What is counted, for CloudWatch: at the end of a request that counted
-//! anything, one line in the embedded metric format, which CloudWatch reads
-//! from the log without a call that anybody would have to wait for.
+//! Metrics for CloudWatch. A request that counted something ends with one line in
+//! the embedded metric format, which CloudWatch reads from the log, so that no
+//! request waits for a call.
 //!
 //! Every metric is in the namespace `Freshkey` and has one dimension, `Table`:
-//! all functions of a stack share the table, and so do those of others that
-//! mount the layer on it.
+//! the functions of a stack share the table, with any others that mount the
+//! layer on it.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
 
-/// The `target` of the lines.
+/// The `target` of the lines in the log.
 pub const TARGET: &str = "freshkey::metrics";
 
 /// The namespace of the metrics.
 pub const NAMESPACE: &str = "Freshkey";
 
-/// The most hash times that one line holds: the format's own limit.
+/// The most values of one metric in a line: the limit of the format.
 const MAX_VALUES: usize = 100;
 
-/// What is counted.
+/// A counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// Logins.
@@ -33,19 +33,24 @@ pub enum Metric {
     Rotations,
     /// Answers to a refresh that were given again.
     Reissues,
-    /// Sessions that were ended because a spent token came again.
+    /// Sessions that were ended because a spent token was presented again.
     ReuseDetected,
     /// Requests over a limit.
     Limited,
-    /// Calls to DynamoDB that failed, all their retries included.
+    /// Calls to DynamoDB that failed after all retries, because of an outage.
     DatabaseFaults,
-    /// Sessions in a state that there cannot be.
+    /// Sessions in a state that no rotation leads to.
     ImpossibleSessions,
+    /// Reads of the secret that failed, or found keys that cannot be used.
+    SecretFaults,
+    /// Calls to AWS that cannot succeed with this configuration: rights, names,
+    /// keys of encryption.
+    Misconfigured,
 }
 
 impl Metric {
     /// Every counter.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Logins,
         Self::LoginFailures,
         Self::Rotations,
@@ -54,9 +59,11 @@ impl Metric {
         Self::Limited,
         Self::DatabaseFaults,
         Self::ImpossibleSessions,
+        Self::SecretFaults,
+        Self::Misconfigured,
     ];
 
-    /// The name of its metric.
+    /// The name of the metric.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logins => "Logins",
@@ -67,11 +74,13 @@ impl Metric {
             Self::Limited => "LimitsHit",
             Self::DatabaseFaults => "DatabaseFaults",
             Self::ImpossibleSessions => "ImpossibleSessions",
+            Self::SecretFaults => "SecretFaults",
+            Self::Misconfigured => "Misconfigured",
         }
     }
 }
 
-/// What a request has counted.
+/// The counts of one request.
 #[derive(Debug, Default)]
 struct Metrics {
     counts: [u64; Metric::ALL.len()],
@@ -87,7 +96,7 @@ pub(crate) fn count(counter: Metric) {
     let _ = METRICS.try_with(|metrics| metrics.borrow_mut().counts[counter as usize] += 1);
 }
 
-/// Notes how long a password hash took to compute.
+/// Records how long a password hash took to compute.
 pub(crate) fn hashed(elapsed: Duration) {
     let _ = METRICS.try_with(|metrics| {
         let times = &mut metrics.borrow_mut().hash_millis;
@@ -97,7 +106,7 @@ pub(crate) fn hashed(elapsed: Duration) {
     });
 }
 
-/// Does `work`, and writes what it counted.
+/// Does `work`, and then logs what it counted for `table`.
 pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, work: F) -> F::Output {
     let counted = async {
         let output = work.await;
@@ -111,7 +120,7 @@ pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, w
 }
 
 impl Metrics {
-    /// The line in the embedded metric format; none where there is nothing to tell.
+    /// The line in the embedded metric format, if anything was counted.
     fn line(&self, table: &str, now: Timestamp) -> Option<Value> {
         let counted = Metric::ALL.into_iter().map(|counter| (counter.name(), self.counts[counter as usize]));
         let counted = counted.filter(|&(_, count)| count > 0);

@@ -19,9 +19,10 @@ pub fn init(level: Level) {
     let _ = subscriber(level, std::io::stdout).try_init();
 }
 
-/// The log of a function at `level`, with the metrics, for `writer`. A line that
-/// cannot be written is lost, without a word: the one on standard error, which
-/// is the default, would end the request where that cannot be written either.
+/// Returns the log of a function at `level`, with the metrics, to `writer`.
+///
+/// A line that cannot be written is lost silently. By default there would be a
+/// message on standard error, and a panic where that cannot be written either.
 pub fn subscriber<W>(level: Level, writer: W) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -37,10 +38,10 @@ where
     tracing_subscriber::registry().with(targets(level).with_target(metrics::TARGET, LevelFilter::INFO)).with(lines)
 }
 
-/// What is logged at `level`: everything of this crate but the metrics, and of
-/// all others no more than INFO. The runtime and the SDK would print whole
-/// requests below that, tokens and passwords included. What is for the audit
-/// trail is logged at every level.
+/// Returns what is logged at `level`: everything of this crate except the metrics,
+/// and other crates at most at INFO. Below INFO, the runtime and the SDK print
+/// whole requests, with tokens and passwords. The audit trail is logged at every
+/// level.
 pub fn targets(level: Level) -> Targets {
     let level = LevelFilter::from_level(level);
     Targets::new()
@@ -50,8 +51,8 @@ pub fn targets(level: Level) -> Targets {
         .with_target(metrics::TARGET, LevelFilter::OFF)
 }
 
-/// Each event as a line of JSON: what is for CloudWatch's metrics as it is,
-/// everything else as the inner format has it.
+/// Writes each event as a line of JSON. CloudWatch's metrics are written as they
+/// are, everything else by the inner format.
 struct Lines<F>(F);
 
 impl<F, S, N> FormatEvent<S, N> for Lines<F>
@@ -70,7 +71,7 @@ where
     }
 }
 
-/// The one field of an event.
+/// The value of an event's only field.
 struct Line(String);
 
 impl Visit for Line {

@@ -1,35 +1,37 @@
-//! How refresh tokens travel between a client and the system.
+//! How refresh tokens travel between a client and the API.
 
 use std::fmt;
 
-/// What is set about it.
+use url::{Origin, Url};
+
+/// The settings of the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transport {
     /// REFRESH_TOKEN_TRANSPORT.
     pub mode: Mode,
     /// COOKIE_SAME_SITE.
     pub same_site: SameSite,
-    /// ALLOWED_ORIGINS: the origins whose pages may use the cookie, to the letter.
+    /// ALLOWED_ORIGINS: the origins whose pages may use the cookie, compared byte for byte.
     pub allowed_origins: Vec<String>,
 }
 
-/// Where a refresh token stands.
+/// Where a refresh token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// In bodies, and in the headers of the middleware.
     Body,
-    /// In a cookie that no script can read, and nowhere else.
+    /// Only in a cookie that no script can read.
     Cookie,
-    /// In either: the client picks, request by request.
+    /// In either: the client picks for each request.
     Both,
 }
 
-/// With which requests a browser sends the cookie.
+/// The requests with which a browser sends the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// Those that a page of the API's own site makes.
+    /// Those of pages of the API's own site.
     Strict,
-    /// Those, and a link's or a bookmark's.
+    /// Those, and links to the API from other sites.
     Lax,
     /// All.
     None,
@@ -41,13 +43,20 @@ impl fmt::Display for SameSite {
     }
 }
 
-/// Whether `text` is an origin as browsers write it: scheme, host and port, in
-/// small letters, no `*` and no slash at the end.
+/// Whether `text` is an origin exactly as browsers send it (RFC 6454, section
+/// 6.2): scheme, host, and the port if it is not the default; in lower case, and
+/// without path. Apps have schemes of their own, such as `capacitor://localhost`.
 pub fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else { return false };
-    let is_scheme = |c: char| c.is_ascii_lowercase() || c == '-';
-    let is_host = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:[]-_".contains(c);
-    !scheme.is_empty() && !host.is_empty() && scheme.chars().all(is_scheme) && host.chars().all(is_host)
+    let Ok(url) = Url::parse(text) else { return false };
+    let canonical = match url.origin() {
+        origin @ Origin::Tuple(..) => origin.ascii_serialization(),
+        // Of a scheme that is not the web's, a URL is kept as it is written.
+        Origin::Opaque(_) => {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default()).to_lowercase()
+        }
+    };
+    canonical == text && url.has_host() && !text.contains(['*', '%'])
 }
 
 #[cfg(test)]
@@ -56,8 +65,17 @@ mod tests {
 
     #[test]
     fn co1_an_origin_is_exact() {
-        for origin in ["https://app.example.com", "http://localhost:5173", "http://[::1]:3000", "capacitor://localhost"]
-        {
+        for origin in [
+            "https://app.example.com",
+            "https://app.example.com:8443",
+            "http://localhost:5173",
+            "http://127.0.0.1:3000",
+            "http://[::1]:3000",
+            "https://xn--mnchen-3ya.example",
+            "capacitor://localhost",
+            "ionic://localhost:8100",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        ] {
             assert!(is_origin(origin), "{origin}");
         }
         for text in [
@@ -72,6 +90,32 @@ mod tests {
             "https://App.example.com",
             "https://app.example.com https://b.example",
             "https://user@app.example.com",
+            "https://a.example:443",
+            "http://a.example:80",
+            "https://a.example:0443",
+            "https://a.example:",
+            "https://a:99999",
+            "https://a:-1",
+            "https://a:x",
+            "https://[::1",
+            "https://[0:0:0:0:0:0:0:1]",
+            "https://127.1",
+            "https://256.0.0.1",
+            "https://m\u{fc}nchen.example",
+            "https://app.example.com?",
+            "https://app.example.com#",
+            "https:app.example.com",
+            "https:///app.example.com",
+            "https://app.example.com\\",
+            "https://%61pp.example.com",
+            "Capacitor://localhost",
+            "capacitor://Localhost",
+            "capacitor://localhost/",
+            "capacitor://localhost:99999",
+            "capacitor:localhost",
+            "file:///",
+            "data:text/html,x",
+            "blob:https://app.example.com",
         ] {
             assert!(!is_origin(text), "{text}");
         }

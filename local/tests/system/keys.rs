@@ -1,4 +1,4 @@
-//! KeyRing: of every algorithm, published, rotated, and out of reach; and the
+//! Keys: of every algorithm, published, rotated, and out of reach; and the
 //! authorizer, which needs nothing else.
 
 use base64::Engine;
@@ -211,6 +211,7 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
     secret["s2"] = OTHER.into();
     warm.wire.set_secret(secret.clone());
     warm.pass(10 * MINUTE);
+    warm.login(PASSWORD).await.expect(StatusCode::OK);
     let published = warm.get(JWKS).await;
     let kids: Vec<_> = published.json()["keys"].as_array().unwrap().iter().map(|key| key["kid"].clone()).collect();
     assert_eq!(kids, ["a1", "a2"]);
@@ -232,7 +233,7 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
         assert_eq!(status_of_me(world, &access).await, StatusCode::OK);
         assert_eq!(status_of_me(world, &alice.access_token).await, StatusCode::OK);
     }
-    // A function that has met no new token still signs with the old keys.
+    // A function whose copy is less than five minutes old still signs with the old keys.
     let login = warm.login(PASSWORD).await.user();
     assert_eq!(header(&login.access_token)["kid"], "a1");
     assert_eq!(status_of_me(&cold, &login.access_token).await, StatusCode::OK);
@@ -249,6 +250,8 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
         refresh = cold.refresh(&refresh).await.expect(StatusCode::OK).text("refresh_token");
     }
     warm.pass(31 * DAY);
+    // One that was not told of the new keys, because it cannot read the secret.
+    warm.wire.fault("GetSecretValue", usize::MAX, Fate::Lost);
     let forgotten = warm.login(PASSWORD).await.user();
     secret.as_object_mut().unwrap().retain(|name, _| !["a1", "s1"].contains(&name.as_str()));
     let wire = Wire::new();
@@ -265,7 +268,7 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
 #[tokio::test]
 async fn jw4_jw15_a_token_of_an_unknown_key_has_the_secret_read_again_once_in_five_minutes() {
     let world = world_with_secret(one_secret(), &[]).await;
-    let alice = world.register(EMAIL).await;
+    world.register(EMAIL).await;
     let unknown = forged("k2");
     world.wire.take();
     for (minutes, expected) in [(0, 0), (5, 0), (1, 1), (4, 0), (2, 1)] {
@@ -276,8 +279,6 @@ async fn jw4_jw15_a_token_of_an_unknown_key_has_the_secret_read_again_once_in_fi
         assert_eq!(reads(&world), expected, "{minutes} minutes later");
     }
     world.pass(10 * MINUTE);
-    assert_eq!(status_of_me(&world, &alice.access_token).await, StatusCode::OK);
-    assert_eq!(reads(&world), 0);
     let crowd = (0..20).map(|_| status_of_me(&world, &unknown));
     let crowd = futures_util::future::join_all(crowd).await;
     assert!(crowd.into_iter().all(|status| status == StatusCode::UNAUTHORIZED));

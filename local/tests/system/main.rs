@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "these are tests")]
 
+mod algorithms;
 mod bad_input;
 mod caps;
 mod contract;
@@ -18,8 +19,11 @@ mod middleware;
 mod openapi;
 mod orders;
 mod races;
+mod reuse_interval;
 mod rotation;
 mod rows;
+mod secret_copy;
+mod session_end;
 mod stored;
 mod template;
 mod users;

@@ -228,17 +228,6 @@ async fn rf3_within_the_interval_the_predecessor_gets_its_successor_and_the_curr
 }
 
 #[tokio::test]
-async fn rf3_a_burst_right_after_the_login_does_not_rotate() {
-    let (world, alice) = signed_up_with(&[INTERVAL]).await;
-    world.pass(10);
-    for _ in 0..2 {
-        let reply = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
-        assert_eq!(reply.text("refresh_token"), alice.refresh_token);
-        assert_ne!(reply.text("access_token"), alice.access_token);
-    }
-}
-
-#[tokio::test]
 async fn rf3_rf5_replays_do_not_extend_the_interval_and_after_it_a_spent_token_revokes() {
     let (world, first, second) = rotated().await;
     for _ in 0..2 {

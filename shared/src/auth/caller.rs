@@ -1,28 +1,30 @@
-//! Who calls: the access token of a request, renewed where it is about to expire.
+//! The caller of a request, by its access token, which is renewed when it is
+//! about to expire.
 
 use std::time::Duration;
 
+use super::ring::Unverified;
 use super::{App, Error, Tokens};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::session::Hash;
-use crate::token::{AccessToken, RefreshToken};
+use crate::token::{AccessToken, RefreshToken, Rejection};
 use crate::user::User;
 
-/// How long before its expiry an access token is renewed; half its lifetime,
-/// where that is shorter.
+/// How long before its expiry an access token is renewed, or half its lifetime
+/// if that is shorter.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
 /// The caller of a function, by an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Who it is.
+    /// The user.
     pub user_id: UserId,
-    /// By which session.
+    /// The session of the access token.
     pub session_id: SessionId,
-    /// What the user could do when the token was issued.
+    /// The user's roles when the access token was issued.
     pub roles: Vec<String>,
 }
 
@@ -33,53 +35,68 @@ impl Identity {
     }
 }
 
-/// A caller who is let in.
+/// A caller who is admitted.
 #[derive(Debug)]
 pub struct Admitted {
-    /// Who it is.
+    /// The caller.
     pub identity: Identity,
-    /// The session's new tokens, if it was refreshed on the way.
+    /// The new tokens of the session, if it was refreshed.
     pub renewed: Option<Tokens>,
 }
 
-/// Why a session was not refreshed on the way.
+/// Why a session was not refreshed.
 enum NotRenewed {
     /// The refresh token belongs to another session or user than the access
     /// token: the request is refused, even if the access token is still good.
     OtherSession,
-    /// The refresh failed: the request fails with it only if its access token
-    /// has expired.
+    /// The access token expires when its session ends, so a refresh would not
+    /// gain any time.
+    NotDue,
+    /// The refresh failed: the request fails too, if its access token has expired.
     Failed(Error),
 }
 
 impl App {
-    /// Lets a caller in by the access token of the request. Where that is about
-    /// to expire, or has expired, and a refresh token came along, the session is
-    /// refreshed first. Requests that carry the same pair are one attempt, and
-    /// all get the same refresh token.
+    /// Admits a caller by the access token of a request. If that has expired or is
+    /// about to, and a refresh token came with it, the session is refreshed
+    /// first. Requests with the same pair of tokens are one attempt, and all get
+    /// the same refresh token.
+    ///
+    /// An access token of another algorithm than JWT_ALGORITHM counts as expired:
+    /// it is renewed, but admits nobody.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when there is no access token, or it is not to be
-    /// accepted; [`Error::InvalidRefreshToken`] when the two tokens are not of
-    /// one session. Where the refresh itself fails, the request fails with it
-    /// only if the access token has expired.
+    /// - [`Error::InvalidToken`] when there is no access token, or it is forged, or
+    ///   has expired and no refresh token came with it; with
+    ///   CHECK_SESSION_ON_EVERY_CALL also when its session has ended
+    /// - [`Error::InvalidRefreshToken`] when the two tokens are not of one session
+    /// - the error of the refresh, if it failed and the access token has expired
+    /// - [`Error::Unavailable`] when the keys or the table cannot be read
     pub async fn admit(&self, access: Option<&str>, refresh: Option<&str>, client: Client) -> Result<Admitted, Error> {
         let now = self.now();
         let access = access.ok_or(Error::InvalidToken { was_sent: false })?;
-        let read = self.verified(|ring| self.config.access_tokens.read(ring, access, now)).await?;
-        let access = read.map_err(|rejection| {
-            self.record(Event::of(Act::AccessDenied).because(rejection));
-            Error::InvalidToken { was_sent: true }
+        let read = self.verified(|ring| self.config.access_tokens.read(ring, access, now)).await;
+        let access = read.map_err(|unverified| match unverified {
+            Unverified::Rejected(rejection) => {
+                self.record(Event::of(Act::AccessDenied).because(rejection));
+                Error::InvalidToken { was_sent: true }
+            }
+            Unverified::Unknown(error) => error,
         })?;
         let has_expired = self.config.access_tokens.has_expired(&access, now);
-        if let Some(refresh) = refresh.filter(|_| is_due(&access, now)) {
+        if let Some(refresh) = refresh.filter(|_| has_expired || is_due(&access, now)) {
             match self.renew(&access, refresh, client, now).await {
                 Ok(admitted) => return Ok(admitted),
                 Err(NotRenewed::OtherSession) => return Err(Error::InvalidRefreshToken { was_sent: true }),
+                Err(NotRenewed::NotDue) => {}
                 Err(NotRenewed::Failed(error)) if has_expired => return Err(error),
                 Err(NotRenewed::Failed(error)) => tracing::debug!(%error, "not renewed, and not yet expired"),
             }
+        }
+        if !access.is_of_algorithm {
+            self.record(Event::of(Act::AccessDenied).because(Rejection::Algorithm));
+            return Err(Error::InvalidToken { was_sent: true });
         }
         if has_expired {
             tracing::debug!(session.id = %access.session_id, "access token expired");
@@ -106,6 +123,9 @@ impl App {
             self.record(denied.because(format_args!("refresh token of session {}", presented.session_id)));
             return Err(NotRenewed::OtherSession);
         }
+        if access.is_of_algorithm && access.expires_at >= presented.absolute_end {
+            return Err(NotRenewed::NotDue);
+        }
         let key = Hash::of(&[b"access-token:", access.id.as_bytes()]);
         let refreshed = self.rotate(&presented, key, client, now).await.map_err(NotRenewed::Failed)?;
         let RefreshToken { user_id, session_id, .. } = presented;
@@ -113,8 +133,8 @@ impl App {
         Ok(Admitted { identity, renewed: Some(refreshed.tokens) })
     }
 
-    /// Whether session and user are alive at this moment, not only when the
-    /// access token was issued: two reads, in one round trip.
+    /// Checks that the session is still alive, not only when the access token was
+    /// issued: two reads, in one round trip.
     async fn check_session(&self, access: &AccessToken, now: Timestamp) -> Result<(), Error> {
         let (session, user) =
             tokio::join!(self.store.session(access.user_id, access.session_id), self.store.user(access.user_id));
@@ -127,6 +147,7 @@ impl App {
     }
 }
 
+/// Whether an access token is about to expire.
 fn is_due(access: &AccessToken, now: Timestamp) -> bool {
     let lifetime = access.expires_at.millis() - access.issued_at.millis();
     let window = RENEWAL.min(Duration::from_millis(lifetime.max(0) as u64 / 2));

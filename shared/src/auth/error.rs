@@ -1,4 +1,4 @@
-//! What can go wrong, in the words of the contract.
+//! The errors that a request can end with.
 
 use std::time::Duration;
 
@@ -6,66 +6,66 @@ use crate::password::{HashError, WeakPassword};
 use crate::store::StoreError;
 use crate::token::SigningFailed;
 
-/// How long a client should wait out an outage.
+/// How long a client should wait during an outage.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Why a request is not granted. The source of a fault on our side is logged
-/// where the answer is made.
+/// Why a request failed. The cause of a fault on our side is logged where the
+/// answer is rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The request has not the shape that it must have; the text says what is expected.
+    /// The request is malformed. The text says what is expected.
     #[error("invalid request: {0}")]
     InvalidRequest(&'static str),
-    /// Unknown user, wrong password or disabled user: one answer for all.
+    /// The user is unknown or disabled, or the password is wrong: one answer for all.
     #[error("invalid credentials")]
     InvalidCredentials,
-    /// The access token is missing or not to be accepted, or its user is gone.
+    /// The access token is missing, expired or invalid, or its session has ended.
     #[error("invalid access token")]
     InvalidToken {
-        /// Whether the request brought one.
+        /// Whether the request had one.
         was_sent: bool,
     },
-    /// The refresh token is missing or not to be accepted.
+    /// The refresh token is missing, expired, spent or invalid.
     #[error("invalid refresh token")]
     InvalidRefreshToken {
-        /// Whether the request brought one.
+        /// Whether the request had one.
         was_sent: bool,
     },
-    /// The caller has not the role that this takes.
+    /// The caller does not have the required role.
     #[error("forbidden")]
     Forbidden,
-    /// A request with the cookie, or for one, that a page of another origin
-    /// could have made.
+    /// The request uses or sets a cookie, and a page of another origin could
+    /// have made it.
     #[error("origin not allowed")]
     OriginNotAllowed,
-    /// The address has a user already.
+    /// Another user has the address.
     #[error("e-mail address taken")]
     EmailTaken,
-    /// Fields with values that are not accepted.
+    /// Some fields have values that are not accepted.
     #[error("validation failed")]
     Validation(Vec<FieldError>),
-    /// Over a limit; it is less full after this time.
+    /// The request is over a limit. It may be tried again after this time.
     #[error("rate limited")]
     RateLimited(Duration),
-    /// No such thing, or none of the caller's own.
+    /// There is no such resource, or it is another user's.
     #[error("not found")]
     NotFound,
-    /// The body is of a type that is not read here.
+    /// The media type of the body is not supported.
     #[error("unsupported media type")]
     UnsupportedMediaType,
     /// The body is too large.
     #[error("payload too large")]
     PayloadTooLarge,
-    /// The database or the secret cannot be reached, or there is too much to
-    /// do: come back after this time.
+    /// The database or the secret cannot be reached, or the function is
+    /// overloaded.
     #[error("temporarily unavailable: {cause}")]
     Unavailable {
-        /// For the log.
+        /// The cause, for the log.
         cause: String,
-        /// When to come back.
+        /// When the client may try again.
         retry_after: Duration,
     },
-    /// A fault of our own, for the log.
+    /// A fault on our side, for the log.
     #[error("internal: {0}")]
     Internal(String),
 }
@@ -75,14 +75,14 @@ pub enum Error {
 pub struct FieldError {
     /// The name of the field.
     pub field: &'static str,
-    /// The machine's word for what is wrong.
+    /// What is wrong, for programs.
     pub code: &'static str,
-    /// The same for a person.
+    /// What is wrong, for people.
     pub message: String,
 }
 
 impl Error {
-    /// Come back in a moment.
+    /// A short outage: the client may try again in a second.
     pub fn unavailable() -> Self {
         Self::because("unavailable")
     }
@@ -98,7 +98,7 @@ impl Error {
 }
 
 impl FieldError {
-    /// A new password that is not accepted.
+    /// A new password that is too weak.
     pub fn password(field: &'static str, weak: WeakPassword) -> Self {
         Self { field, code: weak.code(), message: weak.to_string() }
     }

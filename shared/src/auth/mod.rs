@@ -142,7 +142,14 @@ impl App {
         now: Timestamp,
     ) -> Result<Tokens, Error> {
         Ok(Tokens {
-            access: self.config.access_tokens.issue(ring, user.id, session.id, &user.roles, now)?,
+            access: self.config.access_tokens.issue(
+                ring,
+                user.id,
+                session.id,
+                &user.roles,
+                refresh.absolute_end,
+                now,
+            )?,
             refresh_token: self.config.refresh_tokens.sign(ring, refresh)?,
             refresh_expires_in: refresh.expires_at.seconds() - now.seconds(),
         })

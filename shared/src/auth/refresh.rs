@@ -1,5 +1,6 @@
-//! One refresh: see `docs/rotation.md` for the protocol.
+//! A refresh. `docs/rotation.md` has the protocol.
 
+use super::ring::Unverified;
 use super::{App, Error, SignedIn, Tokens};
 use crate::audit::{Act, Event};
 use crate::client::Client;
@@ -12,32 +13,42 @@ use crate::write::Write;
 
 impl App {
     /// Rotates a refresh token, in one write and one parallel read. `key`
-    /// identifies the attempt: the same token with the same key is answered
-    /// with the same successor, until the next rotation.
+    /// identifies the attempt: the same token with the same key gets the same
+    /// successor, until the next rotation.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRefreshToken`] for a token that is forged, expired,
-    /// spent, or of a session that has ended; a forged or expired one costs no
-    /// call to the database. [`Error::RateLimited`] for a session that has
-    /// rotated more often than a client that follows the rules can.
+    /// - [`Error::InvalidRefreshToken`] when the token is forged, expired or spent,
+    ///   or its session has ended. A forged or expired token costs no call to
+    ///   the database.
+    /// - [`Error::RateLimited`] when the session has rotated more often than a
+    ///   client that follows the rules can
+    /// - [`Error::Unavailable`] when the keys or the table cannot be read
     pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
         let now = self.now();
         let presented = self.presented(token, now).await?;
         self.rotate(&presented, key, client, now).await.map(|refreshed| refreshed.tokens)
     }
 
-    /// What an authentic refresh token says.
+    /// Verifies a refresh token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`] when it is forged or expired;
+    /// [`Error::Unavailable`] when the keys cannot be read.
     pub(super) async fn presented(&self, token: &str, now: Timestamp) -> Result<RefreshToken, Error> {
-        let verified = self.verified(|ring| self.config.refresh_tokens.verify(ring, token, now)).await?;
-        verified.map_err(|rejection| {
-            let act = if rejection == Rejection::Expired { Act::SessionOver } else { Act::AccessDenied };
-            self.record(Event::of(act).because(rejection));
-            Error::InvalidRefreshToken { was_sent: true }
+        let verified = self.verified(|ring| self.config.refresh_tokens.verify(ring, token, now)).await;
+        verified.map_err(|unverified| match unverified {
+            Unverified::Rejected(rejection) => {
+                let act = if rejection == Rejection::Expired { Act::SessionOver } else { Act::AccessDenied };
+                self.record(Event::of(act).because(rejection));
+                Error::InvalidRefreshToken { was_sent: true }
+            }
+            Unverified::Unknown(error) => error,
         })
     }
 
-    /// Carries out an attempt with an authentic token.
+    /// Refreshes with an authentic token.
     pub(super) async fn rotate(
         &self,
         presented: &RefreshToken,
@@ -87,8 +98,9 @@ impl App {
         Ok(SignedIn { user, tokens, device_token: None })
     }
 
-    /// A session may rotate `burst` times, and `per_lifetime` times more for
-    /// each access-token lifetime since the login: the token alone tells.
+    /// Checks that the session has not rotated more than `burst` times, plus
+    /// `per_lifetime` times for each access-token lifetime since the login. The
+    /// generation of the token is enough to know.
     fn check_rotation_budget(&self, presented: &RefreshToken, now: Timestamp) -> Result<(), Error> {
         let budget = self.config.rotation_budget;
         let lifetime = self.config.access_tokens.lifetime.as_millis().max(1) as i64;
@@ -103,8 +115,8 @@ impl App {
         Err(Error::RateLimited(std::time::Duration::from_millis(wait.max(0) as u64)))
     }
 
-    /// Ends a session whose spent token came again. Both the thief and the
-    /// client must log in again, and only one of them can.
+    /// Ends a session whose spent token was presented again. The thief and the
+    /// client must both log in again, and only the client can.
     async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<Error, Error> {
         Ok(match self.store.revoke_session(session, attempt).await? {
             Write::Done(()) => {

@@ -1,5 +1,5 @@
-//! The keys in force: given once and for all, or a copy of a secret in Secrets
-//! Manager, which is read again when it may be out of date.
+//! The ring of keys in use: given by the settings, or a copy of a secret in
+//! Secrets Manager that is read again every few minutes.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -11,115 +11,153 @@ use super::{App, Error};
 use crate::aws;
 use crate::clock::Timestamp;
 use crate::config::KeySource;
+use crate::metrics::{self, Metric};
 use crate::token::{KeyRing, Rejection};
 
-/// From this age on, a copy may lack a key that has come into force. A new key
-/// waits for longer than that, and than the JWKS is cached, before it signs.
+/// The age at which the secret is read again. A key that was taken out of it
+/// neither signs nor verifies after that. A new key waits for twice as long, in
+/// the secret, before it signs.
 const STALE: Duration = Duration::from_secs(5 * 60);
-/// For how long nobody reads the secret again once that has failed: whoever
-/// sends tokens of unknown keys must not make an outage worse, or dear.
+/// The time between two attempts to read a secret that cannot be read, so that
+/// requests make an outage neither worse nor expensive.
 const PAUSE: Duration = Duration::from_secs(5);
+/// How long a request waits for the secret where there is an older ring to go on with.
+const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A copy of the secret, once it was read.
+/// A copy of the secret.
 #[derive(Default)]
 pub(super) struct RingCopy {
-    held: RwLock<Option<(Arc<KeyRing>, Timestamp)>>,
-    /// Whoever reads it holds this: when that last failed.
+    held: RwLock<Option<Held>>,
+    /// When the last read failed, unless one has succeeded since. The request that
+    /// reads the secret holds the lock.
     failed_at: Mutex<Option<Timestamp>>,
 }
 
+/// A ring, and when it was read.
+#[derive(Clone)]
+struct Held {
+    ring: Arc<KeyRing>,
+    read_at: Timestamp,
+}
+
 impl RingCopy {
-    /// The copy, if it was read at this time or later.
-    fn since(&self, oldest: Option<Timestamp>) -> Option<Arc<KeyRing>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let (ring, read_at) = held.as_ref()?;
-        oldest.is_none_or(|oldest| *read_at >= oldest).then(|| Arc::clone(ring))
+    fn get(&self) -> Option<Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn hold(&self, ring: &Arc<KeyRing>, read_at: Timestamp) {
-        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some((Arc::clone(ring), read_at));
+    /// The copy, if it is not older than [`STALE`].
+    fn fresh(&self, now: Timestamp) -> Option<Current> {
+        let Held { ring, read_at } = self.get()?;
+        (read_at + STALE >= now).then_some(Current { ring, is_stale: false })
+    }
+
+    fn set(&self, held: Held) {
+        *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(held);
     }
 }
 
+/// A ring to work with.
+struct Current {
+    ring: Arc<KeyRing>,
+    /// Whether the secret cannot be read, so that keys may be missing.
+    is_stale: bool,
+}
+
+/// Why a token was not verified.
+pub(super) enum Unverified {
+    /// The token is not accepted.
+    Rejected(Rejection),
+    /// Whether the token is good is not known: [`Error::Unavailable`].
+    Unknown(Error),
+}
+
 impl App {
-    /// The public halves of the keys, for others to verify access tokens. While
-    /// the secret cannot be read, an old copy will do.
+    /// Returns the public halves of the keys, with which other services verify
+    /// access tokens.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`] when the secret was never read.
     pub async fn public_keys(&self) -> Result<JwkSet, Error> {
-        let ring = match self.fresh_ring().await {
-            Ok(ring) => ring,
-            Err(error) => self.ring_copy.since(None).ok_or(error)?,
-        };
-        Ok(ring.public())
+        Ok(self.ring().await?.public())
     }
 
-    /// The keys at hand.
-    pub(super) async fn ring(&self) -> Result<Arc<KeyRing>, Error> {
-        self.ring_since(None).await
-    }
-
-    /// What `verify` says with the keys at hand; where a token names none of
-    /// them, with those that are in force by now.
+    /// Returns the ring in use: at most [`STALE`] old, or the last one while the
+    /// secret cannot be read.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret cannot be read, or could not a
-    /// moment ago: whether the token is good is not known.
-    pub(super) async fn verified<T>(
-        &self,
-        verify: impl Fn(&KeyRing) -> Result<T, Rejection>,
-    ) -> Result<Result<T, Rejection>, Error> {
-        match verify(&*self.ring().await?) {
-            Err(Rejection::UnknownKey) => Ok(verify(&*self.fresh_ring().await?)),
-            verified => Ok(verified),
-        }
+    /// [`Error::Unavailable`] when the secret was never read.
+    pub(super) async fn ring(&self) -> Result<Arc<KeyRing>, Error> {
+        Ok(self.current_ring().await?.ring)
     }
 
-    /// The keys of a copy that is not stale.
-    async fn fresh_ring(&self) -> Result<Arc<KeyRing>, Error> {
-        self.ring_since(Some(self.now() - STALE)).await
+    /// Returns what `verify` says with the ring in use.
+    ///
+    /// # Errors
+    ///
+    /// [`Unverified::Rejected`] with the rejection of `verify`;
+    /// [`Unverified::Unknown`] when there is no ring, or the token names an
+    /// unknown key while the secret, which may have it, cannot be read.
+    pub(super) async fn verified<T>(&self, verify: impl Fn(&KeyRing) -> Result<T, Rejection>) -> Result<T, Unverified> {
+        let Current { ring, is_stale } = self.current_ring().await.map_err(Unverified::Unknown)?;
+        verify(&ring).map_err(|rejection| match rejection {
+            Rejection::UnknownKey if is_stale => Unverified::Unknown(unreadable()),
+            rejection => Unverified::Rejected(rejection),
+        })
     }
 
-    /// The keys of a copy that was read at this time or later. However many ask
-    /// for a new one, one of them reads it; where that fails, it fails for all.
-    async fn ring_since(&self, oldest: Option<Timestamp>) -> Result<Arc<KeyRing>, Error> {
+    /// However many requests need a new copy, one of them reads it; where that
+    /// fails, it fails for all.
+    async fn current_ring(&self) -> Result<Current, Error> {
         let arn = match &self.config.keys {
-            KeySource::Given(ring) => return Ok(Arc::clone(ring)),
+            KeySource::Given(ring) => return Ok(Current { ring: Arc::clone(ring), is_stale: false }),
             KeySource::Secret(arn) => arn,
         };
-        if let Some(ring) = self.ring_copy.since(oldest) {
-            return Ok(ring);
+        if let Some(current) = self.ring_copy.fresh(self.now()) {
+            return Ok(current);
         }
         let mut failed_at = self.ring_copy.failed_at.lock().await;
-        if let Some(ring) = self.ring_copy.since(oldest) {
-            return Ok(ring);
-        }
         let now = self.now();
-        if failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
-            return Err(unreadable());
+        if let Some(current) = self.ring_copy.fresh(now) {
+            return Ok(current);
         }
-        let read = self.read_ring(arn).await.map(Arc::new);
-        *failed_at = read.is_err().then_some(now);
-        read.inspect(|ring| self.ring_copy.hold(ring, now))
+        let held = self.ring_copy.get();
+        if !failed_at.is_some_and(|failed_at| (failed_at..failed_at + PAUSE).contains(&now)) {
+            let read = self.read_ring(arn);
+            let read = match &held {
+                None => read.await,
+                Some(_) => tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| Err("timeout".to_owned())),
+            };
+            match read {
+                Ok(ring) => {
+                    *failed_at = None;
+                    let ring = Arc::new(ring);
+                    self.ring_copy.set(Held { ring: Arc::clone(&ring), read_at: now });
+                    return Ok(Current { ring, is_stale: false });
+                }
+                Err(fault) => {
+                    *failed_at = Some(now);
+                    metrics::count(Metric::SecretFaults);
+                    tracing::error!(secret.arn = arn, fault, "the secret with the keys cannot be read");
+                }
+            }
+        }
+        held.map(|held| Current { ring: held.ring, is_stale: true }).ok_or_else(unreadable)
     }
 
-    async fn read_ring(&self, arn: &str) -> Result<KeyRing, Error> {
-        let fault = match aws::secret(&self.sdk, arn).await {
-            Ok(secret) => match KeyRing::parse(&secret).and_then(|ring| ring.for_algorithm(self.config.algorithm)) {
-                Ok(ring) => return Ok(ring),
-                Err(fault) => fault.to_string(),
-            },
-            Err(fault) => fault,
-        };
-        tracing::error!(secret.arn = arn, fault, "the keys cannot be read");
-        Err(unreadable())
+    /// Reads the secret, or says what is wrong.
+    async fn read_ring(&self, arn: &str) -> Result<KeyRing, String> {
+        let secret = aws::secret(&self.sdk, arn).await.map_err(|fault| {
+            fault.report("secretsmanager:GetSecretValue", None);
+            fault.code
+        })?;
+        let ring = KeyRing::parse(&secret).and_then(|ring| ring.for_algorithm(self.config.algorithm));
+        ring.map_err(|fault| fault.to_string())
     }
 }
 
 /// A client that came back sooner would find no new attempt.
 fn unreadable() -> Error {
-    Error::Unavailable { cause: "the keys cannot be read".into(), retry_after: PAUSE }
+    Error::Unavailable { cause: "the secret with the keys cannot be read".into(), retry_after: PAUSE }
 }

@@ -88,7 +88,21 @@ fn jw13_pw9_rf5_se1_a_bad_value_is_a_fault_that_names_its_variable() {
         ("LIMIT_ACCOUNTS_PER_ADDRESS", "1001"),
         ("LIMIT_REGISTRATIONS_PER_ADDRESS", "-1"),
         ("DEVICE_TOKEN_EXPIRE_DAYS", "0"),
+        ("LIMIT_FIRST_PAUSE_SECONDS", "3601"),
+        ("LIMIT_LONGEST_PAUSE_SECONDS", "29"),
         ("TRUSTED_PROXY_SECRET", "too short"),
+        ("TRUSTED_PROXY_SECRET", "your-256-bit-secret-for-the-proxy-in-front"),
+        ("TRUSTED_PROXY_SECRET", "12345678901234567890123456789012"),
+        ("TRUSTED_PROXY_SECRET", "abcdefghabcdefghabcdefghabcdefgh"),
+        ("TRUSTED_PROXY_SECRET", DEMO_SECRET),
+        ("JWT_SECRET_KEY", DEMO_SECRET),
+        ("JWT_SECRET_KEY", "12345678901234567890123456789012"),
+        ("DEFAULT_ROLES", &["ROLE_OF_SOME_LENGTH"; 160].join(",")),
+        ("ALLOWED_ORIGINS", "https://a.example:443"),
+        ("ALLOWED_ORIGINS", "https://a:99999"),
+        ("TABLE_ENDPOINT", "http://"),
+        ("TABLE_ENDPOINT", "http://a:99999"),
+        ("TABLE_ENDPOINT", "ftp://127.0.0.1:8000"),
         ("ARGON2_MEMORY_KIB", "8"),
         ("ARGON2_ITERATIONS", "1"),
         ("PASSWORD_MIN_LENGTH", "7"),
@@ -99,6 +113,91 @@ fn jw13_pw9_rf5_se1_a_bad_value_is_a_fault_that_names_its_variable() {
         let fault = parse(&[(name, value)]).unwrap_err();
         assert_eq!(fault.0.len(), 1, "{fault}");
         assert!(fault.0[0].contains(name), "{fault}");
+    }
+}
+
+#[test]
+fn a_length_of_time_out_of_range_is_a_fault_with_one_unit_for_both_ends() {
+    for (name, expected) in [
+        ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "must be a number of minutes from 0.017 to 52560000"),
+        ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "must be a number of days from 0.000012 to 36500"),
+    ] {
+        for value in ["0", "52560001", "x"] {
+            assert_eq!(parse(&[(name, value)]).unwrap_err().0, [format!("{name} {expected}")]);
+        }
+    }
+    // The ends themselves are allowed.
+    for (name, value) in [
+        ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0.017"),
+        ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "52560000"),
+        ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "0.000012"),
+        ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "36500"),
+    ] {
+        assert!(parse(&[(name, value)]).is_ok(), "{name}={value}");
+    }
+}
+
+#[test]
+fn se1_the_secret_of_the_demo_is_for_a_table_on_this_machine_alone() {
+    let demo = ("JWT_SECRET_KEY", DEMO_SECRET);
+    for endpoint in ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"] {
+        let config = parse(&[demo, ("TABLE_ENDPOINT", endpoint)]).unwrap();
+        let KeySource::Given(ring) = config.keys else { panic!("{endpoint}") };
+        let expected = KeyRing::demo().unwrap();
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let (session, secret) = Session::open(UserId::random(), 0, Client::default(), now, config.session_lifetime);
+        let token = RefreshToken::first(&session, secret, config.session_lifetime.absolute_end(now));
+        let sign = |ring| config.refresh_tokens.sign(ring, &token).unwrap().expose_secret().to_owned();
+        assert_eq!(sign(&ring), sign(&expected));
+    }
+    for endpoint in [
+        "",
+        "https://127.0.0.1:8000",
+        "http://dynamodb.eu-central-1.amazonaws.com",
+        "http://127.0.0.1.example.com",
+        "http://127.0.0.1@example.com",
+        "http://10.0.0.1:8000",
+    ] {
+        let fault = parse(&[demo, ("TABLE_ENDPOINT", endpoint)]).unwrap_err();
+        assert!(fault.0.len() == 1 && fault.0[0].starts_with("JWT_SECRET_KEY is published"), "{fault}");
+    }
+}
+
+#[test]
+fn jw12_roles_that_no_token_has_room_for_are_refused() {
+    let config = parse(&[]).unwrap();
+    let roles = |count| vec!["ROLE_OF_SOME_LENGTH".to_owned(); count];
+    assert_eq!(config.check_roles(&roles(50)), Ok(()));
+    let RolesTooLong { length, room } = config.check_roles(&roles(160)).unwrap_err();
+    assert!(length > room && room > 2000, "{length} {room}");
+}
+
+#[test]
+fn jw13_a_private_key_in_any_form_is_read_from_the_variable_and_from_a_file() {
+    use base64::Engine as _;
+    let pem = std::fs::read_to_string(key("p256")).unwrap();
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&pem);
+    let indented = pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let directory = std::env::temp_dir().join(format!("freshkey-{}", UserId::random()));
+    std::fs::create_dir(&directory).unwrap();
+    for (at, text) in [&pem.replace('\n', " "), &pem.replace('\n', "\\n"), &indented, &encoded].into_iter().enumerate()
+    {
+        let path = directory.join(at.to_string());
+        std::fs::write(&path, text).unwrap();
+        for value in [text.as_str(), path.to_str().unwrap()] {
+            let config = parse(&[("JWT_ALGORITHM", "ES256"), ("JWT_PRIVATE_KEY", value)]).unwrap();
+            assert_eq!(config.algorithm, Algorithm::ES256, "{value}");
+        }
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn jw2_a_key_in_pem_as_the_secret_is_named_for_what_it_is() {
+    for name in ["rsa-2048", "rsa-2048-public"] {
+        let pem = std::fs::read_to_string(key(name)).unwrap();
+        let fault = parse(&[("JWT_SECRET_KEY", &pem)]).unwrap_err();
+        assert!(fault.0.len() == 1 && fault.0[0].starts_with("JWT_SECRET_KEY is a key in PEM"), "{fault}");
     }
 }
 
@@ -139,7 +238,11 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
     assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
     let device = config.device_tokens.issue(&keys, user, now).unwrap();
-    let access = config.access_tokens.issue(&keys, user, session.id, &config.default_roles, now).unwrap().token;
+    let access = config
+        .access_tokens
+        .issue(&keys, user, session.id, &config.default_roles, config.session_lifetime.absolute_end(now), now)
+        .unwrap()
+        .token;
     assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
     for token in [refresh, device, access] {
         let length = token.expose_secret().len();

@@ -304,7 +304,7 @@ async fn re9_an_authorizer_lets_in_whom_its_handler_answers_with_200_and_nobody_
 }
 
 #[tokio::test]
-async fn hd1_hd2_every_answer_is_guarded_whatever_became_of_the_request() {
+async fn hd1_hd2_every_answer_has_the_security_headers() {
     let no_content = function(|_, _| async { Ok(http::no_content()) }).await;
     let panicking = function(|_, _| async { panic!("the handler panics") }).await;
     let refusing = function(|_, _| async { Err(Error::InvalidCredentials) }).await;

@@ -21,6 +21,7 @@ pub use route::{path_parameter, route_key};
 
 use crate::auth::Error;
 use crate::client::Client;
+use crate::entropy;
 use crate::session::Hash;
 
 /// The most bytes an Idempotency-Key may have.
@@ -101,8 +102,9 @@ fn no_token_in_url(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// What identifies the attempt that a refresh is: the Idempotency-Key, or the
-/// Lambda request, which the SDK's own retries share.
+/// What identifies an attempt to refresh: the Idempotency-Key, or else the id of
+/// the Lambda request, which the SDK's own retries share. Without either, every
+/// request is an attempt of its own.
 ///
 /// # Errors
 ///
@@ -113,6 +115,7 @@ pub fn attempt(request: &Request) -> Result<Hash, Error> {
             Err(Error::InvalidRequest("The Idempotency-Key must have 1 to 255 characters."))
         }
         Some(key) => Ok(Hash::of(&[b"idempotency-key:", key.as_bytes()])),
+        None if request_id(request).is_empty() => Ok(Hash::of(&[b"request:", &entropy::bytes::<16>()])),
         None => Ok(Hash::of(&[b"request:", request_id(request).as_bytes()])),
     }
 }
@@ -234,6 +237,14 @@ mod tests {
         let mut later = Context::default();
         later.request_id = "request-2".into();
         assert_ne!(attempt(&unnamed), attempt(&request_of(&event()).with_lambda_context(later)));
+    }
+
+    #[test]
+    fn rf2_without_a_key_and_a_lambda_request_every_request_is_an_attempt_of_its_own() {
+        let nameless = request_of(&event()).with_lambda_context(Context::default());
+        assert_ne!(attempt(&nameless).unwrap(), attempt(&nameless).unwrap());
+        let outside_lambda = request::from_str(&event().to_string()).unwrap();
+        assert_ne!(attempt(&outside_lambda).unwrap(), attempt(&outside_lambda).unwrap());
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Sessions, and the rule by which one rotates.
 //!
-//! A refresh presents a token of some generation. The table is asked, in one
-//! conditional write, to move the session on to the next generation
-//! ([`Attempt::may_rotate`] is that condition, [`Attempt::rotate`] that write);
-//! what came of it, together with the user's [`UserState`], says what the client
-//! gets: [`decide`].
+//! A refresh presents a token of some generation. One conditional write moves the
+//! session on to the next generation: [`Attempt::may_rotate`] is the condition,
+//! [`Attempt::rotate`] the write. From its outcome and the user's [`UserState`],
+//! [`decide`] decides what the client gets.
 
 #[cfg(test)]
 mod model;
@@ -24,43 +23,43 @@ use crate::id::{SessionId, UserId};
 use crate::user::UserState;
 use crate::write::Write;
 
-/// How long a session that reuse ended is kept, as evidence.
+/// How long a session that was ended by reuse is kept, as evidence.
 pub const EVIDENCE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// One login and its chain of refresh tokens, as the table holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Its name: the `sid` of every token.
+    /// The `sid` of every token.
     pub id: SessionId,
-    /// Whose it is.
+    /// Its user: the `sub` of every token.
     pub user_id: UserId,
-    /// The generation of the refresh token that is in force, from 1.
+    /// The generation of its current refresh token, from 1.
     pub generation: u64,
-    /// What the secret in the client's token must hash to.
+    /// The hash of the secret in its tokens.
     pub secret_hash: Hash,
-    /// What identified the request that made the latest rotation.
+    /// The key of the attempt that made the latest rotation.
     pub attempt: Option<Hash>,
-    /// When the token that is in force was issued, to the millisecond.
+    /// When the current refresh token was issued, in milliseconds.
     pub rotated_at: Timestamp,
-    /// The login, in whole seconds.
+    /// The time of the login, in whole seconds.
     pub created_at: Timestamp,
     /// The login, to the millisecond: the order in which sessions give way to newer ones.
     pub opened_at: Timestamp,
-    /// The latest rotation, in whole seconds.
+    /// The time of the latest rotation, in whole seconds.
     pub last_used_at: Timestamp,
-    /// The earlier of idle and absolute end, in whole seconds. It has ended
-    /// when this moment is reached.
+    /// The earlier of idle and absolute end, in whole seconds. At this moment the
+    /// session has ended.
     pub expires_at: Timestamp,
-    /// It lives only while this is at least the user's.
+    /// The session is alive only while its epoch is at least the user's.
     pub epoch: u64,
-    /// When reuse was found, if it was.
+    /// When reuse ended it, if it did.
     pub revoked_at: Option<Timestamp>,
     /// Where the latest rotation came from.
     pub client: Client,
 }
 
 impl Session {
-    /// A new session, opened at `now`, and the secret that its client is to hold.
+    /// Opens a session at `now`. Returns it with the secret for its tokens.
     pub fn open(user_id: UserId, epoch: u64, client: Client, now: Timestamp, lifetime: Lifetime) -> (Self, Secret) {
         let secret = Secret::random();
         let session = Self {
@@ -82,12 +81,12 @@ impl Session {
     }
 
     /// Whether it can be used at `now`: it is neither revoked nor expired, and
-    /// its user has not ended it.
+    /// its user allows it.
     pub fn is_live(&self, user: Option<UserState>, now: Timestamp) -> bool {
         self.is_open(now) && self.is_kept_by(user)
     }
 
-    /// Whether it is neither revoked nor expired at `now`, whatever its user says.
+    /// Whether it is neither revoked nor expired at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
     }
@@ -102,19 +101,19 @@ impl Session {
 /// How long sessions last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// Without a rotation; each starts it anew.
+    /// From the latest rotation, or the login.
     pub idle: Duration,
-    /// From the login; no rotation extends it.
+    /// From the login. No rotation extends it.
     pub absolute: Duration,
 }
 
 impl Lifetime {
-    /// When a session that opens at `login` ends at the latest.
+    /// The absolute end of a session that is opened at `login`.
     pub fn absolute_end(self, login: Timestamp) -> Timestamp {
         (login + self.absolute).truncated()
     }
 
-    /// When a session that is used at `now` ends, if it is not used again.
+    /// The end of a session that rotates at `now`, if it does not rotate again.
     pub fn end(self, now: Timestamp, absolute_end: Timestamp) -> Timestamp {
         (now + self.idle).truncated().min(absolute_end)
     }
@@ -125,22 +124,22 @@ impl Lifetime {
 pub struct Secret([u8; 32]);
 
 impl Secret {
-    /// A new one.
+    /// Generates a secret.
     pub fn random() -> Self {
         Self(entropy::bytes())
     }
 
-    /// One that a token carries.
+    /// The secret that a token carries.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, to be put into a token and nowhere else.
+    /// The bytes, which belong into a token and nowhere else.
     pub const fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// What the table keeps of it.
+    /// The hash that the table keeps.
     pub fn hash(&self) -> Hash {
         Hash::of(&[&self.0])
     }
@@ -152,12 +151,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A SHA-256 hash. Two are compared in constant time.
+/// A SHA-256 hash. Hashes are compared in constant time.
 #[derive(Clone, Copy, Eq)]
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    /// The hash of `parts`, one after the other.
+    /// Hashes the concatenation of `parts`.
     pub fn of(parts: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in parts {
@@ -168,7 +167,7 @@ impl Hash {
         Self(hash)
     }
 
-    /// A hash that the table holds.
+    /// Reads a hash from the table. Returns `None` unless it has 32 bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
@@ -198,7 +197,7 @@ pub struct Attempt {
     pub generation: u64,
     /// The hash of the token's secret.
     pub secret_hash: Hash,
-    /// What identifies the attempt, so that one carried out twice is one rotation.
+    /// Identifies the attempt, so that an attempt that is made twice rotates once.
     pub key: Hash,
     /// The moment of the refresh.
     pub now: Timestamp,
@@ -207,18 +206,19 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// The condition of the write: whether this attempt moves `session` on.
+    /// Whether this attempt rotates `session`: the condition of the write.
     ///
-    /// `<=` and not `=`, because an authentic token that is ahead of the table
-    /// (restored from a backup, or a replica that lags) was issued by us.
+    /// The generations are compared with `<=`, not `=`: an authentic token that is
+    /// ahead of the table (restored from a backup, or a replica that lags) was
+    /// issued here.
     pub fn may_rotate(&self, session: &Session) -> bool {
         session.secret_hash == self.secret_hash
             && session.generation <= self.generation
             && session.is_open(self.now)
-            && (self.reuse_interval.is_zero() || session.rotated_at < self.now - self.reuse_interval)
+            && !self.is_within_interval(session)
     }
 
-    /// The write itself: `session` with the token's successor in force.
+    /// Returns `session` with the token's successor as its current token: the write.
     pub fn rotate(&self, session: &Session, expires_at: Timestamp, client: Client) -> Session {
         Session {
             generation: self.generation + 1,
@@ -231,8 +231,12 @@ impl Attempt {
         }
     }
 
+    /// Whether the latest rotation was within the reuse interval. A session that
+    /// never rotated has no straggler to wait for.
     fn is_within_interval(&self, session: &Session) -> bool {
-        !self.reuse_interval.is_zero() && session.rotated_at >= self.now - self.reuse_interval
+        !self.reuse_interval.is_zero()
+            && session.attempt.is_some()
+            && session.rotated_at >= self.now - self.reuse_interval
     }
 }
 
@@ -240,41 +244,43 @@ impl Attempt {
 /// as it was when the condition failed, if there is one.
 pub type Rotation = Write<Session, Option<Session>>;
 
-/// What a refresh comes to.
+/// The outcome of a refresh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Decision {
     /// Issue the refresh token of this session's generation, and an access token.
     Issue {
-        /// The session to issue for.
+        /// The session.
         session: Session,
-        /// Whether this attempt made the rotation, or repeats one.
+        /// How it got to this generation.
         how: Issue,
     },
     /// Refuse the token.
     Refuse(Refusal),
     /// A spent token: revoke the session, raise the alarm, refuse.
     Revoke(Session),
-    /// The user is gone, disabled or has ended all sessions: delete this one
-    /// and refuse; unless it was lifted to the new epoch meanwhile, then issue.
+    /// The user is gone, disabled or has ended all sessions: delete this one and
+    /// refuse the token, unless the session was lifted to the new epoch meanwhile.
+    /// In that case, issue.
     Discard {
         /// The session to delete.
         session: Session,
-        /// What is known of the user, if there is one.
+        /// The state of the user, if there is one.
         user: Option<UserState>,
     },
-    /// The table holds what it cannot hold: no answer, and an alarm.
+    /// The session is in a state that no rotation leads to: answer 503 and raise an
+    /// alarm.
     Impossible,
 }
 
-/// Where an issued token comes from. What it prints is for the log.
+/// Where an issued token comes from. `Display` writes it for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Issue {
     /// This attempt rotated the session.
     Rotated,
-    /// This very attempt had rotated it before, and its answer was lost.
+    /// The same attempt had rotated the session before, and its answer was lost.
     Repeated,
-    /// Another attempt, within the reuse interval: nothing rotates.
+    /// Another attempt rotated the session, within the reuse interval.
     Shared,
 }
 
@@ -288,18 +294,19 @@ impl fmt::Display for Issue {
     }
 }
 
-/// Why a refresh token is refused. For the log: the client is not told.
+/// Why a refresh token is refused. `Display` writes it for the log; the client is
+/// not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no such session: logged out, or swept after its end.
+    /// The session does not exist: it was ended, or deleted after its expiry.
     Ended,
-    /// It is over.
+    /// The session has expired.
     Expired,
-    /// The token's secret is not the session's.
+    /// The secret of the token is not the session's.
     WrongSecret,
-    /// Reuse ended it.
+    /// Reuse ended the session.
     Revoked,
-    /// The user is gone, disabled, or has ended all sessions.
+    /// The user is gone or disabled, or has ended all sessions.
     UserLocked,
 }
 
@@ -317,9 +324,9 @@ impl fmt::Display for Refusal {
 
 /// Decides the outcome of a refresh.
 ///
-/// An attempt that made the write gets the successor. Otherwise the refusals that
-/// need no alarm are checked first, then the two cases in which an earlier answer
-/// may be given again. What remains is a spent token.
+/// An attempt that made the write gets the successor. For any other, the refusals
+/// without an alarm are checked first, then the two cases in which an earlier
+/// answer may be given again. What remains is a spent token.
 pub fn decide(attempt: &Attempt, write: Rotation, user: Option<UserState>) -> Decision {
     let n = attempt.generation;
     match write {

@@ -67,6 +67,7 @@ fn first(generation: u64) -> Attempt {
 fn rf1_the_write_is_carried_out_only_on_a_live_session_that_is_not_past_the_token() {
     let behind = || Session { generation: 2, ..session() };
     let future = || Session { rotated_at: NOW + MOMENT, ..session() };
+    let just_opened = || Session { generation: 1, attempt: None, ..rotated(Duration::ZERO) };
     for (case, attempt, session, expected) in [
         ("the token in force", token(5), session(), true),
         ("a spent token", token(4), session(), false),
@@ -79,6 +80,8 @@ fn rf1_the_write_is_carried_out_only_on_a_live_session_that_is_not_past_the_toke
         ("rf8: a moment before the end", token(5), expiring(NOW + MOMENT), true),
         ("rf8: the very end", token(5), expiring(NOW), false),
         ("rf8: a moment after the end", token(5), expiring(NOW - MOMENT), false),
+        ("rf3: never rotated, with an interval", with_interval(1), just_opened(), true),
+        ("rf3: never rotated, and long spent", with_interval(1), Session { generation: 2, ..just_opened() }, false),
         ("rf3: inside the interval", with_interval(5), rotated(Duration::ZERO), false),
         ("rf3: at the edge of the interval", with_interval(5), rotated(INTERVAL), false),
         ("rf3: a moment after the interval", with_interval(5), rotated(INTERVAL + MOMENT), true),
@@ -107,9 +110,9 @@ fn the_write_changes_what_belongs_to_a_rotation_and_nothing_else() {
     assert_eq!(after, expected);
 }
 
-/// What a refused write comes to for an active user.
+/// The outcome of a refused write for an active user.
 #[derive(Debug, PartialEq)]
-enum Comes {
+enum Outcome {
     Issued(Issue),
     Refused(Refusal),
     Revoked,
@@ -117,11 +120,12 @@ enum Comes {
 }
 
 #[test]
-fn a_refused_write_comes_to_what_the_session_says() {
-    use Comes::{Impossible, Issued, Refused, Revoked};
+fn the_session_decides_the_outcome_of_a_refused_write() {
+    use Outcome::{Impossible, Issued, Refused, Revoked};
 
     let behind = |ago| Session { generation: 3, ..rotated(ago) };
     let never_rotated = || Session { generation: 1, attempt: None, ..session() };
+    let just_opened = || Session { rotated_at: NOW, ..never_rotated() };
     let ahead = || Session { rotated_at: NOW + MOMENT, ..session() };
     for (case, attempt, session, expected) in [
         // Refusals without an alarm come first.
@@ -154,6 +158,7 @@ fn a_refused_write_comes_to_what_the_session_says() {
         // What a condition that holds cannot refuse.
         ("n, without an interval", token(5), session(), Impossible),
         ("n, never rotated", token(1), never_rotated(), Impossible),
+        ("rf3: n, never rotated, with an interval", with_interval(1), just_opened(), Impossible),
         ("n, a moment after the interval", with_interval(5), rotated(INTERVAL + MOMENT), Impossible),
         ("rf17: n-1", token(6), session(), Impossible),
         ("rf17: n-2, inside the interval", with_interval(5), behind(MOMENT), Impossible),
@@ -204,7 +209,7 @@ fn rf10_every_branch_that_issues_passes_the_user_first() {
 }
 
 #[test]
-fn a_spent_token_is_found_whatever_the_user() {
+fn a_spent_token_is_found_for_every_state_of_the_user() {
     for user in [None, Some(UserState { is_active: false, epoch: 4 })] {
         let session = session();
         assert_eq!(decide(&token(4), Write::Refused(Some(session.clone())), user), Decision::Revoke(session));

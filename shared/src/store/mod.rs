@@ -23,7 +23,7 @@ use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
 
 use crate::aws;
-use crate::metrics::{self, Metric};
+use crate::metrics::Metric;
 use crate::write::Write;
 pub use counter::{Counted, Tally};
 use item::Item;
@@ -69,8 +69,7 @@ impl Store {
     }
 
     pub(crate) fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
-        let mut config = aws_sdk_dynamodb::config::Builder::from(sdk).retry_classifier(retry::Conflicts);
-        config.set_endpoint_url(endpoint.map(str::to_owned));
+        let config = aws::of_table(sdk, endpoint).retry_classifier(retry::Conflicts);
         Self { client: DynamoDb::from_conf(config.build()), table: table.into() }
     }
 
@@ -151,8 +150,9 @@ fn refused(operation: &'static str) -> StoreError {
 
 fn unavailable<E: ProvideErrorMetadata, R>(operation: &'static str) -> impl FnOnce(SdkError<E, R>) -> StoreError {
     move |error| {
-        metrics::count(Metric::DatabaseFaults);
-        StoreError::Unavailable { operation, code: aws::code(&error).to_owned() }
+        let fault = aws::Fault::of(&error);
+        fault.report(format_args!("dynamodb:{operation}"), Some(Metric::DatabaseFaults));
+        StoreError::Unavailable { operation, code: fault.code }
     }
 }
 

@@ -72,7 +72,7 @@ impl Store {
             .to_owned();
         let mut call = self.client.update_item();
         if !attempt.reuse_interval.is_zero() {
-            condition.push_str(" AND rotated_at < :interval_start");
+            condition.push_str(" AND (attribute_not_exists(attempt) OR rotated_at < :interval_start)");
             let start = attempt.now - attempt.reuse_interval;
             call = call.expression_attribute_values(":interval_start", number(start.millis()));
         }

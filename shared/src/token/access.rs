@@ -7,31 +7,37 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::SecretString;
 use serde::Serialize;
+use serde_json::json;
 
-use super::{KeyRing, Rejection, SigningFailed, jwt};
+use super::jwt::{self, MAX_SECONDS};
+use super::ring::MAX_KID;
+use super::{Algorithm, KeyRing, Rejection, SigningFailed};
 use crate::clock::Timestamp;
 use crate::entropy;
 use crate::id::{SessionId, UserId};
 
 const TYP: &str = "at+jwt";
-/// How far another machine's clock may be ahead: a token that it issued just
-/// now is not refused because it comes from the near future.
+/// How far another machine's clock may be ahead, so that a token it has just
+/// issued is accepted.
 const SKEW: Duration = Duration::from_secs(5);
+/// The time that takes the most digits.
+const LATEST: Timestamp = Timestamp::from_seconds(MAX_SECONDS);
 
-/// What access tokens say, and how long they last.
+/// How access tokens are issued and verified.
 #[derive(Clone, Debug)]
 pub struct AccessTokens {
-    /// `iss`: who issues them.
+    /// `iss`.
     pub issuer: String,
-    /// `aud`: who they are for.
+    /// `aud`.
     pub audience: String,
-    /// From `iat` to `exp`, in whole seconds.
+    /// The time from `iat` to `exp`, in whole seconds. The end of the session
+    /// may cut it short.
     pub lifetime: Duration,
-    /// How long after `exp` one is still accepted.
+    /// How long a token is still accepted after its `exp`.
     pub leeway: Duration,
 }
 
-/// What an authentic access token says.
+/// The content of an authentic access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
     /// `sub`.
@@ -40,19 +46,32 @@ pub struct AccessToken {
     pub session_id: SessionId,
     /// `roles`.
     pub roles: Vec<String>,
-    /// `jti`: this token's own name.
+    /// `jti`: the name of this token.
     pub id: String,
     /// `iat`.
     pub issued_at: Timestamp,
     /// `exp`.
     pub expires_at: Timestamp,
+    /// Whether it was signed with JWT_ALGORITHM. After a change of algorithm,
+    /// older tokens can be renewed, but admit nobody.
+    pub is_of_algorithm: bool,
+}
+
+/// The roles of a user make an access token longer than any that is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the roles take {length} bytes of an access token, which has room for {room}")]
+pub struct RolesTooLong {
+    /// The bytes of the roles, as JSON in the token.
+    pub length: usize,
+    /// The most that they may have, with this issuer, audience and algorithm.
+    pub room: usize,
 }
 
 /// An access token that was just signed.
 pub struct Issued {
     /// The token.
     pub token: SecretString,
-    /// The whole seconds that it is good for.
+    /// The whole seconds until it expires.
     pub expires_in: i64,
 }
 
@@ -76,7 +95,8 @@ struct Claims<'a> {
 }
 
 impl AccessTokens {
-    /// Signs an access token for a session, as of `now`.
+    /// Signs an access token for a session, as of `now`. It expires when its
+    /// lifetime is over, or earlier at the absolute end of the session.
     ///
     /// # Errors
     ///
@@ -87,11 +107,25 @@ impl AccessTokens {
         user_id: UserId,
         session_id: SessionId,
         roles: &[String],
+        session_end: Timestamp,
         now: Timestamp,
     ) -> Result<Issued, SigningFailed> {
         let (kid, key) = ring.access_signer().ok_or(SigningFailed)?;
-        let expires_at = now.truncated() + self.lifetime;
-        let claims = Claims {
+        let expires_at = (now.truncated() + self.lifetime).min(session_end);
+        let claims = self.claims(user_id, session_id, roles, expires_at, now);
+        let token = jwt::sign(TYP, kid, &claims, key)?;
+        Ok(Issued { token: token.into(), expires_in: expires_at.seconds() - now.seconds() })
+    }
+
+    fn claims<'a>(
+        &'a self,
+        user_id: UserId,
+        session_id: SessionId,
+        roles: &'a [String],
+        expires_at: Timestamp,
+        now: Timestamp,
+    ) -> Claims<'a> {
+        Claims {
             iss: &self.issuer,
             aud: &self.audience,
             sub: user_id.to_string(),
@@ -101,34 +135,73 @@ impl AccessTokens {
             exp: expires_at.seconds(),
             jti: URL_SAFE_NO_PAD.encode(entropy::bytes::<16>()),
             roles,
-        };
-        let token = jwt::sign(TYP, kid, &claims, key)?;
-        Ok(Issued { token: token.into(), expires_in: expires_at.seconds() - now.seconds() })
+        }
     }
 
-    /// Verifies an access token: authentic, ours, and within its time.
+    /// Checks that tokens with these roles are accepted: that even the longest
+    /// key of `algorithm` leaves room for them.
     ///
     /// # Errors
     ///
-    /// The first reason not to accept it.
+    /// [`RolesTooLong`] when it does not.
+    pub fn check_roles(&self, algorithm: Algorithm, roles: &[String]) -> Result<(), RolesTooLong> {
+        // Base64url, without padding (RFC 7515, section 2).
+        let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
+        let header = json!({ "typ": TYP, "alg": format!("{algorithm:?}"), "kid": "k".repeat(MAX_KID) });
+        let signature = match algorithm {
+            Algorithm::HS256 => 32,
+            Algorithm::ES256 | Algorithm::EdDSA => 64,
+            // An RSA key of 8192 bits.
+            _ => 1024,
+        };
+        let claims = self.claims(UserId::random(), SessionId::random(), &[], LATEST, LATEST);
+        let fixed = encoded(header.to_string().len()) + encoded(signature) + ".".len() * 2;
+        let room = jwt::MAX_TOKEN.saturating_sub(fixed) * 3 / 4;
+        let length = json!(roles).to_string().len();
+        let others = json!(claims).to_string().len() - json!([]).to_string().len();
+        let room = room.saturating_sub(others);
+        if length > room {
+            return Err(RolesTooLong { length, room });
+        }
+        Ok(())
+    }
+
+    /// Verifies an access token: authentic, issued here, of JWT_ALGORITHM, and
+    /// not expired.
+    ///
+    /// # Errors
+    ///
+    /// The first [`Rejection`] that applies.
     pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
         let token = self.read(ring, token, now)?;
-        if self.has_expired(&token, now) { Err(Rejection::Expired) } else { Ok(token) }
+        if !token.is_of_algorithm {
+            Err(Rejection::Algorithm)
+        } else if self.has_expired(&token, now) {
+            Err(Rejection::Expired)
+        } else {
+            Ok(token)
+        }
     }
 
-    /// Whether a token's time is over, JWT_LEEWAY_SECONDS included.
+    /// Whether a token admits nobody any more: it has expired, JWT_LEEWAY_SECONDS
+    /// included, or is of another algorithm than JWT_ALGORITHM.
     pub fn has_expired(&self, token: &AccessToken, now: Timestamp) -> bool {
-        token.expires_at + self.leeway <= now
+        !token.is_of_algorithm || token.expires_at + self.leeway <= now
     }
 
-    /// Like [`verify`](Self::verify), but an expired token will do: to be
-    /// refreshed, not to be obeyed.
+    /// Like [`verify`](Self::verify), but also returns a token that has expired
+    /// or is of another algorithm: such a token can be renewed.
     ///
     /// # Errors
     ///
-    /// The first reason not to accept it.
+    /// The first [`Rejection`] that applies.
     pub fn read(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
-        let claims = jwt::verify(token, TYP, |kid| ring.access_verifier(kid))?;
+        let mut is_of_algorithm = false;
+        let claims = jwt::verify(token, TYP, |kid| {
+            let key = ring.access_verifier(kid)?;
+            is_of_algorithm = ring.signs_with(key.algorithm);
+            Some(key)
+        })?;
         claims.expect("iss", &self.issuer)?;
         claims.expect_audience(&self.audience)?;
         let latest = now + SKEW.max(self.leeway);
@@ -143,6 +216,7 @@ impl AccessTokens {
             id: claims.text("jti")?.to_owned(),
             issued_at,
             expires_at: claims.time("exp")?,
+            is_of_algorithm,
         })
     }
 }

@@ -6,21 +6,25 @@ use jsonwebtoken::{Algorithm, Header, crypto};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::ring::Pair;
+use super::key::Pair;
 use super::{Rejection, SigningFailed};
 use crate::clock::Timestamp;
 use crate::json;
 
-/// The most bytes a token may have.
-const MAX_TOKEN: usize = 4096;
-/// The most bytes its header may have, decoded.
+/// The most bytes of a token, also of one that is issued.
+pub const MAX_TOKEN: usize = 4096;
+/// The most bytes of its header, decoded.
 const MAX_HEADER: usize = 1024;
-/// How deep its claims may nest.
+/// How deep its claims may be nested.
 const MAX_DEPTH: usize = 4;
-/// The last second of the year 9999: no later time is meant.
-const MAX_SECONDS: i64 = 253_402_300_799;
+/// The last second of the year 9999. Later times are refused.
+pub const MAX_SECONDS: i64 = 253_402_300_799;
 
-/// Signs `claims`.
+/// Signs `claims`, with a header of `alg`, `typ` and `kid`.
+///
+/// # Errors
+///
+/// [`SigningFailed`] when the key does not work.
 pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result<String, SigningFailed> {
     let mut header = Header::new(key.algorithm);
     header.typ = Some(typ.into());
@@ -28,10 +32,16 @@ pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result
     jsonwebtoken::encode(&header, claims, &key.signs).map_err(|_| SigningFailed)
 }
 
-/// Checks all of `token` but its claims, and returns those. The header must
-/// hold exactly `alg`, `typ` and `kid`: whatever else could be in it (`jwk`,
-/// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the
-/// key, and with the key comes the algorithm: the header may only agree.
+/// Verifies everything of `token` but its claims, and returns them.
+///
+/// The header must have exactly `alg`, `typ` and `kid`: any other member (`jwk`,
+/// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the key
+/// by its `kid`. The key determines the algorithm; the header must agree.
+///
+/// # Errors
+///
+/// [`Rejection::TooLarge`], [`Rejection::Malformed`], [`Rejection::Header`],
+/// [`Rejection::UnknownKey`] or [`Rejection::Signature`].
 pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'k Pair>) -> Result<Claims, Rejection> {
     if token.len() > MAX_TOKEN {
         return Err(Rejection::TooLarge);

@@ -1,59 +1,68 @@
-//! Tokens: signing, verifying, and the keys for both.
+//! Tokens: signing them, verifying them, and the keys for both.
 //!
 //! An access token is a JWT that any service can verify ([`access`]). A refresh
-//! token is a JWT of another kind, for this system alone ([`refresh`]). They
-//! differ in `typ`, in `aud` and in key, so that neither passes for the other.
+//! token is a JWT of another kind, which only this system reads ([`refresh`]).
+//! They differ in `typ`, `aud` and key, so that neither passes for the other.
 
 pub mod access;
 #[cfg(test)]
 mod attacks;
 pub mod device;
 mod jwt;
+mod key;
 mod pem;
 pub mod refresh;
-pub mod ring;
+mod ring;
+mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AccessToken, AccessTokens};
+pub use access::{AccessToken, AccessTokens, RolesTooLong};
 pub use device::{Device, DeviceTokens};
 pub use jsonwebtoken::Algorithm;
+pub(crate) use key::ALGORITHMS;
+pub use key::KeyError;
 pub(crate) use pem::is_pem;
 pub use refresh::{RefreshToken, RefreshTokens};
-pub use ring::{KeyError, KeyRing};
+pub use ring::KeyRing;
+pub use secret::DEMO_SECRET;
+pub(crate) use secret::check as check_secret;
 
-/// Why a token is not accepted. For the log: the client is not told.
+/// Why a token is not accepted. This goes into the log; the client is not told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is longer than any that is issued here.
+    /// It is longer than any token that is issued here.
     #[error("too large")]
     TooLarge,
     /// It is not a JWS in compact form (RFC 7515, section 3.1), or not in its
     /// one canonical encoding.
     #[error("malformed")]
     Malformed,
-    /// Its header is not one that is written here: another algorithm or `typ`,
-    /// or a member that has no business there.
+    /// Its header is not one that is issued here: `alg` is not that of the key,
+    /// `typ` is another kind, or there are further members.
     #[error("unexpected header")]
     Header,
-    /// Its `kid` names none of the keys.
+    /// Its `kid` is not in the ring.
     #[error("unknown key")]
     UnknownKey,
     /// Its signature does not verify.
     #[error("wrong signature")]
     Signature,
-    /// This claim is absent, of the wrong type or not the expected one.
+    /// It is authentic, but of another algorithm than JWT_ALGORITHM.
+    #[error("another algorithm")]
+    Algorithm,
+    /// This claim is missing, has the wrong type or another value than expected.
     #[error("claim {0}")]
     Claim(&'static str),
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("not yet valid")]
     NotYetValid,
-    /// Its time is over.
+    /// It has expired.
     #[error("expired")]
     Expired,
 }
 
-/// A token could not be signed: the key does not work.
+/// A token could not be signed: the ring is empty, or the key does not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot sign")]
 pub struct SigningFailed;

@@ -1,4 +1,4 @@
-//! Refresh tokens: `typ: rt+jwt`, for this system alone.
+//! Refresh tokens: `typ: rt+jwt`, which only this system reads.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,17 +11,17 @@ use crate::id::{SessionId, UserId};
 use crate::session::{Secret, Session};
 
 const TYP: &str = "rt+jwt";
-/// `aud`: the system that issued it, whatever the audience of access tokens.
+/// `aud`: this system itself. Access tokens have another audience.
 pub const AUDIENCE: &str = "urn:freshkey:refresh";
 
-/// What refresh tokens say beside their session.
+/// How refresh tokens are issued and verified.
 #[derive(Clone, Debug)]
 pub struct RefreshTokens {
-    /// `iss`: who issues them.
+    /// `iss`.
     pub issuer: String,
 }
 
-/// What an authentic refresh token says.
+/// The content of an authentic refresh token.
 #[derive(Clone, Debug)]
 pub struct RefreshToken {
     /// `sub`.
@@ -30,11 +30,11 @@ pub struct RefreshToken {
     pub session_id: SessionId,
     /// `gen`: from 1, one more with each rotation.
     pub generation: u64,
-    /// `sec`: what proves that its holder belongs to the session.
+    /// `sec`: proves that its holder belongs to the session.
     pub secret: Secret,
-    /// `auth_time`: the login.
+    /// `auth_time`: when the user logged in.
     pub login: Timestamp,
-    /// `abs`: when the session ends at the latest.
+    /// `abs`: the absolute end of the session.
     pub absolute_end: Timestamp,
     /// `iat`.
     pub issued_at: Timestamp,
@@ -57,7 +57,7 @@ struct Claims<'a> {
 }
 
 impl RefreshToken {
-    /// The first token of a session.
+    /// Returns the first token of a session.
     pub fn first(session: &Session, secret: Secret, absolute_end: Timestamp) -> Self {
         Self {
             user_id: session.user_id,
@@ -71,9 +71,9 @@ impl RefreshToken {
         }
     }
 
-    /// The token that `session` says is in force: the same but for what a
-    /// rotation changes. Nothing random goes into it, so to issue it again is
-    /// to sign the same claims again.
+    /// Returns the token of the session's generation: this token with the claims
+    /// that a rotation changes. Nothing in it is random, so the same token can be
+    /// issued again.
     pub fn successor(&self, session: &Session) -> Self {
         Self {
             generation: session.generation,
@@ -107,12 +107,12 @@ impl RefreshTokens {
         jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
     }
 
-    /// Verifies a refresh token: authentic, ours, and neither it nor its
-    /// session over by its own word. There is no leeway: the table has none.
+    /// Verifies a refresh token: authentic, issued here, and not expired, nor its
+    /// session by `abs`. There is no leeway, because the table has none.
     ///
     /// # Errors
     ///
-    /// The first reason not to accept it.
+    /// The first [`Rejection`] that applies.
     pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<RefreshToken, Rejection> {
         let claims = jwt::verify(token, TYP, |kid| ring.refresh_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;

@@ -1,4 +1,4 @@
-//! The keys: who verifies with what, by `kid`.
+//! The ring of keys: which key signs, and which keys verify, by `kid`.
 
 #[cfg(test)]
 mod tests;
@@ -7,49 +7,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::hkdf;
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::pem;
+use super::key::{KeyError, Pair};
+use super::{pem, secret};
 use crate::json;
 
-/// The `kid` of the one key of JWT_SECRET_KEY: the same that a generated secret
-/// has, so that moving from the one to the other signs nobody out.
+/// The `kid` of the key in JWT_SECRET_KEY. A generated secret has the same, so
+/// that moving from one to the other signs nobody out.
 const ONLY_KEY: &str = "k1";
-/// What the refresh tokens' key is derived for; a change signs everyone out.
+/// The label from which the key of refresh tokens is derived. A change signs everyone out.
 const REFRESH_LABEL: &[u8] = b"freshkey refresh token v1";
-/// What the device tokens' key is derived for; a change makes every device a stranger.
+/// The label from which the key of device tokens is derived. After a change no
+/// device is known any more.
 const DEVICE_LABEL: &[u8] = b"freshkey device token v1";
-/// What follows a key's name in the name of its passphrase.
+/// The most characters of a `kid`.
+pub(super) const MAX_KID: usize = 64;
+/// The end of the name of a key's passphrase.
 const PASSPHRASE: &str = ".passphrase";
-/// The fewest bytes of an HS256 key (RFC 7518, section 3.2).
-const MIN_BYTES: usize = 32;
-/// The fewest different bytes: a random key of 32 hexadecimal digits has more.
-const MIN_DISTINCT: usize = 8;
-/// Words that stand in example files, not in secrets.
-const PLACEHOLDERS: [&str; 8] = [
-    "your-super-secret",
-    "your-secret",
-    "your_secret",
-    "change-me",
-    "changeme",
-    "change_me",
-    "placeholder",
-    "example-secret",
-];
 
-/// The algorithms of access tokens, by the names that JWT_ALGORITHM has for them.
-pub const ALGORITHMS: [(&str, Algorithm); 4] = [
-    ("HS256", Algorithm::HS256),
-    ("RS256", Algorithm::RS256),
-    ("ES256", Algorithm::ES256),
-    ("EdDSA", Algorithm::EdDSA),
-];
-
-/// Every key that verifies, and which of them sign. By default there is none.
+/// Every key, and which of them sign. By default it is empty.
 #[derive(Default)]
 pub struct KeyRing {
     ring: BTreeMap<String, Key>,
@@ -57,10 +38,12 @@ pub struct KeyRing {
     refresh: String,
 }
 
-/// A random secret, put to its three uses, or a private key, which has but one.
-/// Access tokens are signed with the secret as it is, so that other services
-/// can verify them; refresh tokens and device tokens each with a key derived
-/// from it (HKDF-SHA256, RFC 5869), so that none passes for another.
+/// A random secret with its three uses, or a private key, which signs access
+/// tokens only.
+///
+/// Access tokens are signed with the secret itself, so that other services can
+/// verify them. Refresh tokens and device tokens are each signed with a key
+/// derived from it (HKDF-SHA256, RFC 5869), so that no kind passes for another.
 struct Key {
     access: Pair,
     refresh: Option<Pair>,
@@ -68,78 +51,35 @@ struct Key {
     public: Option<Jwk>,
 }
 
-/// The two halves of a key, and the one algorithm that it is for. With HMAC
-/// they are one.
-pub struct Pair {
-    /// What no other algorithm is accepted than.
-    pub algorithm: Algorithm,
-    /// The secret half.
-    pub signs: EncodingKey,
-    /// The half to compare with.
-    pub verifies: DecodingKey,
-}
-
-/// What is wrong with a secret. It never shows any of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// It is too short.
-    #[error("must be at least {MIN_BYTES} bytes of randomness, such as `openssl rand -base64 48` prints")]
-    TooShort,
-    /// It is a placeholder from an example, or has a handful of different bytes.
-    #[error("is a placeholder or easily guessed: make one with `openssl rand -base64 48`")]
-    Guessable,
-    /// The secret of Secrets Manager is not one flat JSON object of strings.
-    #[error("must be one flat JSON object: {{\"signing\": \"k1\", \"refresh\": \"k1\", \"k1\": \"<secret>\"}}")]
-    Shape,
-    /// A key's name cannot be a `kid`.
-    #[error("the key name {0:?} must be at most 64 letters, digits, `-` or `_`")]
-    Name(String),
-    /// `signing` or `refresh` names no key.
-    #[error("{0:?} must name one of the keys")]
-    Missing(&'static str),
-    /// `refresh` names a private key.
-    #[error("\"refresh\" must name a random secret, whatever signs access tokens")]
-    RefreshKey,
-    /// It is no private key in PEM.
-    #[error("is not a private key in PEM: PKCS#8, PKCS#1 or SEC1 (`openssl pkcs8 -topk8` writes the first)")]
-    NotPem,
-    /// It is encrypted, and this does not open it.
-    #[error("is encrypted, and its passphrase is missing or wrong")]
-    Passphrase,
-    /// It is a key of another kind, or a weak one.
-    #[error("must be RSA with 2048 to 8192 bits, P-256 or Ed25519")]
-    Unsupported,
-    /// The key that signs is not one for JWT_ALGORITHM.
-    #[error("is for {found:?}, and JWT_ALGORITHM is {expected:?}")]
-    Algorithm {
-        /// What the settings say.
-        expected: Algorithm,
-        /// What the key is for.
-        found: Algorithm,
-    },
-    /// One of the keys has a fault of its own.
-    #[error("the key {name:?} {fault}")]
-    Key {
-        /// The name of the key.
-        name: String,
-        /// Its fault.
-        fault: Box<KeyError>,
-    },
-}
-
 impl KeyRing {
-    /// The one key that JWT_SECRET_KEY holds.
+    /// The ring with the secret of JWT_SECRET_KEY as its only key.
     ///
     /// # Errors
     ///
-    /// [`KeyError::TooShort`] or [`KeyError::Guessable`].
+    /// [`KeyError::TooShort`], [`KeyError::Guessable`], [`KeyError::Known`] or
+    /// [`KeyError::Pem`].
     pub fn single(secret: &SecretString) -> Result<Self, KeyError> {
-        let ring = BTreeMap::from([(ONLY_KEY.to_owned(), Key::secret(secret.expose_secret())?)]);
+        secret::check(secret.expose_secret())?;
+        Self::of(secret.expose_secret())
+    }
+
+    /// The ring of the demo, whose secret is public. [`Config`](crate::Config)
+    /// accepts it only with a table on the same machine.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::TooShort`] when no key can be derived from the secret.
+    pub fn demo() -> Result<Self, KeyError> {
+        Self::of(secret::DEMO_SECRET)
+    }
+
+    fn of(secret: &str) -> Result<Self, KeyError> {
+        let ring = BTreeMap::from([(ONLY_KEY.to_owned(), Key::secret(secret)?)]);
         Ok(Self { ring, signing: ONLY_KEY.into(), refresh: ONLY_KEY.into() })
     }
 
-    /// These keys and a private one, in PEM, which signs access tokens from now
-    /// on. Its name is its thumbprint (RFC 7638).
+    /// Adds a private key in PEM, which signs access tokens from now on. Its
+    /// name is its thumbprint (RFC 7638).
     ///
     /// # Errors
     ///
@@ -152,13 +92,16 @@ impl KeyRing {
         Ok(self)
     }
 
-    /// The keys in a secret of Secrets Manager:
+    /// Reads the keys of a secret in Secrets Manager:
     /// `{"signing": "k2", "refresh": "k1", "k1": "<secret>", "k2": "<PEM>", "k2.passphrase": "…"}`.
-    /// Every key verifies; `signing` and `refresh` say which ones sign.
+    /// `signing` names the key that signs access tokens, `refresh` the one that
+    /// signs refresh tokens.
     ///
     /// # Errors
     ///
-    /// The first fault that is found.
+    /// The first fault: [`KeyError::Shape`], [`KeyError::Missing`],
+    /// [`KeyError::RefreshKey`], [`KeyError::Name`], or [`KeyError::Key`] for a
+    /// fault of one key.
     pub fn parse(secret: &SecretString) -> Result<Self, KeyError> {
         let members = json::object(secret.expose_secret().as_bytes(), 1).map_err(|_| KeyError::Shape)?;
         let mut texts = BTreeMap::new();
@@ -176,13 +119,17 @@ impl KeyRing {
             if !is_kid(&name) {
                 return Err(KeyError::Name(name));
             }
-            let key = if pem::is_pem(&text) { Key::private(&text, passphrase.as_ref()) } else { Key::secret(&text) };
+            let key = if pem::is_pem(&text) {
+                Key::private(&text, passphrase.as_ref())
+            } else {
+                secret::check(&text).and_then(|()| Key::secret(&text))
+            };
             match key {
                 Ok(key) => ring.insert(name, key),
                 Err(fault) => return Err(KeyError::Key { name, fault: Box::new(fault) }),
             };
         }
-        // A passphrase of no key.
+        // What is left are passphrases without a key.
         if let Some((name, _)) = texts.pop_first() {
             return Err(KeyError::Name(name));
         }
@@ -192,11 +139,11 @@ impl KeyRing {
         Ok(Self { ring, signing: signing.to_string(), refresh: refresh.to_string() })
     }
 
-    /// These keys, if the one that signs access tokens is for `expected`.
+    /// Returns the ring if its signing key is for `expected`, which is JWT_ALGORITHM.
     ///
     /// # Errors
     ///
-    /// [`KeyError::Algorithm`].
+    /// [`KeyError::Algorithm`] when it is for another.
     pub fn for_algorithm(self, expected: Algorithm) -> Result<Self, KeyError> {
         match self.access_signer() {
             Some((_, pair)) if pair.algorithm != expected => {
@@ -206,8 +153,8 @@ impl KeyRing {
         }
     }
 
-    /// What others need to verify access tokens: a JWK set (RFC 7517) of the
-    /// public halves. A random secret has none.
+    /// Returns the public halves as a JWK set (RFC 7517), with which other
+    /// services verify access tokens. A random secret has no public half.
     pub fn public(&self) -> JwkSet {
         let public = self.ring.iter().filter_map(|(name, key)| {
             let mut public = key.public.clone()?;
@@ -218,32 +165,39 @@ impl KeyRing {
         JwkSet { keys: public.collect() }
     }
 
-    /// The name and the key that sign access tokens.
+    /// The key that signs access tokens, and its name.
     pub(super) fn access_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.signing).map(|key| (self.signing.as_str(), &key.access))
     }
 
-    /// The name and the key that sign refresh tokens.
+    /// The key that signs refresh tokens, and its name.
     pub(super) fn refresh_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.refresh)?.refresh.as_ref().map(|pair| (self.refresh.as_str(), pair))
     }
 
-    /// The name and the key that sign device tokens: those of refresh tokens.
+    /// The key that signs device tokens, and its name.
     pub(super) fn device_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.refresh)?.device.as_ref().map(|pair| (self.refresh.as_str(), pair))
     }
 
-    /// The key of this name, to verify device tokens.
+    /// The key that verifies device tokens with this `kid`.
     pub(super) fn device_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid)?.device.as_ref()
     }
 
-    /// The key of this name, to verify access tokens.
+    /// The key that verifies the signature of access tokens with this `kid`. A
+    /// token is accepted only if it is for the algorithm in force:
+    /// [`signs_with`](Self::signs_with).
     pub(super) fn access_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid).map(|key| &key.access)
     }
 
-    /// The key of this name, to verify refresh tokens.
+    /// Whether access tokens are signed with this algorithm.
+    pub(super) fn signs_with(&self, algorithm: Algorithm) -> bool {
+        self.access_signer().is_some_and(|(_, pair)| pair.algorithm == algorithm)
+    }
+
+    /// The key that verifies refresh tokens with this `kid`.
     pub(super) fn refresh_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid)?.refresh.as_ref()
     }
@@ -262,7 +216,6 @@ impl fmt::Debug for KeyRing {
 
 impl Key {
     fn secret(secret: &str) -> Result<Self, KeyError> {
-        check(secret)?;
         let derived = |label| derive(secret.as_bytes(), label).ok_or(KeyError::TooShort);
         Ok(Self {
             access: Pair::hmac(secret.as_bytes()),
@@ -278,16 +231,6 @@ impl Key {
     }
 }
 
-impl Pair {
-    fn hmac(secret: &[u8]) -> Self {
-        Self {
-            algorithm: Algorithm::HS256,
-            signs: EncodingKey::from_secret(secret),
-            verifies: DecodingKey::from_secret(secret),
-        }
-    }
-}
-
 /// HKDF-SHA256, extract and expand, to 32 bytes. `None` never happens for this length.
 fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut derived = Zeroizing::new([0; 32]);
@@ -297,24 +240,7 @@ fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(derived)
 }
 
-/// Refuses what nobody should sign with.
-fn check(secret: &str) -> Result<(), KeyError> {
-    let lower = secret.to_lowercase();
-    let mut seen = [false; 256];
-    for byte in secret.bytes() {
-        seen[usize::from(byte)] = true;
-    }
-    if PLACEHOLDERS.iter().any(|placeholder| lower.contains(placeholder)) {
-        Err(KeyError::Guessable)
-    } else if secret.len() < MIN_BYTES {
-        Err(KeyError::TooShort)
-    } else if seen.iter().filter(|seen| **seen).count() < MIN_DISTINCT {
-        Err(KeyError::Guessable)
-    } else {
-        Ok(())
-    }
-}
-
 fn is_kid(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    (1..=MAX_KID).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }

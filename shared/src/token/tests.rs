@@ -1,5 +1,5 @@
-//! What is a token, and everything that is none. Most tokens here are written
-//! by hand and signed authentically, so that each is refused for its one fault.
+//! Tokens, and everything that looks like one. Most tokens here are written by
+//! hand and signed authentically, so that each is refused for its only fault.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,6 +28,8 @@ const SESSION: &str = "c2f7e5d4-1b0a-4e9f-8a6d-7c3b5e2f9d10";
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const MOMENT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
+/// The end of a session that outlives every test.
+const NEVER: Timestamp = Timestamp::from_seconds(4_000_000_000);
 
 static KEYS: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single(&SECRET.into()).unwrap());
 
@@ -154,7 +156,7 @@ fn session_id() -> SessionId {
 
 /// An access token as the system issues it.
 fn issued(keys: &KeyRing, now: Timestamp) -> String {
-    let issued = access_tokens().issue(keys, user_id(), session_id(), &["ROLE_USER".into()], now);
+    let issued = access_tokens().issue(keys, user_id(), session_id(), &["ROLE_USER".into()], NEVER, now);
     issued.unwrap().token.expose_secret().to_owned()
 }
 
@@ -720,6 +722,7 @@ fn jw17_an_access_token_says_exactly_what_the_contract_says() {
         id: jti.into(),
         issued_at: NOW,
         expires_at: NOW + HOUR,
+        is_of_algorithm: true,
     };
     assert_eq!(access_tokens().verify(&KEYS, &token, NOW), Ok(expected));
 }
@@ -735,10 +738,67 @@ fn rf13_expires_in_is_the_time_from_iat_to_exp() {
     for seconds in [1, 6, 3600, 86_400] {
         let tokens = AccessTokens { lifetime: Duration::from_secs(seconds), ..access_tokens() };
         for now in [NOW, NOW + MOMENT, NOW + MOMENT * 999] {
-            let issued = tokens.issue(&KEYS, user_id(), session_id(), &[], now).unwrap();
+            let issued = tokens.issue(&KEYS, user_id(), session_id(), &[], NEVER, now).unwrap();
             let claims = read(parts(issued.token.expose_secret())[1]);
             assert_eq!(issued.expires_in.unsigned_abs(), seconds);
             assert_eq!(issued.expires_in, claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap());
+        }
+    }
+}
+
+#[test]
+fn rf9_an_access_token_ends_with_its_session() {
+    for (end, expected) in [(NOW + HOUR - MOMENT * 1000, 3599), (NOW + HOUR, 3600), (NOW + HOUR * 2, 3600)] {
+        let issued = access_tokens().issue(&KEYS, user_id(), session_id(), &[], end, NOW + MOMENT * 999).unwrap();
+        assert_eq!(issued.expires_in, expected);
+        let claims = read(parts(issued.token.expose_secret())[1]);
+        assert_eq!(claims["exp"].as_i64().unwrap(), NOW.seconds() + expected);
+    }
+}
+
+#[test]
+fn jw1_an_access_token_of_another_algorithm_is_authentic_and_admits_nobody() {
+    let p256 = include_str!("testdata/p256.pem");
+    let of = |signing: &str| {
+        let keys = json!({ "signing": signing, "refresh": "k1", "k1": SECRET, "k2": p256 });
+        KeyRing::parse(&keys.to_string().into()).unwrap()
+    };
+    for (before, after) in [("k1", "k2"), ("k2", "k1")] {
+        let token = issued(&of(before), NOW);
+        assert!(access_tokens().verify(&of(before), &token, NOW).unwrap().is_of_algorithm);
+        assert_eq!(access_tokens().verify(&of(after), &token, NOW), Err(Rejection::Algorithm));
+        let read = access_tokens().read(&of(after), &token, NOW).unwrap();
+        assert!(!read.is_of_algorithm && access_tokens().has_expired(&read, NOW));
+        // Refresh tokens have the same algorithm with every JWT_ALGORITHM.
+        let refresh = signed(&of(before), &opened().1);
+        assert!(refresh_tokens().verify(&of(after), &refresh, NOW).is_ok());
+    }
+}
+
+/// A token with the most roles that are allowed, and the longest names and key.
+#[test]
+fn jw12_roles_are_allowed_as_long_as_the_token_is_accepted() {
+    let pem = |name| std::fs::read_to_string(format!("{}/src/token/testdata/{name}.pem", env!("CARGO_MANIFEST_DIR")));
+    let kid = "k".repeat(64);
+    for (algorithm, key) in [
+        (Algorithm::HS256, SECRET.to_owned()),
+        (Algorithm::RS256, pem("rsa-2048").unwrap()),
+        (Algorithm::ES256, pem("p256").unwrap()),
+        (Algorithm::EdDSA, pem("ed25519").unwrap()),
+    ] {
+        let keys = json!({ "signing": kid, "refresh": "s", (kid.as_str()): key, "s": OTHER }).to_string();
+        let keys = KeyRing::parse(&keys.into()).unwrap();
+        for role in ["R", "ROLE_OF_SOME_LENGTH", "\"\u{e9}\""] {
+            let roles = |count: usize| vec![role.to_owned(); count];
+            let is_allowed = |count| access_tokens().check_roles(algorithm, &roles(count)).is_ok();
+            let most = (0..5000).take_while(|count| is_allowed(*count)).last().unwrap();
+            let token =
+                |count| access_tokens().issue(&keys, user_id(), session_id(), &roles(count), NEVER, NOW).unwrap();
+            let length = |count| token(count).token.expose_secret().len();
+            assert!(access_tokens().verify(&keys, token(most).token.expose_secret(), NOW).is_ok(), "{algorithm:?}");
+            // There is room for an RSA key of 8192 bits, and for times after 2286, which take more digits.
+            let spare = if algorithm == Algorithm::RS256 { 1366 - 342 } else { 0 } + 12;
+            assert!(length(most + 1) + spare > 4096, "{algorithm:?} {}", length(most));
         }
     }
 }
@@ -914,7 +974,7 @@ fn se5_neither_kind_of_token_is_ever_printed() {
     for secret in [sec, hex, list.trim_matches(['[', ']']).to_owned()] {
         assert!(!printed.contains(&secret), "{printed}");
     }
-    let issued = access_tokens().issue(&KEYS, user_id(), session_id(), &[], NOW).unwrap();
+    let issued = access_tokens().issue(&KEYS, user_id(), session_id(), &[], NEVER, NOW).unwrap();
     let printed = format!("{issued:?} {:?}", issued.token);
     assert!(!printed.contains("eyJ"), "{printed}");
     let signed = refresh_tokens().sign(&KEYS, &token).unwrap();

@@ -9,7 +9,7 @@ use crate::session::{Attempt, Decision, Issue, Refusal, Rotation, Session, decid
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What is wrong, the rules that have it, a world in which it shows, and the
+/// What is wrong, the rules with this fault, a world in which it shows, and the
 /// promise that it breaks.
 type Fault = (&'static str, Rules, Scenario, Promise);
 
@@ -70,6 +70,34 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             }),
             BURST,
             nobody_is_signed_out,
+        ),
+        (
+            "RF3: the first rotation waits for the interval",
+            rotating(|attempt, session| {
+                attempt.may_rotate(session)
+                    && (attempt.reuse_interval.is_zero() || !is_within_interval(attempt, session))
+            }),
+            BURST,
+            the_table_holds_what_it_can,
+        ),
+        (
+            "RF3: and the login's token is answered with itself",
+            Rules {
+                may_rotate: |attempt, session| {
+                    attempt.may_rotate(session)
+                        && (attempt.reuse_interval.is_zero() || !is_within_interval(attempt, session))
+                },
+                decide: |attempt, write, user| match decide(attempt, write.clone(), user) {
+                    Decision::Impossible => match write {
+                        Write::Refused(Some(session)) => Decision::Issue { session, how: Issue::Shared },
+                        _ => Decision::Impossible,
+                    },
+                    decision => decision,
+                },
+                ..SHIPPED
+            },
+            BURST,
+            a_token_is_answered_with_its_successor,
         ),
         (
             "RF7: a session that reuse ended rotates",

@@ -2,9 +2,9 @@
 //!
 //! One session, its user, and everybody who acts on them at once. Every read
 //! and every write of the table is a step of its own, and stateright tries all
-//! orders of the steps, with requests and answers that are lost or come twice.
-//! What a refresh may write and what it answers is said by the functions that
-//! are shipped; the model only carries them out.
+//! orders of the steps, with requests and answers that are lost or delivered twice.
+//! The shipped functions decide what a refresh writes and answers; the model runs
+//! them.
 //!
 //! - `promises`: what must hold in every state, and what must be reachable
 //! - `scenarios`: small worlds, and the promises that each of them is explored for
@@ -26,13 +26,13 @@ use crate::id::{SessionId, UserId};
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What the clock moves by, and the length of the reuse interval where there is one.
+/// How far the clock moves at once, and the length of the reuse interval where there is one.
 const TICK: Duration = Duration::from_secs(10);
-/// The moment at which a world begins, in ticks; its login was at 0.
+/// The moment at which a world begins, with the login, in ticks.
 const BEGINNING: u8 = 10;
 /// An idle lifetime that no scenario outlives, in ticks.
 const LONG: u8 = 100;
-/// The most generations of any scenario, and generation 0, which is none.
+/// The most generations of any scenario, plus generation 0, which means none.
 const GENERATIONS: usize = 7;
 
 static SESSION: LazyLock<SessionId> = LazyLock::new(SessionId::random);
@@ -43,7 +43,7 @@ static USER: LazyLock<UserId> = LazyLock::new(UserId::random);
 struct Rules {
     /// The condition of a refresh's first write.
     may_rotate: fn(&Attempt, &Session) -> bool,
-    /// What it comes to.
+    /// The decision on its outcome.
     decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision,
     /// The condition of the delete that [`Decision::Discard`] asks for.
     may_discard: fn(&Session, Option<UserState>) -> bool,
@@ -52,7 +52,7 @@ struct Rules {
     may_keep: fn(u64, UserState, &Session, Timestamp) -> bool,
 }
 
-/// The rules as they are shipped, and as rotation.md has them.
+/// The rules that are shipped, as docs/rotation.md describes them.
 const SHIPPED: Rules = Rules {
     may_rotate: Attempt::may_rotate,
     decide,
@@ -159,9 +159,9 @@ struct Holder {
     key: Option<u8>,
     /// It was refused, and has dropped its token.
     is_out: bool,
-    /// The latest token it was issued. Who observes notes this, not the holder.
+    /// The latest token that it was issued, as an observer sees it.
     issued: u8,
-    /// The latest token of its own that was answered, in whatever way.
+    /// The latest of its tokens that got any answer.
     answered: u8,
 }
 
@@ -172,7 +172,7 @@ struct Flight {
     from: usize,
     token: u8,
     key: u8,
-    /// It left after a revocation had returned.
+    /// Whether it was sent after a revocation had returned.
     is_late: bool,
     step: Step,
 }
@@ -205,7 +205,8 @@ enum Written {
 enum Note {
     /// A generation was made, or issued, in two ways.
     Fork,
-    /// Token n was answered with something else than n+1, or n inside the interval.
+    /// Token n was answered with something else than n+1, or than n itself within
+    /// the interval after a rotation.
     Stray,
     /// An attempt was answered with the rotation of another, outside the interval.
     LateShare,
@@ -289,8 +290,8 @@ impl Row {
             secret_hash: hash(0),
             attempt: self.attempt.map(hash),
             rotated_at: moment(self.rotated_at),
-            created_at: moment(0),
-            opened_at: moment(0),
+            created_at: moment(BEGINNING),
+            opened_at: moment(BEGINNING),
             last_used_at: moment(self.rotated_at),
             expires_at: moment(self.expires_at),
             epoch: self.epoch.into(),
@@ -414,8 +415,7 @@ impl Scenario {
         world.flights.push(Flight { from, token: holder.token, key, is_late: world.is_over, step });
     }
 
-    /// The conditional write, as the table carries it out; and when, and what
-    /// came of it.
+    /// Makes the conditional write. Returns when it was made, and its outcome.
     fn write(&self, world: &mut World, flight: &Flight, now: Option<u8>) -> (u8, Written) {
         let now = now.unwrap_or(world.tick);
         let attempt = self.attempt(flight, now);
@@ -465,8 +465,8 @@ impl Scenario {
         }
     }
 
-    /// What a refresh comes to, once its write and its read are done, and when
-    /// it was begun.
+    /// The decision on a refresh, once its write and its read are done, and when it
+    /// began.
     fn decision(&self, flight: &Flight) -> Option<(Decision, u8)> {
         let Step::Open { now: Some(now), write: Some(write), user: Some(user) } = flight.step else { return None };
         let write = match write {
@@ -507,8 +507,9 @@ impl Scenario {
         let is_own = row.attempt == Some(flight.key);
         let is_within = self.interval > 0 && now.saturating_sub(row.rotated_at) <= self.interval;
         let is_repeat = matches!(flight.step, Step::Open { write: Some(Written::Refused(_)), .. });
+        let is_itself = row.generation == flight.token && self.interval > 0 && row.attempt.is_some();
         let notes = [
-            (Note::Stray, row.generation != flight.token + 1 && !(row.generation == flight.token && self.interval > 0)),
+            (Note::Stray, row.generation != flight.token + 1 && !is_itself),
             (Note::LateShare, !is_own && !is_within),
             (Note::Revival, flight.is_late),
             (Note::Outlived, row.expires_at <= now),
@@ -530,8 +531,8 @@ impl Scenario {
         world.flights[at].step = Step::Issued { token: row.generation, jti };
     }
 
-    /// What a holder makes of an answer. One to an attempt that is over is
-    /// ignored, unless it is a refusal.
+    /// Delivers an answer. An answer to an attempt that is over is ignored, unless it
+    /// is a refusal.
     fn deliver(&self, world: &mut World, at: usize) {
         let flight = world.flights.remove(at);
         let holder = &mut world.holders[flight.from];
@@ -584,7 +585,7 @@ impl Model for Scenario {
         let first = Row {
             generation: 1,
             attempt: None,
-            rotated_at: 0,
+            rotated_at: BEGINNING,
             expires_at: BEGINNING + self.idle,
             epoch: 0,
             is_revoked: false,

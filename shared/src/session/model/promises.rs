@@ -1,4 +1,4 @@
-//! What rotation.md promises, as predicates over one state of a world.
+//! The promises of docs/rotation.md, as predicates over one state of a world.
 
 use stateright::Property;
 
@@ -7,12 +7,13 @@ use super::{Note, Scenario, World};
 /// What a scenario explores: a promise, or a state that must be reachable.
 pub(super) type Promise = fn() -> Property<Scenario>;
 
-/// RF1: one write decides, and a token's successor is the same whoever asks.
+/// RF1: one write decides, and everybody who asks gets the same successor.
 pub(super) fn the_chain_never_forks() -> Property<Scenario> {
     Property::always("the chain never forks", |_, world: &World| !world.has(Note::Fork))
 }
 
-/// RF3, RF4: the interval is for the immediate predecessor only.
+/// RF3, RF4: the interval is for the immediate predecessor only, and begins with
+/// the first rotation.
 pub(super) fn a_token_is_answered_with_its_successor() -> Property<Scenario> {
     Property::always("token n is answered with n+1, or with n inside the interval", |_, world: &World| {
         !world.has(Note::Stray)

@@ -5,7 +5,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use super::promises::*;
 use super::{Event, Keys, LONG, SHIPPED, Scenario};
 
-/// What the others vary: a client with a key, to whom nothing else happens.
+/// The base of the others: a client with a key, and no events.
 const STILL: Scenario = Scenario {
     rules: SHIPPED,
     holders: &[Keys::Kept],
@@ -19,7 +19,7 @@ const STILL: Scenario = Scenario {
     promises: &[],
 };
 
-/// A client with a key, in two tabs: whatever is lost, doubled or repeated.
+/// A client with a key, in two tabs, while messages are lost, doubled or repeated.
 pub(super) const KEY: Scenario = Scenario {
     events: &[Event::Loss, Event::Doubling, Event::Unheard],
     flights: 4,
@@ -217,7 +217,7 @@ fn a_client_that_drops_its_key_before_it_has_a_new_token_can_be_signed_out() {
 }
 
 #[test]
-fn rf5_an_attempt_is_recognised_whatever_the_time() {
+fn rf5_an_attempt_is_recognised_at_any_time() {
     for interval in [0, 1] {
         explore(Scenario { interval, ..PATIENT });
     }

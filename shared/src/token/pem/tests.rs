@@ -36,9 +36,35 @@ fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
         (include_str!("../testdata/p256-aes256-sha256.pem"), WORD, ec),
         (ED25519, "", ed),
     ] {
-        let one_line = text.trim_end().replace('\n', "\\n");
-        let windows = text.replace('\n', "\r\n");
-        for text in [text, &one_line, &windows, &format!("\n{text}\n")] {
+        let lines = |between: &str| text.trim_end().replace('\n', between);
+        let unwrapped = lines("");
+        for text in [
+            text,
+            // Written into one line, in every way that a variable, YAML or JSON brings it about.
+            &lines("\\n"),
+            &lines("\\\\n"),
+            &lines("\\r\\n"),
+            &lines(" "),
+            &lines("\t"),
+            &lines("  "),
+            &unwrapped,
+            &format!("\"{}\"", lines("\\n")),
+            // Otherwise spaced.
+            &lines("\r\n"),
+            &lines("\r"),
+            &lines("\n\n"),
+            &format!("    {}", lines("\n    ")),
+            &format!("\n{text}\n"),
+            &format!("\u{feff}{text}"),
+            // In base64 as a whole, with and without lines of its own.
+            &STANDARD.encode(text),
+            &format!(
+                "{}\n",
+                STANDARD.encode(text).as_bytes().chunks(76).map(String::from_utf8_lossy).collect::<Vec<_>>().join("\n")
+            ),
+            &STANDARD.encode(lines("\r\n")),
+        ] {
+            assert!(is_pem(text), "{text}");
             let (pair, public) =
                 read(text, passphrase(word).as_ref()).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert_eq!(pair.algorithm, algorithm, "{text}");
@@ -46,6 +72,21 @@ fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
         }
     }
     assert!(read(RSA_2048, passphrase("for nothing").as_ref()).is_ok());
+}
+
+#[test]
+fn jw13_pkcs8_without_its_boundary_lines_is_read() {
+    for (text, word) in [(RSA_2048, ""), (AES, "a-passphrase-for-tests-only"), (P256, ""), (ED25519, "")] {
+        let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        assert!(is_pem(&body) && read(&body, passphrase(word).as_ref()).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn a_random_secret_is_not_taken_for_a_key() {
+    for secret in ["0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a", "", "x", "MIIB", &STANDARD.encode([0x30; 48])] {
+        assert!(!is_pem(secret), "{secret}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::token::ALGORITHMS;
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 const OTHER: &str = "Zq8LmW4tYc0RbXnV5sKe2HgJd7UfPa1o";
@@ -140,7 +141,7 @@ fn jw14_the_public_halves_are_published_and_nothing_else() {
 }
 
 #[test]
-fn jw14_whatever_a_secret_can_hold_its_public_halves_are_below_150_kb() {
+fn jw14_the_public_halves_of_the_largest_secret_are_below_150_kb() {
     // Secrets Manager takes 65,536 bytes. The smallest keys make the longest list.
     let mut secret = json!({ "signing": "k1", "refresh": "k1", "k1": SECRET });
     for n in 0.. {

@@ -1,0 +1,100 @@
+//! Where calls to AWS go, and what their faults mean.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::mpsc;
+use std::thread;
+
+use aws_config::Region;
+use aws_sdk_dynamodb::config::SharedCredentialsProvider;
+
+use super::*;
+use crate::function::DEADLINE;
+use crate::id::UserId;
+use crate::store::{Store, StoreError};
+
+#[test]
+fn re4_attempts_fit_into_an_operation_and_three_operations_into_a_request() {
+    assert!(CONNECT <= ATTEMPT && 2 * ATTEMPT < OPERATION);
+    assert!(3 * OPERATION < DEADLINE);
+    assert_eq!(ATTEMPTS, 3);
+}
+
+/// A server on this machine that answers one request, with this code of an
+/// error, and hands over what it was sent.
+fn server(code: &'static str) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (heard, hears) = mpsc::channel();
+    thread::spawn(move || {
+        let (mut connection, _) = listener.accept().unwrap();
+        let mut buffer = vec![0; 65_536];
+        let length = connection.read(&mut buffer).unwrap();
+        heard.send(String::from_utf8_lossy(&buffer[..length]).to_lowercase()).unwrap();
+        let body = format!(r#"{{"__type":"{code}"}}"#);
+        let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/x-amz-json-1.0\r\nconnection: close";
+        write!(connection, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    });
+    (url, hears)
+}
+
+/// The configuration of a function in Frankfurt, with this AWS_ENDPOINT_URL.
+fn frankfurt(endpoint: &str) -> SdkConfig {
+    let credentials = Credentials::new("AKIAFRANKFURT", "secret", None, None, "a test");
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-central-1"))
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .retry_config(RetryConfig::disabled())
+        .endpoint_url(endpoint)
+        .build()
+}
+
+async fn read(sdk: &SdkConfig, endpoint: Option<&str>) -> StoreError {
+    Store::with_sdk(sdk, "the-table", endpoint).user(UserId::random()).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn the_table_is_where_the_environment_says_unless_table_endpoint_names_another() {
+    let ((environment, hears), (other, hears_other)) = (server("ThrottlingException"), server("ThrottlingException"));
+    let sdk = frankfurt(&environment);
+    assert!(read(&sdk, None).await.is_throttling());
+    let heard = hears.recv().unwrap();
+    assert!(heard.contains("credential=akiafrankfurt/") && heard.contains("/eu-central-1/dynamodb/"), "{heard}");
+
+    // A plain-HTTP URL is not AWS: it gets neither its region nor its credentials.
+    assert!(read(&sdk, Some(&other)).await.is_throttling());
+    let heard = hears_other.recv().unwrap();
+    assert!(heard.contains("credential=local/") && heard.contains("/local/dynamodb/"), "{heard}");
+}
+
+#[tokio::test]
+async fn a_table_on_this_machine_leaves_the_secret_in_aws() {
+    let (url, hears) = server("ThrottlingException");
+    let sdk = frankfurt(&url);
+    let _table = Store::with_sdk(&sdk, "the-table", Some("http://127.0.0.1:1"));
+    assert_eq!(secret(&sdk, "freshkey").await.unwrap_err().code, "ThrottlingException");
+    let heard = hears.recv().unwrap();
+    assert!(heard.contains("credential=akiafrankfurt/") && heard.contains("/eu-central-1/secretsmanager/"), "{heard}");
+
+    let loaded = load(Some("http://127.0.0.1:1"), None).await;
+    assert_ne!(loaded.region().map(Region::as_ref), Some("local"));
+}
+
+#[tokio::test]
+async fn re1_faults_of_the_configuration_are_told_from_outages() {
+    for (code, is_misconfiguration) in [
+        ("AccessDeniedException", true),
+        ("ValidationException", true),
+        ("ResourceNotFoundException", true),
+        ("UnrecognizedClientException", true),
+        ("ThrottlingException", false),
+        ("InternalServerError", false),
+        ("TransactionConflictException", false),
+    ] {
+        let (url, _hears) = server(code);
+        let sdk = frankfurt(&url);
+        let fault = secret(&sdk, "freshkey").await.unwrap_err();
+        assert_eq!(fault, Fault { code: code.to_owned(), is_misconfiguration });
+    }
+}

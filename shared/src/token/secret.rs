@@ -1,0 +1,185 @@
+//! Which random secrets are accepted: long enough, and known to nobody else.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use zeroize::Zeroizing;
+
+use super::key::KeyError;
+use super::pem;
+use crate::session::Hash;
+
+/// The secret of the demo (`make dev -- --demo`). It is public: a function
+/// accepts it only with a table on the same machine.
+pub const DEMO_SECRET: &str = "demo-0123456789-known-to-everyone-abcdefghijklmnop";
+
+/// The fewest bytes of a secret: those of an HS256 key (RFC 7518, section 3.2).
+const MIN_BYTES: usize = 32;
+/// The fewest different bytes. A random key of 32 hexadecimal digits has more.
+const MIN_DISTINCT: usize = 8;
+/// The fewest [`steps`] of a secret.
+const MIN_STEPS: usize = 14;
+/// The fewest bytes that a repetition of a short text repeats.
+const MIN_REPEATED: usize = 8;
+/// How many bytes are searched for a pattern. A pattern is visible in fewer.
+const SEARCHED: usize = 512;
+/// The shortest repetition that counts as one step.
+const MIN_MATCH: usize = 3;
+/// The characters between words, which are skipped.
+const SEPARATORS: &[u8] = b"-_ ./:";
+/// How far apart the members of a sequence may be: `abcd…`, `a1b2…`, `ab12cd34…`.
+const MAX_LAG: usize = 4;
+
+/// Phrases of example files, without punctuation.
+const PLACEHOLDERS: [&str; 14] = [
+    "yoursupersecret",
+    "yoursecret",
+    "yourjwtsecret",
+    "your256bitsecret",
+    "256bitsecret",
+    "384bitsecret",
+    "512bitsecret",
+    "changeme",
+    "changethis",
+    "changeinproduction",
+    "replaceme",
+    "placeholder",
+    "examplesecret",
+    "supersecretkey",
+];
+
+/// What people make secrets of: the rows of a keyboard, the alphabet, and the
+/// words of example files.
+const COMMON: &str = "0123456789 9876543210 abcdefghijklmnopqrstuvwxyz zyxwvutsrqponmlkjihgfedcba \
+    qwertyuiopasdfghjklzxcvbnm qwertz azertyuiopqsdfghjklmwxcvbn 1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p \
+    !@#$%^&*() secret password passphrase jwt json web token access refresh super very really long string random \
+    key keys private public your this that these there with change please here must should least at bits bytes \
+    characters default example sample test testing demo development production staging local secure security \
+    thisis thisisa thisismy isnot isonly ismy isan isthe thatis thatmust mustbe shouldbe atleast forjwt foryour \
+    donotuse inproduction whichis ofmy tobe signing signature auth authentication authorization application api \
+    server backend service user admin login session cookie hello world value dummy foobar do not use in for the is \
+    and my our some any valid only enough minimum length generate generated freshkey company project hmac sha \
+    256 384 512 hs256 rs256 es256";
+
+/// The first 8 bytes, in hexadecimal, of the SHA-256 of every published secret of
+/// at least 32 bytes, as [`normalized`]: those of wallarm/jwt-secrets and
+/// FaqZul/JWT-secrets (both MIT), and of the documentation of widely used
+/// libraries and of RFCs 7515, 7520 and 8037. Hashes, so that this repository
+/// does not spread them.
+static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("known.txt").lines().collect());
+
+/// Accepts a secret that only its owner can know.
+///
+/// # Errors
+///
+/// [`KeyError::TooShort`], [`KeyError::Guessable`], [`KeyError::Known`], or
+/// [`KeyError::Pem`] for a key in PEM, whose public half may be published.
+pub fn check(secret: &str) -> Result<(), KeyError> {
+    let letters = secret.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+    let letters = Zeroizing::new(letters.collect::<String>());
+    if pem::is_pem(secret) {
+        Err(KeyError::Pem)
+    } else if PLACEHOLDERS.iter().any(|placeholder| letters.contains(placeholder)) {
+        Err(KeyError::Guessable)
+    } else if secret.len() < MIN_BYTES {
+        Err(KeyError::TooShort)
+    } else if is_known(secret.as_bytes()) {
+        Err(KeyError::Known)
+    } else if distinct(secret.as_bytes()) < MIN_DISTINCT
+        || is_repetition(secret.as_bytes())
+        || is_pattern(secret.as_bytes())
+    {
+        Err(KeyError::Guessable)
+    } else {
+        // A secret that is only written in another alphabet is no better.
+        match decoded(secret).find(|bytes| is_known(bytes) || is_pattern(bytes)) {
+            Some(_) => Err(KeyError::Guessable),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a secret is published.
+fn is_known(secret: &[u8]) -> bool {
+    let normalized = normalized(secret);
+    let hash = Hash::of(&[&normalized]);
+    let name: String = hash.as_bytes().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    normalized.as_slice() == DEMO_SECRET.as_bytes() || KNOWN.contains(name.as_str())
+}
+
+/// A secret as the list has it: in lower case, without blanks and quotes around it.
+fn normalized(secret: &[u8]) -> Zeroizing<Vec<u8>> {
+    let is_around = |byte: &u8| b" \t\r\n\"'".contains(byte);
+    let start = secret.iter().position(|byte| !is_around(byte)).unwrap_or(secret.len());
+    let end = secret.iter().rposition(|byte| !is_around(byte)).map_or(start, |last| last + 1);
+    Zeroizing::new(secret[start..end].to_ascii_lowercase())
+}
+
+fn distinct(secret: &[u8]) -> usize {
+    secret.iter().collect::<HashSet<_>>().len()
+}
+
+/// Whether a secret repeats a text that is too short to be one.
+fn is_repetition(secret: &[u8]) -> bool {
+    let periods = 1..MIN_BYTES.min((secret.len() + 1).saturating_sub(MIN_REPEATED));
+    periods.into_iter().any(|period| secret[period..] == secret[..secret.len() - period])
+}
+
+/// Whether a secret takes few steps to describe: it repeats itself, runs through
+/// a sequence, or consists of common words.
+fn is_pattern(secret: &[u8]) -> bool {
+    let secret = &secret[..secret.len().min(SEARCHED)];
+    let is_text = |byte: &&u8| !SEPARATORS.contains(byte);
+    let text: Zeroizing<Vec<u8>> = Zeroizing::new(secret.iter().filter(is_text).map(u8::to_ascii_lowercase).collect());
+    let differences = (1..=MAX_LAG).map(|lag| {
+        let ahead = secret.iter().skip(lag);
+        Zeroizing::new(ahead.zip(secret).map(|(next, byte)| next.wrapping_sub(*byte)).collect::<Vec<_>>())
+    });
+    steps(&text, COMMON.as_bytes()) < MIN_STEPS || differences.into_iter().any(|text| steps(&text, b"") < MIN_STEPS)
+}
+
+/// How many steps it takes to write `text`, up to [`MIN_STEPS`]: each is a byte,
+/// or a copy of something in `common` or earlier in the text (LZ77).
+fn steps(text: &[u8], common: &[u8]) -> usize {
+    let (mut steps, mut at) = (0, 0);
+    while at < text.len() && steps < MIN_STEPS {
+        let rest = &text[at..];
+        at += longest_copy(common, common.len(), rest).max(longest_copy(text, at, rest)).unwrap_or(1);
+        steps += 1;
+    }
+    steps
+}
+
+/// The length of the longest beginning of `rest` that `source` has at one of its
+/// first `starts` places, if it is long enough to count.
+fn longest_copy(source: &[u8], starts: usize, rest: &[u8]) -> Option<usize> {
+    let beginning = rest.get(..MIN_MATCH)?;
+    let places = source.windows(MIN_MATCH).enumerate().take(starts).filter(|(_, window)| *window == beginning);
+    places.map(|(start, _)| source[start..].iter().zip(rest).take_while(|(a, b)| a == b).count()).max()
+}
+
+/// What the secret says in hexadecimal and in base64, where it is either, and
+/// long enough to be judged.
+fn decoded(secret: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
+    let secret = secret.trim();
+    let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let base64 = |alphabet| GeneralPurpose::new(alphabet, lenient).decode(secret).ok();
+    [hexadecimal(secret), base64(&alphabet::STANDARD), base64(&alphabet::URL_SAFE)]
+        .into_iter()
+        .flatten()
+        .filter(|bytes| bytes.len() >= MIN_STEPS + MAX_LAG)
+        .map(Zeroizing::new)
+}
+
+fn hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = Zeroizing::new(digits?);
+    (digits.len() % 2 == 0).then(|| digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
