@@ -581,10 +581,21 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
         for generation in [1, 2, 3] {
             for secret_hash in [fresh.secret_hash, Hash::of(&[b"another"])] {
                 for expires_at in [now.truncated(), now.truncated() + Duration::from_secs(1)] {
-                    for rotated_at in [now - reuse_interval - millisecond, now - reuse_interval, now] {
+                    for (rotated_at, earlier) in [
+                        (now - reuse_interval - millisecond, Some(Hash::of(&[b"earlier"]))),
+                        (now - reuse_interval, Some(Hash::of(&[b"earlier"]))),
+                        (now, Some(Hash::of(&[b"earlier"]))),
+                        (now, None),
+                    ] {
                         for is_revoked in [false, true] {
-                            let mut session =
-                                Session { generation, secret_hash, expires_at, rotated_at, ..fresh.clone() };
+                            let mut session = Session {
+                                generation,
+                                secret_hash,
+                                expires_at,
+                                rotated_at,
+                                attempt: earlier,
+                                ..fresh.clone()
+                            };
                             store.open_session(&session, None).await.unwrap();
                             if is_revoked {
                                 assert_eq!(store.revoke_session(&session, &attempt).await.unwrap(), Write::Done(()));
@@ -605,5 +616,5 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
             }
         }
     }
-    assert_eq!((rotated, refused), (2 * 3 + 2, 144 - 8));
+    assert_eq!((rotated, refused), (2 * 4 + 2 * 2, 192 - 12));
 }
