@@ -340,6 +340,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
         delete("sessions-end-all", SESSIONS).bearer(&of.access("sessions-end-all")),
         get("jwks", JWKS),
+        sample("jwks-head", Method::HEAD, JWKS),
         get("jwks-astray", JWKS).astray(),
         get("openid-configuration", "/.well-known/openid-configuration"),
         get("authorizer", ME).bearer(&of.access("demo")).for_the_authorizer(),

@@ -99,7 +99,7 @@ impl Email {
     }
 }
 
-/// Whether this is an unquoted word of a local part. A mark needs a character to stand on.
+/// Whether this is an unquoted word of a local part. A mark needs a character to combine with.
 fn is_atom(text: &str) -> bool {
     let is_mark = |c| GeneralCategoryGroup::Mark.contains(text::category(c));
     text.nfc().all(is_atext) && text.nfc().next().is_some_and(|first| !is_mark(first))

@@ -111,6 +111,8 @@ pub fn unsaid(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let mut unsaid = header_faults(response, headers);
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().split(';').next().unwrap());
     match (response.get("content"), content_type) {
+        // Only a GET has the body that its headers describe (RFC 9110, section 9.3.2).
+        _ if *method == Method::HEAD => unsaid.extend((!text.is_empty()).then(|| "a body".into())),
         (None, None) if text.is_empty() => {}
         (Some(content), Some(content_type)) if content.get(content_type).is_some() => {
             unsaid.extend(faults(&content[content_type]["schema"], true, &reply.json()));

@@ -9,6 +9,7 @@ mod cookies;
 mod cost;
 mod faults;
 mod headers;
+mod input;
 mod keys;
 mod limits;
 mod middleware;

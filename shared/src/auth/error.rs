@@ -1,5 +1,6 @@
 //! What can go wrong, in the words of the contract.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::password::{HashError, WeakPassword};
@@ -13,9 +14,13 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 /// where the answer is made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The request has not the shape that it must have; the text says what is expected.
+    /// The request is malformed. The text says what is expected.
     #[error("invalid request: {0}")]
-    InvalidRequest(&'static str),
+    InvalidRequest(Cow<'static, str>),
+    /// A refresh without a refresh token in the body. The body may have been lost
+    /// on the way, so this says nothing about the session.
+    #[error("no refresh token")]
+    NoRefreshToken,
     /// Unknown user, wrong password or disabled user: one answer for all.
     #[error("invalid credentials")]
     InvalidCredentials,
@@ -50,9 +55,10 @@ pub enum Error {
     /// No such thing, or none of the caller's own.
     #[error("not found")]
     NotFound,
-    /// The body is of a type that is not read here.
-    #[error("unsupported media type")]
-    UnsupportedMediaType,
+    /// The body has a type or a content coding that is not accepted. The text says
+    /// what is expected.
+    #[error("unsupported media type: {0}")]
+    UnsupportedMediaType(&'static str),
     /// The body is too large.
     #[error("payload too large")]
     PayloadTooLarge,

@@ -1,4 +1,4 @@
-//! Answers out, in the dialect of the route.
+//! Answers, in the dialect of the route.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub type Answer = Result<Response<Body>, Error>;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The words in which a client and the system talk.
+/// How answers are worded: the names of members, and the shape of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The routes under `/api/v1`.
@@ -42,21 +42,16 @@ impl Dialect {
         }
     }
 
-    /// A user who has just signed in.
+    /// The answer to a user who has just signed in.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`] when the refresh token does not fit its carrier.
+    /// [`Error::Internal`] when a token does not fit into a cookie.
     pub fn signed_in(self, status: StatusCode, signed_in: &SignedIn, carrier: Carrier) -> Answer {
         let SignedIn { user, tokens, device_token } = signed_in;
         let mut body = self.token_members(tokens, carrier);
         match self {
-            Self::V1 => {
-                body["user_id"] = user.id.to_string().into();
-                if let Some(token) = device_token.as_ref().and_then(|token| carrier.in_body(token)) {
-                    body["device_token"] = token.into();
-                }
-            }
+            Self::V1 => body["user_id"] = user.id.to_string().into(),
             Self::Lexik => {
                 body["user"] = json!({
                     "id": user.id.to_string(),
@@ -71,6 +66,9 @@ impl Dialect {
                 });
             }
         }
+        if let Some(token) = device_token.as_ref().and_then(|token| carrier.in_body(token)) {
+            body["device_token"] = token.into();
+        }
         let answer = carrier.attach(json(status, &body), tokens)?;
         match device_token {
             Some(device_token) => carrier.attach_device(answer, device_token),
@@ -78,11 +76,11 @@ impl Dialect {
         }
     }
 
-    /// The tokens of a refresh.
+    /// The answer to a refresh.
     ///
     /// # Errors
     ///
-    /// As [`Dialect::signed_in`].
+    /// [`Error::Internal`] when the refresh token does not fit into a cookie.
     pub fn tokens(self, tokens: &Tokens, carrier: Carrier) -> Answer {
         carrier.attach(json(StatusCode::OK, &self.token_members(tokens, carrier)), tokens)
     }
@@ -106,7 +104,7 @@ impl Dialect {
         members
     }
 
-    /// An error, with the id under which the log tells more.
+    /// The answer to a request that failed. The log has the details under the request id.
     pub fn error(self, error: &Error, request_id: &str) -> Response<Body> {
         let rendered = Rendered::of(error);
         let (status, body, content_type) = match self {
@@ -145,17 +143,20 @@ pub fn render(answer: Answer, dialect: Dialect, request_id: &str) -> Response<Bo
 }
 
 /// An error as a client sees it.
-struct Rendered {
+struct Rendered<'a> {
     status: StatusCode,
     code: &'static str,
-    detail: &'static str,
+    detail: &'a str,
     retry_after: Option<Duration>,
 }
 
-impl Rendered {
-    fn of(error: &Error) -> Self {
+impl<'a> Rendered<'a> {
+    fn of(error: &'a Error) -> Self {
         let (status, code, detail) = match error {
-            Error::InvalidRequest(detail) => (StatusCode::BAD_REQUEST, "invalid_request", *detail),
+            Error::InvalidRequest(detail) => (StatusCode::BAD_REQUEST, "invalid_request", detail.as_ref()),
+            Error::NoRefreshToken => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "Send the refresh token as `refresh_token` in the body.")
+            }
             Error::InvalidCredentials => {
                 (StatusCode::UNAUTHORIZED, "invalid_credentials", "The e-mail address or the password is wrong.")
             }
@@ -165,34 +166,32 @@ impl Rendered {
             Error::InvalidRefreshToken { .. } => {
                 (StatusCode::UNAUTHORIZED, "invalid_refresh_token", "The refresh token is missing, expired or invalid.")
             }
-            Error::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You have not the role that this takes."),
+            Error::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You do not have the required role."),
             Error::OriginNotAllowed => (
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
-                "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
+                "With cookies, a request needs an allowed `origin`, the header `x-requested-with`, and a JSON body or none.",
             ),
-            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is registered already."),
-            Error::Validation(_) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "validation_failed",
-                "Some fields have values that are not accepted.",
-            ),
+            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is already registered."),
+            Error::Validation(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Some fields have invalid values.")
+            }
             Error::RateLimited(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: wait a while.")
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests. Try again later.")
             }
-            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing."),
-            Error::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send application/json or application/x-www-form-urlencoded, in UTF-8.",
-            ),
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found."),
+            Error::UnsupportedMediaType(detail) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", *detail)
+            }
             Error::PayloadTooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body may have at most 8 KiB.")
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body must be at most 8 KiB.")
             }
-            Error::Unavailable { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "Try again in a moment.")
-            }
-            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side."),
+            Error::Unavailable { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "The service is temporarily unavailable. Try again in a moment.",
+            ),
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "An internal error occurred."),
         };
         let retry_after = match error {
             Error::RateLimited(pause) | Error::Unavailable { retry_after: pause, .. } => Some(*pause),
@@ -201,7 +200,7 @@ impl Rendered {
         Self { status, code, detail, retry_after }
     }
 
-    /// RFC 9457.
+    /// The problem document (RFC 9457).
     fn problem(&self, error: &Error, request_id: &str) -> Value {
         let mut problem = json!({
             "type": "about:blank",
@@ -221,19 +220,19 @@ impl Rendered {
     }
 
     /// The status and the message that the two bundles give.
-    fn lexik(&self, error: &Error) -> (StatusCode, &'static str) {
+    fn lexik(&self, error: &Error) -> (StatusCode, &'a str) {
         match error {
             Error::InvalidCredentials => (self.status, "Invalid credentials."),
             Error::InvalidRefreshToken { was_sent: true } => (StatusCode::BAD_REQUEST, "Invalid refresh token"),
-            Error::InvalidRefreshToken { was_sent: false } | Error::InvalidToken { .. } => {
-                (self.status, "An authentication exception occurred.")
+            Error::NoRefreshToken | Error::InvalidRefreshToken { was_sent: false } | Error::InvalidToken { .. } => {
+                (StatusCode::UNAUTHORIZED, "An authentication exception occurred.")
             }
             _ => (self.status, self.detail),
         }
     }
 }
 
-/// A user, as the v1 routes show one.
+/// A user, as the v1 routes return it.
 pub fn user(user: &User) -> Response<Body> {
     json(
         StatusCode::OK,
@@ -252,7 +251,7 @@ pub fn user(user: &User) -> Response<Body> {
     )
 }
 
-/// The sessions of a user, the one with the id `current` marked.
+/// The sessions of a user. The one with the id `current` is marked.
 pub fn sessions(sessions: &[Session], current: SessionId) -> Response<Body> {
     let render = |session: &Session| {
         json!({
@@ -284,8 +283,8 @@ pub fn no_content() -> Response<Body> {
     response
 }
 
-/// The headers that every answer carries: it is not to be stored, sniffed,
-/// framed or told about.
+/// Adds the security headers of every answer: no caching, no type sniffing, no
+/// framing, no referrer, HTTPS only. A header that is already set is kept.
 pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),

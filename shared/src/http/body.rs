@@ -1,23 +1,37 @@
 //! Bodies: JSON or a form, and nothing twice.
 
+use std::borrow::Cow;
+
 use lambda_http::Request;
-use lambda_http::http::header::CONTENT_TYPE;
-use mime::Mime;
+use lambda_http::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
+use super::media_type;
 use crate::auth::Error;
 use crate::json;
 
-/// The most bytes a body may have.
+/// The most bytes of a body.
 const MAX_BODY: usize = 8 * 1024;
-/// How deep JSON may nest.
+/// The most objects and arrays in one another in JSON.
 const MAX_DEPTH: usize = 8;
 
-const NOT_JSON: Error = Error::InvalidRequest("The body must be one JSON object, no member twice.");
-const NOT_A_FORM: Error = Error::InvalidRequest("The body must be a form in UTF-8, no field twice.");
+const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The members of a body. Those that nobody asks for are ignored.
+const NOT_JSON: Error = Error::InvalidRequest(Cow::Borrowed(
+    "The body must be a single JSON object in UTF-8, nested at most 8 deep, without duplicate members.",
+));
+const LONE_SURROGATE: Error = Error::InvalidRequest(Cow::Borrowed(
+    "A string in the body has half of a surrogate pair: \\ud800 to \\udbff must be followed by \\udc00 to \\udfff.",
+));
+const NOT_A_FORM: Error =
+    Error::InvalidRequest(Cow::Borrowed("The body must be a form in UTF-8, without duplicate fields."));
+const OTHER_TYPE: Error =
+    Error::UnsupportedMediaType("The `content-type` must be application/json or application/x-www-form-urlencoded.");
+const ENCODED: Error =
+    Error::UnsupportedMediaType("The body is compressed (`content-encoding`). Send it uncompressed.");
+
+/// The members of a body. Unknown ones are ignored.
 #[derive(Clone, Default)]
 pub struct Members(Map<String, Value>);
 
@@ -30,16 +44,18 @@ impl Members {
         if body.is_empty() {
             return Ok(Self::default());
         }
-        let content_type = content_type(request).ok_or(Error::UnsupportedMediaType)?;
-        if content_type.get_param(mime::CHARSET).is_some_and(|charset| charset != mime::UTF_8) {
-            return Err(Error::UnsupportedMediaType);
+        if is_encoded(request) {
+            return Err(ENCODED);
         }
-        if is_json(&content_type) {
-            json::object(body, MAX_DEPTH).map(Self).map_err(|_| NOT_JSON)
-        } else if content_type.essence_str() == mime::APPLICATION_WWW_FORM_URLENCODED.essence_str() {
+        let content_type = content_type(request).ok_or(OTHER_TYPE)?;
+        if is_json(content_type) {
+            json::object(body, MAX_DEPTH)
+                .map(Self)
+                .map_err(|fault| if is_surrogate(&fault) { LONE_SURROGATE } else { NOT_JSON })
+        } else if content_type.eq_ignore_ascii_case(FORM) {
             form(body).map(Self).ok_or(NOT_A_FORM)
         } else {
-            Err(Error::UnsupportedMediaType)
+            Err(OTHER_TYPE)
         }
     }
 
@@ -47,42 +63,63 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// `missing` when it is not there, or is no string.
+    /// [`Error::InvalidRequest`] with the text `missing` when it is not there or is not a string.
     pub fn text(&self, name: &str, missing: &'static str) -> Result<&str, Error> {
-        self.0.get(name).and_then(Value::as_str).ok_or(Error::InvalidRequest(missing))
+        self.0.get(name).and_then(Value::as_str).ok_or(Error::InvalidRequest(missing.into()))
     }
 
     /// A string that may be absent or `null`.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] for another type.
+    /// [`Error::InvalidRequest`] for a value of another type.
     pub fn optional(&self, name: &str) -> Result<Option<&str>, Error> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Error::InvalidRequest("A member has the wrong type: a string is expected.")),
+            Some(_) => Err(Error::InvalidRequest(format!("`{name}` must be a string.").into())),
         }
     }
 
-    /// Whether the member is there at all, be it `null`.
+    /// Whether the member is there, even as `null`.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 }
 
-/// Whether the body is said to be JSON, or there is none.
+/// Whether the body is declared as JSON, or is empty.
 pub(super) fn is_json_or_empty(request: &Request) -> bool {
-    request.body().is_empty() || content_type(request).is_some_and(|content_type| is_json(&content_type))
+    request.body().is_empty() || content_type(request).is_some_and(is_json)
 }
 
-fn content_type(request: &Request) -> Option<Mime> {
-    request.headers().get(CONTENT_TYPE)?.to_str().ok()?.parse().ok()
+/// The type and the subtype of the body. `None` if there is not exactly one.
+fn content_type(request: &Request) -> Option<&str> {
+    let mut values = request.headers().get_all(CONTENT_TYPE).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => media_type::essence(value.as_bytes()),
+        _ => None,
+    }
 }
 
-fn is_json(content_type: &Mime) -> bool {
-    let format = content_type.suffix().unwrap_or(content_type.subtype());
-    content_type.type_() == mime::APPLICATION && format == mime::JSON
+/// `application/json` or `application/*+json` (RFC 6839, section 3.1).
+fn is_json(essence: &str) -> bool {
+    let essence = essence.to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Whether the body is compressed, or otherwise encoded (RFC 9110, section 8.4).
+fn is_encoded(request: &Request) -> bool {
+    let lines = request.headers().get_all(CONTENT_ENCODING).iter();
+    let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether JSON is refused for half of a surrogate pair. serde_json says so only in words.
+fn is_surrogate(fault: &serde_json::Error) -> bool {
+    let fault = fault.to_string();
+    ["lone leading surrogate in hex escape", "unexpected end of hex escape"]
+        .iter()
+        .any(|words| fault.starts_with(words))
 }
 
 fn form(body: &[u8]) -> Option<Map<String, Value>> {

@@ -1,8 +1,9 @@
-//! Requests in: what a handler asks of one.
+//! What handlers read from requests, and how answers are rendered.
 
 mod answer;
 mod body;
 mod cookie;
+mod media_type;
 mod proxy;
 mod route;
 
@@ -23,18 +24,19 @@ use crate::auth::Error;
 use crate::client::Client;
 use crate::session::Hash;
 
-/// The most bytes an Idempotency-Key may have.
+/// The most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 255;
-/// The most bytes that are kept of a `User-Agent`, so that a session stays
-/// below 1 KB and a write of it costs one unit.
+/// The most bytes that are kept of a `User-Agent`: a session stays below 1 KB, so
+/// that writing it costs one write unit.
 const MAX_USER_AGENT: usize = 256;
 
-/// The members of the body, JSON or form. An empty body has none.
+/// The members of the body, which is JSON or a form. An empty body has none.
 ///
 /// # Errors
 ///
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`] or
-/// [`Error::InvalidRequest`].
+/// [`Error::PayloadTooLarge`] for a body over 8 KiB;
+/// [`Error::UnsupportedMediaType`] for another type, or a compressed body;
+/// [`Error::InvalidRequest`] for a malformed one.
 pub fn members(request: &Request) -> Result<Members, Error> {
     Members::read(request)
 }
@@ -47,48 +49,50 @@ pub fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The refresh token of the body. It is never taken from the URL, which is logged.
+/// The refresh token in the body. It is never read from the URL, because URLs are logged.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRefreshToken`] when there is none; as [`members`].
+/// [`Error::NoRefreshToken`] when there is none; [`Error::InvalidRequest`] for one
+/// in the URL; and those of [`members`].
 pub fn refresh_token(request: &Request) -> Result<String, Error> {
     no_token_in_url(request)?;
     let members = members(request)?;
     let token = members.optional("refresh_token")?.filter(|token| !token.is_empty());
-    token.map(str::to_owned).ok_or(Error::InvalidRefreshToken { was_sent: false })
+    token.map(str::to_owned).ok_or(Error::NoRefreshToken)
 }
 
-/// The refresh token of the body or of the header `x-refresh-token`.
+/// The refresh token of a logout, in the body or in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when there is none; as [`members`].
+/// [`Error::InvalidRequest`] when there is none, or the header appears more than
+/// once; and those of [`refresh_token`].
 pub fn refresh_token_to_end(request: &Request) -> Result<String, Error> {
     match refresh_token(request) {
-        Err(Error::InvalidRefreshToken { was_sent: false }) => {
-            header(request.headers(), "x-refresh-token")?.map(str::to_owned).ok_or(Error::InvalidRequest(
-                "Send the refresh token, as refresh_token in the body or as x-refresh-token.",
-            ))
-        }
+        Err(Error::NoRefreshToken) => refresh_token_header(request)?.map(str::to_owned).ok_or_else(|| {
+            Error::InvalidRequest(
+                "Send the refresh token as `refresh_token` in the body or in the header `x-refresh-token`.".into(),
+            )
+        }),
         sent => sent,
     }
 }
 
-/// The refresh token of the header `x-refresh-token`.
+/// The refresh token in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when the header stands twice.
+/// [`Error::InvalidRequest`] when the header appears more than once or is not ASCII.
 pub fn refresh_token_header(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-refresh-token")
 }
 
-/// The device token of the header `x-device-token`.
+/// The device token in the header `x-device-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when the header stands twice.
+/// [`Error::InvalidRequest`] when the header appears more than once or is not ASCII.
 pub fn device_token(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-device-token")
 }
@@ -96,7 +100,7 @@ pub fn device_token(request: &Request) -> Result<Option<&str>, Error> {
 fn no_token_in_url(request: &Request) -> Result<(), Error> {
     let query = request.query_string_parameters_ref();
     match query.and_then(|query| query.first("refresh_token")) {
-        Some(_) => Err(Error::InvalidRequest("Send the refresh token in the body, not in the URL.")),
+        Some(_) => Err(Error::InvalidRequest("Send the refresh token in the body, not in the URL.".into())),
         None => Ok(()),
     }
 }
@@ -110,7 +114,7 @@ fn no_token_in_url(request: &Request) -> Result<(), Error> {
 pub fn attempt(request: &Request) -> Result<Hash, Error> {
     match header(request.headers(), "idempotency-key")? {
         Some(key) if key.is_empty() || key.len() > MAX_KEY => {
-            Err(Error::InvalidRequest("The Idempotency-Key must have 1 to 255 characters."))
+            Err(Error::InvalidRequest("The header `idempotency-key` must have 1 to 255 characters.".into()))
         }
         Some(key) => Ok(Hash::of(&[b"idempotency-key:", key.as_bytes()])),
         None => Ok(Hash::of(&[b"request:", request_id(request).as_bytes()])),
@@ -122,7 +126,7 @@ pub fn request_id(request: &Request) -> &str {
     request.lambda_context_ref().map_or("", |context| &context.request_id)
 }
 
-/// Where the request comes from.
+/// The client that sent the request.
 pub fn client(request: &Request) -> Client {
     let ip = context(request).and_then(|context| context.http.source_ip.clone());
     let user_agent = request.headers().get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -138,15 +142,20 @@ fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
     }
 }
 
-/// A header that may stand once.
+/// The value of a header that may appear once.
+///
+/// # Errors
+///
+/// [`Error::InvalidRequest`] when it appears more than once or is not ASCII.
 fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Error> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => {
-            value.to_str().map(|value| Some(value.trim())).map_err(|_| Error::InvalidRequest("A header is not ASCII."))
+            let value = value.to_str().map(str::trim);
+            value.map(Some).map_err(|_| Error::InvalidRequest(format!("The header `{name}` must be ASCII.").into()))
         }
-        (Some(_), Some(_)) => Err(Error::InvalidRequest("A header stands twice.")),
+        (Some(_), Some(_)) => Err(Error::InvalidRequest(format!("The header `{name}` appears more than once.").into())),
     }
 }
 

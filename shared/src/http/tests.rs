@@ -83,7 +83,7 @@ fn rf6_an_attempt_is_the_idempotency_key_or_else_the_lambda_request() {
 }
 
 #[test]
-fn an_idempotency_key_has_1_to_255_characters_and_stands_once() {
+fn an_idempotency_key_has_1_to_255_characters_and_appears_once() {
     for length in [1, 255] {
         assert!(attempt(&with_header("idempotency-key", &"k".repeat(length))).is_ok(), "{length}");
     }
@@ -123,13 +123,13 @@ fn rl3_a_forwarded_address_is_not_believed() {
 fn the_refresh_token_is_a_member_of_the_body() {
     assert_eq!(refresh_token(&with_body(r#"{"refresh_token":"abc"}"#)), Ok("abc".into()));
     for body in ["", "{}", r#"{"refresh_token":null}"#, r#"{"refresh_token":""}"#] {
-        assert_eq!(refresh_token(&with_body(body)), Err(Error::InvalidRefreshToken { was_sent: false }), "{body}");
+        assert_eq!(refresh_token(&with_body(body)), Err(Error::NoRefreshToken), "{body}");
     }
     for body in [r#"{"refresh_token":1}"#, r#"{"refresh_token":["abc"]}"#, "x"] {
         assert!(matches!(refresh_token(&with_body(body)), Err(Error::InvalidRequest(_))), "{body}");
     }
     let in_a_header = with_header("x-refresh-token", "abc");
-    assert_eq!(refresh_token(&in_a_header), Err(Error::InvalidRefreshToken { was_sent: false }));
+    assert_eq!(refresh_token(&in_a_header), Err(Error::NoRefreshToken));
 }
 
 #[test]
@@ -150,5 +150,20 @@ fn mw6_a_logout_takes_the_refresh_token_of_the_body_or_of_one_header() {
     assert_eq!(refresh_token_to_end(&with_header("x-refresh-token", " abc ")), Ok("abc".into()));
     for request in [request_of(&event()), with_body("x"), with_headers_twice("x-refresh-token")] {
         assert!(matches!(refresh_token_to_end(&request), Err(Error::InvalidRequest(_))));
+    }
+}
+
+#[test]
+fn mw6_a_fault_of_a_header_names_the_header() {
+    for name in ["idempotency-key", "x-refresh-token", "x-device-token"] {
+        let read = |request: &Request| match name {
+            "idempotency-key" => attempt(request).err(),
+            "x-refresh-token" => refresh_token_header(request).err(),
+            _ => device_token(request).err(),
+        };
+        let twice = format!("The header `{name}` appears more than once.");
+        assert_eq!(read(&with_headers_twice(name)), Some(Error::InvalidRequest(twice.into())));
+        let other = format!("The header `{name}` must be ASCII.");
+        assert_eq!(read(&with_header(name, "\u{e9}")), Some(Error::InvalidRequest(other.into())));
     }
 }

@@ -24,7 +24,25 @@ fn pw3_a_long_password_is_taken_whole_or_refused() {
 }
 
 #[test]
-fn pw5_there_are_no_rules_of_composition() {
+fn pw2_pw3_pw4_the_limits_count_the_composed_form_whichever_was_sent() {
+    let composed = "\u{e9}\u{e8}\u{ea}".repeat(85) + "\u{e9}";
+    let decomposed: String = composed.nfd().collect();
+    assert_eq!((composed.chars().count(), decomposed.chars().count()), (256, 512));
+    for text in [&composed, &decomposed] {
+        assert_eq!(fault(text), None);
+        assert_eq!(Password::presented(text).unwrap().expose(), composed);
+        assert_eq!(fault(&format!("{text}x")), Some(WeakPassword::TooLong));
+    }
+    // Hangul in NFD has three code points and nine bytes for each that counts.
+    let hangul: String = "\u{ac01}".repeat(256).nfd().collect();
+    assert_eq!((hangul.len(), fault(&hangul)), (2304, Some(WeakPassword::Blocklisted)));
+    // This letter has no composed form: 129 of them are 258 code points.
+    assert_eq!(fault(&"\u{958}".repeat(129)), Some(WeakPassword::TooLong));
+    assert!(Password::presented(&"\u{958}".repeat(129)).is_none());
+}
+
+#[test]
+fn pw5_there_are_no_composition_rules() {
     for text in ["qwlkjhzmnbvpoiu", "        plain        ", "84629173"] {
         assert_eq!(fault(text), None, "{text}");
     }
@@ -40,7 +58,7 @@ fn pw6_common_passwords_are_refused_as_a_whole_and_repeated() {
 }
 
 #[test]
-fn pw7_who_one_is_is_no_password() {
+fn pw7_the_address_and_the_service_are_no_passwords() {
     for text in ["Alice@Example.com", "alice@example.com", "FreshKey"] {
         assert_eq!(fault(text), Some(WeakPassword::Guessable), "{text}");
     }

@@ -19,44 +19,46 @@ fn unavailable(retry_after: Duration) -> Error {
 }
 
 /// Every error with its status and code in v1, and its status and message in lexik.
-fn errors() -> [(Error, u16, &'static str, u16, &'static str); 16] {
+fn errors() -> [(Error, u16, &'static str, u16, &'static str); 18] {
     const EXCEPTION: &str = "An authentication exception occurred.";
     let fault = FieldError { field: "email", code: "email_invalid", message: "No address.".into() };
     [
-        (Error::InvalidRequest("Not so."), 400, "invalid_request", 400, "Not so."),
+        (Error::InvalidRequest("Not so.".into()), 400, "invalid_request", 400, "Not so."),
+        (Error::NoRefreshToken, 400, "invalid_request", 401, EXCEPTION),
         (Error::InvalidCredentials, 401, "invalid_credentials", 401, "Invalid credentials."),
         (Error::InvalidToken { was_sent: true }, 401, "invalid_token", 401, EXCEPTION),
         (Error::InvalidToken { was_sent: false }, 401, "invalid_token", 401, EXCEPTION),
         (Error::InvalidRefreshToken { was_sent: true }, 401, "invalid_refresh_token", 400, "Invalid refresh token"),
         (Error::InvalidRefreshToken { was_sent: false }, 401, "invalid_refresh_token", 401, EXCEPTION),
+        (Error::Forbidden, 403, "forbidden", 403, "You do not have the required role."),
         (
             Error::OriginNotAllowed,
             403,
             "origin_not_allowed",
             403,
-            "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
+            "With cookies, a request needs an allowed `origin`, the header `x-requested-with`, and a JSON body or none.",
         ),
-        (Error::EmailTaken, 409, "email_taken", 409, "This e-mail address is registered already."),
+        (Error::EmailTaken, 409, "email_taken", 409, "This e-mail address is already registered."),
+        (Error::Validation(vec![fault]), 422, "validation_failed", 422, "Some fields have invalid values."),
+        (Error::RateLimited(Duration::from_secs(30)), 429, "rate_limited", 429, "Too many requests. Try again later."),
+        (Error::NotFound, 404, "not_found", 404, "Not found."),
+        (Error::UnsupportedMediaType("Not so."), 415, "unsupported_media_type", 415, "Not so."),
+        (Error::PayloadTooLarge, 413, "payload_too_large", 413, "The body must be at most 8 KiB."),
         (
-            Error::Validation(vec![fault]),
-            422,
-            "validation_failed",
-            422,
-            "Some fields have values that are not accepted.",
+            unavailable(Duration::from_secs(1)),
+            503,
+            "temporarily_unavailable",
+            503,
+            "The service is temporarily unavailable. Try again in a moment.",
         ),
-        (Error::RateLimited(Duration::from_secs(30)), 429, "rate_limited", 429, "Too many requests: wait a while."),
-        (Error::NotFound, 404, "not_found", 404, "There is no such thing."),
         (
-            Error::UnsupportedMediaType,
-            415,
-            "unsupported_media_type",
-            415,
-            "Send application/json or application/x-www-form-urlencoded, in UTF-8.",
+            Error::unavailable(),
+            503,
+            "temporarily_unavailable",
+            503,
+            "The service is temporarily unavailable. Try again in a moment.",
         ),
-        (Error::PayloadTooLarge, 413, "payload_too_large", 413, "The body may have at most 8 KiB."),
-        (unavailable(Duration::from_secs(1)), 503, "temporarily_unavailable", 503, "Try again in a moment."),
-        (Error::unavailable(), 503, "temporarily_unavailable", 503, "Try again in a moment."),
-        (Error::Internal("the cause".into()), 500, "internal", 500, "Something went wrong on our side."),
+        (Error::Internal("the cause".into()), 500, "internal", 500, "An internal error occurred."),
     ]
 }
 
@@ -110,7 +112,7 @@ fn hd3_every_401_and_nothing_else_carries_a_challenge_that_names_a_refused_acces
 }
 
 #[test]
-fn rl2_retry_after_is_in_whole_seconds_rounded_up_and_stands_on_429_and_503_alone() {
+fn rl2_retry_after_is_in_whole_seconds_rounded_up_and_only_on_429_and_503() {
     for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (30_000, "30"), (3_599_001, "3600")] {
         let pause = Duration::from_millis(millis);
         for error in [Error::RateLimited(pause), unavailable(pause)] {
