@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -192,7 +193,8 @@ fn simple(answer: &Value) -> Value {
 /// Reads an event. Refuses what would make lambda_http panic: a body that is not
 /// base64, a URL that is malformed or too long.
 fn read(event: &str) -> Result<LambdaRequest, Error> {
-    const NOT_AN_EVENT: Error = Error::InvalidRequest("Not an event of an HTTP API, payload version 2.0.");
+    const NOT_AN_EVENT: Error =
+        Error::InvalidRequest(Cow::Borrowed("Not an event of an HTTP API, payload version 2.0."));
     let Ok(LambdaRequest::ApiGatewayV2(mut event)) = serde_json::from_str(event) else {
         return Err(NOT_AN_EVENT);
     };
@@ -203,10 +205,10 @@ fn read(event: &str) -> Result<LambdaRequest, Error> {
         return Err(NOT_AN_EVENT);
     }
     if lambda_http::http::Uri::try_from(format!("/?{query}")).is_err() {
-        return Err(Error::InvalidRequest("The query is malformed."));
+        return Err(Error::InvalidRequest("The query string is not valid in a URL.".into()));
     }
     if event.is_base64_encoded && event.body.as_ref().is_some_and(|body| STANDARD.decode(body).is_err()) {
-        return Err(Error::InvalidRequest("The body is not base64."));
+        return Err(Error::InvalidRequest("The body is not valid base64.".into()));
     }
     // The path alone is a URL. Host and stage are not needed.
     event.headers.remove(HOST);

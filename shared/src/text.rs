@@ -17,6 +17,18 @@ pub fn category(c: char) -> GeneralCategory {
     CodePointMapData::<GeneralCategory>::new().get(c)
 }
 
+/// Whether a character is a control, a line or paragraph separator, or an invisible
+/// one that changes how the text around it is shown, such as one that turns its
+/// direction. Joiners, and the tags of flags, are parts of words and emoji.
+pub fn is_control(c: char) -> bool {
+    const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
+    match category(c) {
+        GeneralCategory::Control | GeneralCategory::LineSeparator | GeneralCategory::ParagraphSeparator => true,
+        GeneralCategory::Format => !JOINERS.contains(&c) && !matches!(c, '\u{e0020}'..='\u{e007f}'),
+        _ => false,
+    }
+}
+
 /// Whether a character is invisible where it has no effect on its neighbours
 /// (`Default_Ignorable_Code_Point`): fillers, joiners, variation selectors.
 pub fn is_ignorable(c: char) -> bool {

@@ -1,14 +1,17 @@
 //! Users and their credentials.
 
+use url::Url;
+
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::password::PasswordHash;
+use crate::text;
 
-/// The most characters a profile field may have.
+/// The most characters of a profile field.
 pub const MAX_FIELD_CHARS: usize = 256;
 
-/// Someone who can sign in.
+/// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The `sub` of every token.
@@ -19,27 +22,27 @@ pub struct User {
     pub roles: Vec<String>,
     /// A user who is not active can neither log in nor refresh.
     pub is_active: bool,
-    /// A session lives only while its epoch is at least this one.
+    /// A session is alive only while its epoch is at least this one.
     pub epoch: u64,
-    /// What users say about themselves.
+    /// What the user says about themselves.
     pub profile: Profile,
     /// When the user registered.
     pub created_at: Timestamp,
 }
 
 impl User {
-    /// What a refresh needs to know of a user.
+    /// Returns the part of a user that a refresh depends on.
     pub fn state(&self) -> UserState {
         UserState { is_active: self.is_active, epoch: self.epoch }
     }
 }
 
-/// What a refresh needs to know of a user.
+/// The part of a user that a refresh depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct UserState {
     /// A user who is not active can neither log in nor refresh.
     pub is_active: bool,
-    /// A session lives only while its epoch is at least this one.
+    /// A session is alive only while its epoch is at least this one.
     pub epoch: u64,
 }
 
@@ -52,10 +55,9 @@ pub struct Profile {
     pub last_name: Option<String>,
     /// Telephone number, unverified.
     pub phone: Option<String>,
-    /// A word that the application gives a meaning to, for example `customer`. Clients choose
-    /// it, so no right may depend on it.
+    /// A word that the client chooses, such as `customer`. It grants nothing.
     pub user_type: Option<String>,
-    /// The address of a picture, unverified.
+    /// A picture: an http(s) URL, or a path on the application's own site. Unverified.
     pub avatar: Option<String>,
 }
 
@@ -78,7 +80,7 @@ impl ProfileField {
     /// Every field.
     pub const ALL: [Self; 5] = [Self::FirstName, Self::LastName, Self::Phone, Self::UserType, Self::Avatar];
 
-    /// Its name, in JSON and in the table.
+    /// Returns its name in JSON and in the table.
     pub const fn name(self) -> &'static str {
         match self {
             Self::FirstName => "first_name",
@@ -88,13 +90,73 @@ impl ProfileField {
             Self::Avatar => "avatar",
         }
     }
+
+    /// Checks a value of this field.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidField::TooLong`] for more than 256 characters;
+    /// [`InvalidField::Characters`] for control characters, and invisible ones that
+    /// change how the text around them is shown;
+    /// [`InvalidField::Avatar`] for an avatar that is neither an http(s) URL nor a path.
+    pub fn check(self, value: &str) -> Result<(), InvalidField> {
+        if value.chars().count() > MAX_FIELD_CHARS {
+            Err(InvalidField::TooLong)
+        } else if value.chars().any(text::is_control) {
+            Err(InvalidField::Characters)
+        } else if self == Self::Avatar && !value.is_empty() && !is_picture(value) {
+            Err(InvalidField::Avatar)
+        } else {
+            Ok(())
+        }
+    }
 }
 
-/// A profile field with its new value; `None` removes it.
+/// Why the value of a profile field is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidField {
+    /// It has more than [`MAX_FIELD_CHARS`] characters.
+    #[error("Use at most {MAX_FIELD_CHARS} characters.")]
+    TooLong,
+    /// It has control characters or invisible formatting characters.
+    #[error("Control characters and invisible formatting characters are not allowed.")]
+    Characters,
+    /// It is neither an http(s) URL nor a path.
+    #[error("Enter an http or https URL, or a path that starts with a single /.")]
+    Avatar,
+}
+
+impl InvalidField {
+    /// The machine-readable reason: the `code` of a 422 answer.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooLong => "too_long",
+            Self::Characters => "invalid_characters",
+            Self::Avatar => "avatar_invalid",
+        }
+    }
+}
+
+/// Whether browsers load this from an http(s) URL, or from the site that shows it
+/// (WHATWG URL Standard).
+fn is_picture(text: &str) -> bool {
+    const SITE: &str = "https://site.invalid";
+    let is_url = ["http://", "https://"].iter().any(|scheme| {
+        text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)) && Url::parse(text).is_ok()
+    });
+    // A host can hide behind `//` and `/\\`.
+    let is_path = || {
+        let resolved = Url::parse(SITE).and_then(|site| site.join(text));
+        text.starts_with('/') && resolved.is_ok_and(|url| url.origin().ascii_serialization() == SITE)
+    };
+    is_url || is_path()
+}
+
+/// A profile field with its new value. `None` removes it.
 pub type ProfileChange = (ProfileField, Option<String>);
 
 impl Profile {
-    /// The value of a field.
+    /// Returns the value of a field.
     pub fn get(&self, field: ProfileField) -> Option<&str> {
         match field {
             ProfileField::FirstName => self.first_name.as_deref(),
@@ -148,5 +210,93 @@ impl Credential {
             devices_since: now.truncated(),
             password_changed_at: now.truncated(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_avatar_is_an_http_url_or_a_path() {
+        for value in [
+            "",
+            "/uploads/profile/avatar.jpg",
+            "/",
+            "/a//b?x=1#y",
+            "/my picture.jpg",
+            "/../avatar.jpg",
+            "/https://example.com/",
+            "https://example.com/avatar.jpg",
+            "HTTPS://example.com/avatar.jpg",
+            "http://m\u{fc}nchen.example:8080/\u{e9}?x=y",
+            "https://user@example.com/",
+        ] {
+            assert_eq!(ProfileField::Avatar.check(value), Ok(()), "{value}");
+        }
+        for value in [
+            "javascript:alert(1)",
+            "JavaScript:alert(1)",
+            " javascript:alert(1)",
+            "data:image/png;base64,AAAA",
+            "vbscript:x",
+            "blob:https://example.com/x",
+            "file:///etc/passwd",
+            "ftp://example.com/avatar.jpg",
+            "//example.com/avatar.jpg",
+            "/\\example.com/avatar.jpg",
+            "\\\\example.com",
+            "uploads/avatar.jpg",
+            "avatar.jpg",
+            "https:",
+            "https://",
+            "https:example.com",
+            "https:/example.com",
+            "http://[::1",
+            "https://exa mple.com/",
+            " https://example.com/",
+            "?x",
+            "#x",
+        ] {
+            assert_eq!(ProfileField::Avatar.check(value), Err(InvalidField::Avatar), "{value}");
+        }
+        assert_eq!(ProfileField::FirstName.check("javascript:alert(1)"), Ok(()));
+    }
+
+    #[test]
+    fn controls_and_invisible_formatting_are_in_no_field() {
+        let refused = [
+            '\0', '\n', '\t', '\u{7f}', '\u{85}', '\u{61c}', '\u{200b}', '\u{200e}', '\u{200f}', '\u{2028}',
+            '\u{2029}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}', '\u{202e}', '\u{2060}', '\u{2066}', '\u{2067}',
+            '\u{2068}', '\u{2069}', '\u{206a}', '\u{feff}', '\u{fff9}',
+        ];
+        for field in ProfileField::ALL {
+            for character in refused {
+                let value = format!("/A{character}da");
+                assert_eq!(field.check(&value), Err(InvalidField::Characters), "{}", value.escape_unicode());
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_written_in_every_script() {
+        for name in [
+            "Ada",
+            "O\u{2019}Brien-Smith, Jr.",
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}",
+            "\u{915}\u{94d}\u{200d}\u{937}",
+            "\u{5d0}\u{5d3}\u{5d4}",
+            "\u{1f469}\u{200d}\u{1f680}",
+            "\u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
+            "\u{2764}\u{fe0f}",
+        ] {
+            assert_eq!(ProfileField::FirstName.check(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_field_has_at_most_256_characters() {
+        assert_eq!(ProfileField::Phone.check(&"\u{e9}".repeat(256)), Ok(()));
+        assert_eq!(ProfileField::Phone.check(&"x".repeat(257)), Err(InvalidField::TooLong));
     }
 }

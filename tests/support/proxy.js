@@ -29,7 +29,12 @@ const REFUSALS = {
     body: '{"message":"Too Many Requests"}',
   },
   limited: problem(429, 'Too Many Requests', 'rate_limited', 'Too many requests. Try again later.'),
-  unavailable: problem(503, 'Service Unavailable', 'temporarily_unavailable', 'Try again in a moment.'),
+  unavailable: problem(
+    503,
+    'Service Unavailable',
+    'temporarily_unavailable',
+    'The service is temporarily unavailable. Try again in a moment.',
+  ),
 };
 
 function problem(status, title, error, detail) {

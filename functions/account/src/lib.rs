@@ -13,8 +13,8 @@ use lambda_http::{Request, RequestExt, service_fn};
 
 /// Answers a request of a signed-in user.
 ///
-/// Errors are rendered here, behind the layer, and not returned: tokens that the
-/// layer renewed are delivered with them.
+/// Errors are rendered here, behind the layer, so that tokens that the layer
+/// renewed are delivered with them.
 ///
 /// # Errors
 ///
@@ -40,19 +40,21 @@ async fn serve(app: &App, request: &Request) -> Answer {
             Ok(http::user(&app.update_profile(caller, &changes).await?))
         }
         "PUT /api/v1/users/me/password" => {
-            const EXPECTED: &str = "Send current_password and new_password, as strings.";
+            const EXPECTED: &str = "Send `current_password` and `new_password` as strings.";
             let body = http::members(request)?;
             let (current, new) = (body.text("current_password", EXPECTED)?, body.text("new_password", EXPECTED)?);
-            let device_token = device_token(app, request)?;
+            let device_token = Carrier::picked(&app.config().transport, request)?.device_token(request)?;
             app.change_password(caller, current, new, &http::client(request), device_token.as_deref()).await?;
             Ok(http::no_content())
         }
         "POST /api/v1/users/me/delete" => {
             let body = http::members(request)?;
-            let password = body.text("password", "Send password, as a string.")?;
-            let device_token = device_token(app, request)?;
+            let password = body.text("password", "Send `password` as a string.")?;
+            let carrier = Carrier::picked(&app.config().transport, request)?;
+            let device_token = carrier.device_token(request)?;
             app.delete_user(caller, password, &http::client(request), device_token.as_deref()).await?;
-            Ok(http::no_content())
+            // This sets cookies without the guard, because no other page has the access token.
+            carrier.detach_all(http::no_content())
         }
         "GET /api/v1/auth/sessions" => Ok(http::sessions(&app.sessions(caller).await?, caller.session_id)),
         "DELETE /api/v1/auth/sessions" => {
@@ -68,22 +70,19 @@ async fn serve(app: &App, request: &Request) -> Answer {
     }
 }
 
-/// The device token, in the header or in a cookie. It grants nothing, so a cookie needs no guard.
-fn device_token(app: &App, request: &Request) -> Result<Option<String>, Error> {
-    Carrier::picked(&app.config().transport, request)?.device_token(request)
-}
-
-/// The profile fields that the body names; `null` removes one.
+/// The profile fields that the body has. `null` removes one.
 fn changes(body: &Members) -> Result<Vec<ProfileChange>, Error> {
     let named = ProfileField::ALL.into_iter().filter(|field| body.has(field.name()));
     named.map(|field| Ok((field, body.optional(field.name())?.map(str::to_owned)))).collect()
 }
 
+/// Whether the query asks to keep the calling session. Anything else in a query is
+/// refused: a misspelled one would sign the user out everywhere.
 fn keeps_current(request: &Request) -> Result<bool, Error> {
-    let query = request.query_string_parameters_ref();
-    match query.and_then(|query| query.first("except")) {
-        None => Ok(false),
-        Some("current") => Ok(true),
-        Some(_) => Err(Error::InvalidRequest("except must be \"current\".")),
+    let query = request.query_string_parameters_ref().into_iter().flat_map(|query| query.iter());
+    match query.collect::<Vec<_>>().as_slice() {
+        [] => Ok(false),
+        [("except", "current")] => Ok(true),
+        _ => Err(Error::InvalidRequest("The only query parameter is `except=current`.".into())),
     }
 }

@@ -9,12 +9,12 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde_json::json;
 
-/// Who calls, whatever the route: the answer may be cached for all of them.
+/// Answers with the identity of the caller. It is the same for every route, so API
+/// Gateway may cache it for all of them.
 ///
 /// # Errors
 ///
-/// Whoever has no access token is kept out, as is everybody while it cannot be
-/// checked.
+/// Those of [`App::admit`]: the caller is refused.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let caller = app.admit(http::bearer(&request), None, http::client(&request)).await?.identity;
     let context = json!({

@@ -1,5 +1,5 @@
-//! `/.well-known/jwks.json` and `/.well-known/openid-configuration`, by `GET` or
-//! `HEAD`: what other services need to verify access tokens.
+//! `/.well-known/jwks.json` and `/.well-known/openid-configuration`: what other
+//! services need to verify access tokens.
 
 use std::sync::Arc;
 
@@ -10,16 +10,16 @@ use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request};
 use serde_json::json;
 
-/// How long a cache may keep the documents. A new key waits for longer before
-/// it signs.
+/// How long a cache may keep the documents: less than the 10 minutes that a new key
+/// waits before it signs.
 const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// Answers a request for one of the two documents.
+/// Answers a request for one of the two documents, or for its headers.
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for another route; [`Error::Unavailable`] when the keys were
-/// never read.
+/// [`Error::NotFound`] for another route; [`Error::Unavailable`] when the keys
+/// could not be read.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let document = match &*http::route_key(&request) {
         "GET /.well-known/jwks.json" | "HEAD /.well-known/jwks.json" => json!(app.public_keys().await?),

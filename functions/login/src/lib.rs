@@ -21,7 +21,7 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
         return Err(Error::NotFound);
     }
     let carrier = Carrier::of(&app, &request)?;
-    const EXPECTED: &str = "Send email and password, as strings.";
+    const EXPECTED: &str = "Send `email` and `password` as strings.";
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
     let device_token = carrier.device_token(&request)?;

@@ -11,9 +11,8 @@ use lambda_http::Request;
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] when the
-/// request or its Idempotency-Key is malformed; and those of [`Carrier::of`],
-/// [`Carrier::refresh_token`] and [`App::refresh`].
+/// [`Error::NotFound`] for another route; and those of [`Carrier::of`],
+/// [`Carrier::refresh_token`], [`http::attempt`] and [`App::refresh`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let route = http::route_key(&request);
     if !matches!(&*route, "POST /api/v1/auth/refresh" | "POST /api/token/refresh") {
@@ -21,6 +20,9 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     }
     let carrier = Carrier::of(&app, &request)?;
     let presented = carrier.refresh_token(&request)?;
-    let tokens = app.refresh(&presented, http::attempt(&request)?, http::client(&request)).await?;
-    Dialect::of(&route).tokens(&tokens, carrier)
+    let dialect = Dialect::of(&route);
+    match app.refresh(&presented, http::attempt(&request)?, http::client(&request)).await {
+        Ok(tokens) => dialect.tokens(&tokens, carrier),
+        Err(error) => carrier.refused(error, dialect, &request),
+    }
 }

@@ -13,6 +13,7 @@ mod devices;
 mod equal_work;
 mod faults;
 mod headers;
+mod input;
 mod keys;
 mod limits;
 mod middleware;

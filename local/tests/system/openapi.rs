@@ -20,9 +20,10 @@ const NOT_FOR_SCRIPTS: [&str; 2] = ["set-cookie", "www-authenticate"];
 
 /// One error of each kind; a new kind does not compile until it is here.
 fn errors() -> impl Iterator<Item = Error> {
-    successors(Some(Error::InvalidRequest("Not so.")), |error| {
+    successors(Some(Error::InvalidRequest("Not so.".into())), |error| {
         Some(match error {
-            Error::InvalidRequest(_) => Error::InvalidCredentials,
+            Error::InvalidRequest(_) => Error::NoRefreshToken,
+            Error::NoRefreshToken => Error::InvalidCredentials,
             Error::InvalidCredentials => Error::InvalidToken { was_sent: true },
             Error::InvalidToken { was_sent: true } => Error::InvalidToken { was_sent: false },
             Error::InvalidToken { was_sent: false } => Error::InvalidRefreshToken { was_sent: true },
@@ -32,8 +33,8 @@ fn errors() -> impl Iterator<Item = Error> {
             Error::EmailTaken => Error::field("email", "email_invalid", "Not so."),
             Error::Validation(_) => Error::RateLimited(Duration::from_secs(1)),
             Error::RateLimited(_) => Error::NotFound,
-            Error::NotFound => Error::UnsupportedMediaType,
-            Error::UnsupportedMediaType => Error::PayloadTooLarge,
+            Error::NotFound => Error::UnsupportedMediaType("Not so."),
+            Error::UnsupportedMediaType(_) => Error::PayloadTooLarge,
             Error::PayloadTooLarge => Error::unavailable(),
             Error::Unavailable { .. } => Error::Internal(String::new()),
             Error::Internal(_) => Error::Forbidden,

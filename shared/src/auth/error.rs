@@ -1,5 +1,6 @@
 //! The errors that a request can end with.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::password::{HashError, WeakPassword};
@@ -15,7 +16,11 @@ const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
 pub enum Error {
     /// The request is malformed. The text says what is expected.
     #[error("invalid request: {0}")]
-    InvalidRequest(&'static str),
+    InvalidRequest(Cow<'static, str>),
+    /// A refresh without a refresh token in the body. The body may have been lost
+    /// on the way, so this says nothing about the session.
+    #[error("no refresh token")]
+    NoRefreshToken,
     /// The user is unknown or disabled, or the password is wrong: one answer for all.
     #[error("invalid credentials")]
     InvalidCredentials,
@@ -50,9 +55,10 @@ pub enum Error {
     /// There is no such resource, or it is another user's.
     #[error("not found")]
     NotFound,
-    /// The media type of the body is not supported.
-    #[error("unsupported media type")]
-    UnsupportedMediaType,
+    /// The body has a type or a content coding that is not accepted. The text says
+    /// what is expected.
+    #[error("unsupported media type: {0}")]
+    UnsupportedMediaType(&'static str),
     /// The body is too large.
     #[error("payload too large")]
     PayloadTooLarge,

@@ -7,7 +7,7 @@ use crate::email::Email;
 use crate::id::UserId;
 use crate::password::Password;
 use crate::session::Session;
-use crate::user::{Credential, MAX_FIELD_CHARS, Profile, ProfileField, User};
+use crate::user::{Credential, Profile, ProfileField, User};
 use crate::write::Write;
 
 /// The name of this service, which nobody may use as a password.
@@ -84,18 +84,11 @@ impl App {
     }
 }
 
-/// The profile fields that are too long or hold control characters.
+/// The profile fields with values that are not accepted.
 pub(super) fn profile_faults<'a>(values: impl IntoIterator<Item = (ProfileField, Option<&'a str>)>) -> Vec<FieldError> {
     let fault = |(field, value): (ProfileField, Option<&str>)| {
-        let value = value?;
-        let (code, message) = if value.chars().count() > MAX_FIELD_CHARS {
-            ("too_long", format!("Use at most {MAX_FIELD_CHARS} characters."))
-        } else if value.chars().any(char::is_control) {
-            ("invalid_characters", "Use no control characters.".into())
-        } else {
-            return None;
-        };
-        Some(FieldError { field: field.name(), code, message })
+        let invalid = field.check(value?).err()?;
+        Some(FieldError { field: field.name(), code: invalid.code(), message: invalid.to_string() })
     };
     values.into_iter().filter_map(fault).collect()
 }

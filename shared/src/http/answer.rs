@@ -1,4 +1,4 @@
-//! Answers out, in the dialect of the route.
+//! Answers, in the dialect of the route.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub type Answer = Result<Response<Body>, Error>;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The words in which a client and the system talk.
+/// How answers are worded: the names of members, and the shape of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// The routes under `/api/v1`.
@@ -42,21 +42,16 @@ impl Dialect {
         }
     }
 
-    /// A user who has just signed in.
+    /// The answer to a user who has just signed in.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`] when the refresh token does not fit its carrier.
+    /// [`Error::Internal`] when a token does not fit into a cookie.
     pub fn signed_in(self, status: StatusCode, signed_in: &SignedIn, carrier: Carrier) -> Answer {
         let SignedIn { user, tokens, device_token } = signed_in;
         let mut body = self.token_members(tokens, carrier);
         match self {
-            Self::V1 => {
-                body["user_id"] = user.id.to_string().into();
-                if let Some(token) = device_token.as_ref().and_then(|token| carrier.in_body(token)) {
-                    body["device_token"] = token.into();
-                }
-            }
+            Self::V1 => body["user_id"] = user.id.to_string().into(),
             Self::Lexik => {
                 body["user"] = json!({
                     "id": user.id.to_string(),
@@ -71,6 +66,9 @@ impl Dialect {
                 });
             }
         }
+        if let Some(token) = device_token.as_ref().and_then(|token| carrier.in_body(token)) {
+            body["device_token"] = token.into();
+        }
         let answer = carrier.attach(json(status, &body), tokens)?;
         match device_token {
             Some(device_token) => carrier.attach_device(answer, device_token),
@@ -78,11 +76,11 @@ impl Dialect {
         }
     }
 
-    /// The tokens of a refresh.
+    /// The answer to a refresh.
     ///
     /// # Errors
     ///
-    /// As [`Dialect::signed_in`].
+    /// [`Error::Internal`] when the refresh token does not fit into a cookie.
     pub fn tokens(self, tokens: &Tokens, carrier: Carrier) -> Answer {
         carrier.attach(json(StatusCode::OK, &self.token_members(tokens, carrier)), tokens)
     }
@@ -106,7 +104,7 @@ impl Dialect {
         members
     }
 
-    /// An error, with the id under which the log tells more.
+    /// The answer to a request that failed. The log has the details under the request id.
     pub fn error(self, error: &Error, request_id: &str) -> Response<Body> {
         let rendered = Rendered::of(error);
         let (status, body, content_type) = match self {
@@ -145,17 +143,20 @@ pub fn render(answer: Answer, dialect: Dialect, request_id: &str) -> Response<Bo
 }
 
 /// An error as a client sees it.
-struct Rendered {
+struct Rendered<'a> {
     status: StatusCode,
     code: &'static str,
-    detail: &'static str,
+    detail: &'a str,
     retry_after: Option<Duration>,
 }
 
-impl Rendered {
-    fn of(error: &Error) -> Self {
+impl<'a> Rendered<'a> {
+    fn of(error: &'a Error) -> Self {
         let (status, code, detail) = match error {
-            Error::InvalidRequest(detail) => (StatusCode::BAD_REQUEST, "invalid_request", *detail),
+            Error::InvalidRequest(detail) => (StatusCode::BAD_REQUEST, "invalid_request", detail.as_ref()),
+            Error::NoRefreshToken => {
+                (StatusCode::BAD_REQUEST, "invalid_request", "Send the refresh token as `refresh_token` in the body.")
+            }
             Error::InvalidCredentials => {
                 (StatusCode::UNAUTHORIZED, "invalid_credentials", "The e-mail address or the password is wrong.")
             }
@@ -165,34 +166,32 @@ impl Rendered {
             Error::InvalidRefreshToken { .. } => {
                 (StatusCode::UNAUTHORIZED, "invalid_refresh_token", "The refresh token is missing, expired or invalid.")
             }
-            Error::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You have not the role that this takes."),
+            Error::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "You do not have the required role."),
             Error::OriginNotAllowed => (
                 StatusCode::FORBIDDEN,
                 "origin_not_allowed",
-                "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
+                "With cookies, a request needs an allowed `origin`, the header `x-requested-with`, and a JSON body or none.",
             ),
-            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is registered already."),
-            Error::Validation(_) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "validation_failed",
-                "Some fields have values that are not accepted.",
-            ),
+            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is already registered."),
+            Error::Validation(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Some fields have invalid values.")
+            }
             Error::RateLimited(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests: wait a while.")
+                (StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests. Try again later.")
             }
-            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "There is no such thing."),
-            Error::UnsupportedMediaType => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unsupported_media_type",
-                "Send application/json or application/x-www-form-urlencoded, in UTF-8.",
-            ),
+            Error::NotFound => (StatusCode::NOT_FOUND, "not_found", "Not found."),
+            Error::UnsupportedMediaType(detail) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", *detail)
+            }
             Error::PayloadTooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body may have at most 8 KiB.")
+                (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body must be at most 8 KiB.")
             }
-            Error::Unavailable { .. } => {
-                (StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", "Try again in a moment.")
-            }
-            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong on our side."),
+            Error::Unavailable { .. } => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "The service is temporarily unavailable. Try again in a moment.",
+            ),
+            Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "An internal error occurred."),
         };
         let retry_after = match error {
             Error::RateLimited(pause) | Error::Unavailable { retry_after: pause, .. } => Some(*pause),
@@ -201,7 +200,7 @@ impl Rendered {
         Self { status, code, detail, retry_after }
     }
 
-    /// RFC 9457.
+    /// The problem document (RFC 9457).
     fn problem(&self, error: &Error, request_id: &str) -> Value {
         let mut problem = json!({
             "type": "about:blank",
@@ -221,19 +220,19 @@ impl Rendered {
     }
 
     /// The status and the message that the two bundles give.
-    fn lexik(&self, error: &Error) -> (StatusCode, &'static str) {
+    fn lexik(&self, error: &Error) -> (StatusCode, &'a str) {
         match error {
             Error::InvalidCredentials => (self.status, "Invalid credentials."),
             Error::InvalidRefreshToken { was_sent: true } => (StatusCode::BAD_REQUEST, "Invalid refresh token"),
-            Error::InvalidRefreshToken { was_sent: false } | Error::InvalidToken { .. } => {
-                (self.status, "An authentication exception occurred.")
+            Error::NoRefreshToken | Error::InvalidRefreshToken { was_sent: false } | Error::InvalidToken { .. } => {
+                (StatusCode::UNAUTHORIZED, "An authentication exception occurred.")
             }
             _ => (self.status, self.detail),
         }
     }
 }
 
-/// A user, as the v1 routes show one.
+/// A user, as the v1 routes return it.
 pub fn user(user: &User) -> Response<Body> {
     json(
         StatusCode::OK,
@@ -252,7 +251,7 @@ pub fn user(user: &User) -> Response<Body> {
     )
 }
 
-/// The sessions of a user, the one with the id `current` marked.
+/// The sessions of a user. The one with the id `current` is marked.
 pub fn sessions(sessions: &[Session], current: SessionId) -> Response<Body> {
     let render = |session: &Session| {
         json!({
@@ -284,8 +283,8 @@ pub fn no_content() -> Response<Body> {
     response
 }
 
-/// The headers that every answer carries: it is not to be stored, sniffed,
-/// framed or told about.
+/// Adds the security headers of every answer: no caching, no type sniffing, no
+/// framing, no referrer, HTTPS only. A header that is already set is kept.
 pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in [
         (CACHE_CONTROL, "no-store"),
@@ -299,250 +298,4 @@ pub(crate) fn secure(headers: &mut HeaderMap) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::auth::FieldError;
-    use crate::clock::Timestamp;
-    use crate::email::Email;
-    use crate::id::UserId;
-    use crate::token::access::Issued;
-    use crate::user::Profile;
-
-    fn body(response: &Response<Body>) -> Value {
-        serde_json::from_slice(response.body()).unwrap()
-    }
-
-    fn header<'a>(response: &'a Response<Body>, name: &str) -> Option<&'a str> {
-        response.headers().get(name).map(|value| value.to_str().unwrap())
-    }
-
-    fn unavailable(retry_after: Duration) -> Error {
-        Error::Unavailable { cause: "the cause".into(), retry_after }
-    }
-
-    /// Every error with its status and code in v1, and its status and message in lexik.
-    fn errors() -> [(Error, u16, &'static str, u16, &'static str); 16] {
-        const EXCEPTION: &str = "An authentication exception occurred.";
-        let fault = FieldError { field: "email", code: "email_invalid", message: "No address.".into() };
-        [
-            (Error::InvalidRequest("Not so."), 400, "invalid_request", 400, "Not so."),
-            (Error::InvalidCredentials, 401, "invalid_credentials", 401, "Invalid credentials."),
-            (Error::InvalidToken { was_sent: true }, 401, "invalid_token", 401, EXCEPTION),
-            (Error::InvalidToken { was_sent: false }, 401, "invalid_token", 401, EXCEPTION),
-            (Error::InvalidRefreshToken { was_sent: true }, 401, "invalid_refresh_token", 400, "Invalid refresh token"),
-            (Error::InvalidRefreshToken { was_sent: false }, 401, "invalid_refresh_token", 401, EXCEPTION),
-            (
-                Error::OriginNotAllowed,
-                403,
-                "origin_not_allowed",
-                403,
-                "With the cookie a request needs an allowed Origin, x-requested-with, and a JSON body or none.",
-            ),
-            (Error::EmailTaken, 409, "email_taken", 409, "This e-mail address is registered already."),
-            (
-                Error::Validation(vec![fault]),
-                422,
-                "validation_failed",
-                422,
-                "Some fields have values that are not accepted.",
-            ),
-            (Error::RateLimited(Duration::from_secs(30)), 429, "rate_limited", 429, "Too many requests: wait a while."),
-            (Error::NotFound, 404, "not_found", 404, "There is no such thing."),
-            (
-                Error::UnsupportedMediaType,
-                415,
-                "unsupported_media_type",
-                415,
-                "Send application/json or application/x-www-form-urlencoded, in UTF-8.",
-            ),
-            (Error::PayloadTooLarge, 413, "payload_too_large", 413, "The body may have at most 8 KiB."),
-            (unavailable(Duration::from_secs(1)), 503, "temporarily_unavailable", 503, "Try again in a moment."),
-            (Error::unavailable(), 503, "temporarily_unavailable", 503, "Try again in a moment."),
-            (Error::Internal("the cause".into()), 500, "internal", 500, "Something went wrong on our side."),
-        ]
-    }
-
-    #[test]
-    fn er1_every_error_is_a_problem_with_its_code_on_the_v1_routes() {
-        for (error, status, code, ..) in errors() {
-            let response = Dialect::V1.error(&error, "request-1");
-            assert_eq!(response.status(), status, "{error}");
-            assert_eq!(header(&response, "content-type"), Some("application/problem+json"), "{error}");
-            let mut problem = body(&response);
-            let detail = problem["detail"].take();
-            assert!(detail.as_str().is_some_and(|detail| !detail.is_empty()), "{error}");
-            let mut expected = json!({
-                "type": "about:blank",
-                "title": response.status().canonical_reason(),
-                "status": status,
-                "detail": null,
-                "error": code,
-                "request_id": "request-1",
-            });
-            if status == 422 {
-                expected["errors"] = json!([{ "field": "email", "code": "email_invalid", "message": "No address." }]);
-            }
-            assert_eq!(problem, expected, "{error}");
-        }
-    }
-
-    #[test]
-    fn er1_every_error_is_a_code_and_a_message_on_the_lexik_routes() {
-        for (error, _, _, status, message) in errors() {
-            let response = Dialect::Lexik.error(&error, "request-1");
-            assert_eq!(response.status(), status, "{error}");
-            assert_eq!(header(&response, "content-type"), Some("application/json; charset=utf-8"), "{error}");
-            assert_eq!(body(&response), json!({ "code": status, "message": message }), "{error}");
-        }
-    }
-
-    #[test]
-    fn hd3_every_401_and_nothing_else_carries_a_challenge_that_names_a_refused_access_token() {
-        for (error, ..) in errors() {
-            for dialect in [Dialect::V1, Dialect::Lexik] {
-                let response = dialect.error(&error, "");
-                let challenge = match error {
-                    Error::InvalidToken { was_sent: true } => Some("Bearer error=\"invalid_token\""),
-                    _ if response.status() == 401 => Some("Bearer"),
-                    _ => None,
-                };
-                assert_eq!(header(&response, "www-authenticate"), challenge, "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn rl2_retry_after_is_in_whole_seconds_rounded_up_and_stands_on_429_and_503_alone() {
-        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (30_000, "30"), (3_599_001, "3600")] {
-            let pause = Duration::from_millis(millis);
-            for error in [Error::RateLimited(pause), unavailable(pause)] {
-                for dialect in [Dialect::V1, Dialect::Lexik] {
-                    assert_eq!(header(&dialect.error(&error, ""), "retry-after"), Some(seconds), "{millis} ms");
-                }
-            }
-        }
-        for (error, status, ..) in errors() {
-            let response = Dialect::V1.error(&error, "");
-            assert_eq!(header(&response, "retry-after").is_some(), matches!(status, 429 | 503), "{error}");
-        }
-        assert!(header(&Dialect::V1.error(&Error::RateLimited(Duration::MAX), ""), "retry-after").is_some());
-    }
-
-    #[test]
-    fn er1_the_cause_of_a_fault_stays_in_the_log() {
-        for error in [unavailable(Duration::ZERO), Error::Internal("the cause".into())] {
-            for dialect in [Dialect::V1, Dialect::Lexik] {
-                assert!(!body(&dialect.error(&error, "")).to_string().contains("the cause"), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn hd1_hd2_every_answer_is_guarded_and_keeps_what_it_says_of_itself() {
-        let mut headers = HeaderMap::new();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-        secure(&mut headers);
-        assert_eq!(headers[CACHE_CONTROL], "public, max-age=300");
-        headers.remove(CACHE_CONTROL);
-        secure(&mut headers);
-        for (name, value) in [
-            ("cache-control", "no-store"),
-            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-            ("referrer-policy", "no-referrer"),
-            ("strict-transport-security", "max-age=63072000; includeSubDomains"),
-            ("x-content-type-options", "nosniff"),
-        ] {
-            assert_eq!(headers[name], value);
-        }
-        assert_eq!(headers.len(), 5);
-    }
-
-    #[test]
-    fn the_two_routes_of_a_symfony_backend_speak_its_dialect() {
-        for (route, dialect) in [
-            ("POST /api/auth", Dialect::Lexik),
-            ("POST /api/token/refresh", Dialect::Lexik),
-            ("POST /api/v1/auth/login", Dialect::V1),
-            ("GET /api/auth", Dialect::V1),
-            ("POST /api/auth/", Dialect::V1),
-            ("$default", Dialect::V1),
-            ("", Dialect::V1),
-        ] {
-            assert_eq!(Dialect::of(route), dialect, "{route}");
-        }
-    }
-
-    fn alice() -> User {
-        User {
-            id: UserId::parse("6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31").unwrap(),
-            email: Email::parse("Alice@example.com").unwrap(),
-            roles: vec!["ROLE_USER".into()],
-            is_active: true,
-            epoch: 3,
-            profile: Profile {
-                first_name: Some("Alice".into()),
-                user_type: Some("customer".into()),
-                ..Profile::default()
-            },
-            created_at: Timestamp::from_seconds(1_795_283_855),
-        }
-    }
-
-    fn tokens() -> Tokens {
-        Tokens {
-            access: Issued { token: "access".into(), expires_in: 3600 },
-            refresh_token: "refresh".into(),
-            refresh_expires_in: 2_592_000,
-        }
-    }
-
-    #[test]
-    fn a_sign_in_is_answered_in_the_words_of_the_route() {
-        let signed_in = SignedIn { user: alice(), tokens: tokens(), device_token: None };
-        let response = Dialect::V1.signed_in(StatusCode::CREATED, &signed_in, Carrier::Body).unwrap();
-        assert_eq!(response.status(), 201);
-        assert_eq!(header(&response, "content-type"), Some("application/json; charset=utf-8"));
-        let expected = json!({
-            "access_token": "access", "refresh_token": "refresh", "token_type": "Bearer", "expires_in": 3600,
-            "refresh_expires_in": 2_592_000, "user_id": "6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31",
-        });
-        assert_eq!(body(&response), expected);
-
-        let expected = json!({ "token": "access", "refresh_token": "refresh", "user": {
-            "id": "6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31", "email": "Alice@example.com", "firstName": "Alice",
-            "lastName": null, "phone": null, "roles": ["ROLE_USER"], "userType": "customer", "isActive": true,
-            "avatar": null,
-        } });
-        assert_eq!(body(&Dialect::Lexik.signed_in(StatusCode::OK, &signed_in, Carrier::Body).unwrap()), expected);
-    }
-
-    #[test]
-    fn rf13_a_refresh_is_answered_with_the_pair_alone() {
-        let expected = json!({
-            "access_token": "access", "refresh_token": "refresh", "token_type": "Bearer", "expires_in": 3600,
-            "refresh_expires_in": 2_592_000,
-        });
-        assert_eq!(body(&Dialect::V1.tokens(&tokens(), Carrier::Body).unwrap()), expected);
-        let expected = json!({ "token": "access", "refresh_token": "refresh" });
-        assert_eq!(body(&Dialect::Lexik.tokens(&tokens(), Carrier::Body).unwrap()), expected);
-    }
-
-    #[test]
-    fn a_user_is_shown_without_anything_of_the_credential() {
-        let response = user(&alice());
-        assert_eq!(response.status(), 200);
-        let expected = json!({
-            "id": "6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31", "email": "Alice@example.com", "first_name": "Alice",
-            "last_name": null, "phone": null, "roles": ["ROLE_USER"], "user_type": "customer", "is_active": true,
-            "avatar": null, "created_at": "2026-11-21T17:57:35Z",
-        });
-        assert_eq!(body(&response), expected);
-    }
-
-    #[test]
-    fn an_answer_without_a_body_has_no_content_type_either() {
-        let response = no_content();
-        assert_eq!((response.status(), response.body().is_empty()), (StatusCode::NO_CONTENT, true));
-        assert_eq!(header(&response, "content-type"), None);
-    }
-}
+mod tests;

@@ -1,9 +1,8 @@
-//! The refresh token in a cookie, and the guard in front of it.
+//! Tokens in cookies, and the guard of the requests that use them.
 //!
-//! A browser attaches a cookie to whatever request any page makes. So a request
-//! that uses the cookie, or whose answer would set it, must show that a page of
-//! our own made it: one that other pages cannot make without a preflight, which
-//! they do not pass.
+//! A browser attaches a cookie to the requests of every page. So a request that
+//! uses the refresh token's cookie, or whose answer would set it, must be one that
+//! pages of other origins cannot make without a preflight, which they do not pass.
 
 use std::time::Duration;
 
@@ -12,37 +11,39 @@ use lambda_http::http::header::{COOKIE, HeaderValue, SET_COOKIE};
 use lambda_http::{Body, Request, Response};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Answer, body, header};
+use super::{Answer, Dialect, body, header, render, request_id};
 use crate::audit::{Act, Event};
 use crate::auth::{App, Error, Tokens};
 use crate::transport::{Mode, SameSite, Transport};
 
-/// Browsers take a cookie of this name only with `Secure` and `Path=/`, from the
-/// host itself: no neighbour under the same domain can plant one.
+/// Browsers accept a cookie with this prefix only with `Secure` and `Path=/`, and
+/// from the host itself, so other hosts of the same domain cannot set it (RFC
+/// 6265bis, section 4.1.3.2).
 const REFRESH_TOKEN: &str = "__Host-refresh_token";
 /// The same for the device token.
 const DEVICE_TOKEN: &str = "__Host-device_token";
-/// The most bytes of name and value that browsers take (RFC 6265bis, section 5.6).
+/// The most bytes of name and value that browsers accept (RFC 6265bis, section 5.6).
 const MAX_COOKIE: usize = 4096;
-/// The longest that browsers keep a cookie.
+/// The longest time for which browsers keep a cookie (RFC 6265bis, section 5.5).
 const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// What brings the refresh token of a request, and of its answer.
+/// Where the refresh token and the device token of a request and of its answer are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// The body; a cookie that the browser attached is ignored.
+    /// In the body. A cookie that the browser attached is ignored.
     Body,
-    /// The cookie; a refresh token anywhere else is ignored.
+    /// In a cookie. A refresh token anywhere else is ignored.
     Cookie(SameSite),
 }
 
 impl Carrier {
-    /// The carrier of a request, which is guarded if that is the cookie.
+    /// The carrier of a request that uses or sets the refresh token's cookie. If it
+    /// is the cookie, the request is guarded.
     ///
     /// # Errors
     ///
-    /// [`Error::OriginNotAllowed`] where the guard refuses;
-    /// [`Error::InvalidRequest`] for an `x-token-transport` that there is not.
+    /// [`Error::OriginNotAllowed`] when the guard refuses the request; and those of
+    /// [`Carrier::picked`].
     pub fn of(app: &App, request: &Request) -> Result<Self, Error> {
         let transport = &app.config().transport;
         let carrier = Self::picked(transport, request)?;
@@ -53,21 +54,25 @@ impl Carrier {
         Ok(carrier)
     }
 
-    /// The carrier of a request that neither uses nor sets the refresh token's cookie.
+    /// The carrier of a request, without the guard.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] for an `x-token-transport` that there is not.
+    /// [`Error::InvalidRequest`] for an `x-token-transport` that this system does not have.
     pub fn picked(transport: &Transport, request: &Request) -> Result<Self, Error> {
         let cookie = Self::Cookie(transport.same_site);
-        match transport.mode {
-            Mode::Body => Ok(Self::Body),
-            Mode::Cookie => Ok(cookie),
-            Mode::Both => match header(request.headers(), "x-token-transport")? {
-                None | Some("body") => Ok(Self::Body),
-                Some("cookie") => Ok(cookie),
-                Some(_) => Err(Error::InvalidRequest("x-token-transport is either cookie or body.")),
-            },
+        match (transport.mode, header(request.headers(), "x-token-transport")?) {
+            (Mode::Body | Mode::Both, None | Some("body")) => Ok(Self::Body),
+            (Mode::Cookie, None) | (Mode::Cookie | Mode::Both, Some("cookie")) => Ok(cookie),
+            (Mode::Body, Some(_)) => {
+                Err(Error::InvalidRequest("The header `x-token-transport` must be `body`.".into()))
+            }
+            (Mode::Cookie, Some(_)) => {
+                Err(Error::InvalidRequest("The header `x-token-transport` must be `cookie`.".into()))
+            }
+            (Mode::Both, Some(_)) => {
+                Err(Error::InvalidRequest("The header `x-token-transport` must be `body` or `cookie`.".into()))
+            }
         }
     }
 
@@ -75,8 +80,10 @@ impl Carrier {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRefreshToken`] when there is none;
-    /// [`Error::InvalidRequest`] for two cookies of the name; as [`super::members`].
+    /// [`Error::NoRefreshToken`] when the body has none;
+    /// [`Error::InvalidRefreshToken`] when there is no cookie, because then there is
+    /// no session either; [`Error::InvalidRequest`] when the cookie appears more
+    /// than once; and those of [`super::members`].
     pub fn refresh_token(self, request: &Request) -> Result<String, Error> {
         match self {
             Self::Body => super::refresh_token(request),
@@ -84,26 +91,26 @@ impl Carrier {
         }
     }
 
-    /// The refresh token whose session is to be ended.
+    /// The refresh token of a logout.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] when there is none, and for two cookies of the
-    /// name; as [`super::members`].
+    /// [`Error::InvalidRequest`] when there is none, or the cookie appears more than
+    /// once; and those of [`super::members`].
     pub fn refresh_token_to_end(self, request: &Request) -> Result<String, Error> {
         match self {
             Self::Body => super::refresh_token_to_end(request),
-            Self::Cookie(_) => {
-                only_cookie(request)?.ok_or(Error::InvalidRequest("Send the cookie that has the refresh token."))
-            }
+            Self::Cookie(_) => only_cookie(request)?
+                .ok_or_else(|| Error::InvalidRequest(format!("Send the cookie `{REFRESH_TOKEN}`.").into())),
         }
     }
 
-    /// The device token of the request, if it brought one.
+    /// The device token of the request, if it has one.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] for two of them.
+    /// [`Error::InvalidRequest`] when the header or the cookie appears more than
+    /// once or is not ASCII.
     pub fn device_token(self, request: &Request) -> Result<Option<String>, Error> {
         match self {
             Self::Body => Ok(super::device_token(request)?.map(str::to_owned)),
@@ -111,29 +118,54 @@ impl Carrier {
         }
     }
 
-    /// A token, if it goes into the body of the answer.
+    /// The token, if it goes into the body of the answer.
     pub(super) fn in_body(self, token: &SecretString) -> Option<&str> {
         (self == Self::Body).then(|| token.expose_secret())
     }
 
-    /// The answer, with the device token in its cookie, if that is the carrier.
+    /// The answer with the device token in its cookie, if the carrier is the cookie.
     pub(super) fn attach_device(self, answer: Response<Body>, device_token: &SecretString) -> Answer {
         self.set(answer, DEVICE_TOKEN, device_token.expose_secret(), MAX_AGE)
     }
 
-    /// The answer, with the cookie, if that is the carrier.
+    /// The answer with the refresh token in its cookie, if the carrier is the cookie.
     pub(super) fn attach(self, answer: Response<Body>, tokens: &Tokens) -> Answer {
         let seconds = u64::try_from(tokens.refresh_expires_in).unwrap_or_default();
         self.set(answer, REFRESH_TOKEN, tokens.refresh_token.expose_secret(), Duration::from_secs(seconds))
     }
 
-    /// The answer after which the browser has no such cookie.
+    /// The answer that also clears the refresh token's cookie: the session has ended.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`], as for any cookie; but this one always fits.
+    /// [`Error::Internal`] if the cookie could not be written.
     pub fn detach(self, answer: Response<Body>) -> Answer {
         self.set(answer, REFRESH_TOKEN, "", Duration::ZERO)
+    }
+
+    /// The answer that also clears both cookies: the account is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] if a cookie could not be written.
+    pub fn detach_all(self, answer: Response<Body>) -> Answer {
+        self.set(self.detach(answer)?, DEVICE_TOKEN, "", Duration::ZERO)
+    }
+
+    /// The answer to a refresh that failed. If the token can never be used again, it
+    /// clears the cookie. The device token's cookie stays: the device is as known
+    /// as before.
+    ///
+    /// # Errors
+    ///
+    /// `error`, if the token may still be good.
+    pub fn refused(self, error: Error, dialect: Dialect, request: &Request) -> Answer {
+        match error {
+            Error::InvalidRefreshToken { was_sent: true } => {
+                self.detach(render(Err(error), dialect, request_id(request)))
+            }
+            error => Err(error),
+        }
     }
 
     fn set(self, mut answer: Response<Body>, name: &str, value: &str, max_age: Duration) -> Answer {
@@ -141,16 +173,16 @@ impl Carrier {
         let seconds = max_age.min(MAX_AGE).as_secs();
         let cookie = format!("{name}={value}; HttpOnly; Secure; SameSite={same_site}; Path=/; Max-Age={seconds}");
         let cookie = HeaderValue::try_from(cookie).ok().filter(|_| name.len() + value.len() <= MAX_COOKIE);
-        let mut cookie = cookie.ok_or_else(|| Error::Internal("a token is no cookie value".into()))?;
+        let mut cookie = cookie.ok_or_else(|| Error::Internal("a token does not fit into a cookie".into()))?;
         cookie.set_sensitive(true);
         answer.headers_mut().append(SET_COOKIE, cookie);
         Ok(answer)
     }
 }
 
-/// Lets through what only a page of an allowed origin can send: browsers vouch
-/// for `Origin`, and ask before they send another page's `x-requested-with` or
-/// JSON.
+/// Accepts only requests that pages of other origins cannot make: browsers set
+/// `Origin` themselves, and send a preflight before a cross-origin request with
+/// `x-requested-with` or a JSON body.
 fn guard(allowed_origins: &[String], request: &Request) -> Result<(), Error> {
     let one = |name| header(request.headers(), name).ok().flatten();
     let has_origin = one("origin").is_some_and(|origin| allowed_origins.iter().any(|allowed| allowed == origin));
@@ -159,12 +191,12 @@ fn guard(allowed_origins: &[String], request: &Request) -> Result<(), Error> {
     if has_origin && has_header && is_json_or_empty {
         return Ok(());
     }
-    tracing::info!(has_origin, has_header, is_json_or_empty, "request with or for a cookie refused");
+    tracing::info!(has_origin, has_header, is_json_or_empty, "request with cookies refused");
     Err(Error::OriginNotAllowed)
 }
 
-/// The refresh token's cookie, where no other refresh token counts. The body must
-/// still be one that is read here.
+/// The refresh token in the cookie; any other is ignored. The URL and the body are
+/// checked as they are without cookies.
 fn only_cookie(request: &Request) -> Result<Option<String>, Error> {
     super::no_token_in_url(request)?;
     super::members(request)?;
@@ -177,223 +209,19 @@ fn cookie(request: &Request, name: &'static str) -> Result<Option<String>, Error
     match (values.next(), values.next()) {
         (Some(value), None) => match std::str::from_utf8(value) {
             Ok(value) => Ok(Some(value.to_owned()).filter(|value| !value.is_empty())),
-            Err(_) => Err(Error::InvalidRequest("The cookie is not ASCII.")),
+            Err(_) => Err(Error::InvalidRequest(format!("The cookie `{name}` must be ASCII.").into())),
         },
         (None, _) => Ok(None),
-        (Some(_), Some(_)) => Err(Error::InvalidRequest("The cookie stands twice.")),
+        (Some(_), Some(_)) => Err(Error::InvalidRequest(format!("The cookie `{name}` appears more than once.").into())),
     }
 }
 
-/// Every value of the cookie, whose name is spelled exactly so: what an old
-/// browser takes under another spelling has none of the prefix's warrants.
+/// The values of the cookies with exactly this name. A name that differs in case is
+/// another cookie, for which old browsers do not enforce the prefix.
 fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
 }
 
 #[cfg(test)]
-mod tests {
-    use lambda_http::http::StatusCode;
-
-    use super::*;
-    use crate::http::no_content;
-    use crate::token::access::Issued;
-
-    const COOKIE_CARRIER: Carrier = Carrier::Cookie(SameSite::Strict);
-    const ORIGIN: &str = "https://app.example.com";
-
-    fn request(headers: &[(&'static str, &str)]) -> Request {
-        let mut request = Request::new(Body::Empty);
-        for (name, value) in headers {
-            request.headers_mut().append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        }
-        request
-    }
-
-    fn presented(cookies: &[&str]) -> Result<String, Error> {
-        let lines: Vec<_> = cookies.iter().map(|line| ("cookie", *line)).collect();
-        COOKIE_CARRIER.refresh_token(&request(&lines))
-    }
-
-    fn tokens(refresh_token: &str, refresh_expires_in: i64) -> Tokens {
-        let access = Issued { token: "access".into(), expires_in: 60 };
-        Tokens { access, refresh_token: refresh_token.into(), refresh_expires_in }
-    }
-
-    fn set_cookie(answer: &Response<Body>) -> &str {
-        answer.headers()[SET_COOKIE].to_str().unwrap()
-    }
-
-    #[test]
-    fn the_refresh_token_is_the_value_of_the_cookie() {
-        for cookies in [
-            &["__Host-refresh_token=a.b-c_d"][..],
-            &["theme=dark; __Host-refresh_token=a.b-c_d; x"],
-            &["theme=\u{e9}", "x=y;__Host-refresh_token=a.b-c_d;"],
-            &["__Host-refresh_token2=x; x__Host-refresh_token=x; =; __Host-refresh_token=a.b-c_d"],
-        ] {
-            assert_eq!(presented(cookies), Ok("a.b-c_d".into()), "{cookies:?}");
-        }
-        assert_eq!(presented(&["__Host-refresh_token=a=b"]), Ok("a=b".into()));
-    }
-
-    #[test]
-    fn ck5_a_cookie_of_another_spelling_is_none() {
-        for cookies in [
-            &[][..],
-            &[""],
-            &["__host-refresh_token=a"],
-            &["__HOST-refresh_token=a"],
-            &["__Host-Refresh_token=a"],
-            &["__Host-refresh_token"],
-            &["__Host-refresh_token="],
-            &["__Host-refresh_token =a"],
-            &["refresh_token=a"],
-            &["x=__Host-refresh_token=a"],
-        ] {
-            assert_eq!(presented(cookies), Err(Error::InvalidRefreshToken { was_sent: false }), "{cookies:?}");
-        }
-    }
-
-    #[test]
-    fn ck4_a_cookie_that_stands_twice_is_refused() {
-        for cookies in [
-            &["__Host-refresh_token=a; __Host-refresh_token=b"][..],
-            &["__Host-refresh_token=a; __Host-refresh_token=a"],
-            &["__Host-refresh_token=a; __Host-refresh_token="],
-            &["__Host-refresh_token=a", "__Host-refresh_token=b"],
-        ] {
-            assert!(matches!(presented(cookies), Err(Error::InvalidRequest(_))), "{cookies:?}");
-        }
-        let spelled_otherwise = ["__host-refresh_token=a; __Host-refresh_token=b; __HOST-REFRESH_TOKEN=c"];
-        assert_eq!(presented(&spelled_otherwise), Ok("b".into()));
-    }
-
-    #[test]
-    fn ck2_with_the_cookie_a_refresh_token_anywhere_else_is_ignored() {
-        let mut elsewhere = request(&[("content-type", "application/json"), ("x-refresh-token", "a")]);
-        *elsewhere.body_mut() = r#"{"refresh_token":"a"}"#.into();
-        assert_eq!(COOKIE_CARRIER.refresh_token(&elsewhere), Err(Error::InvalidRefreshToken { was_sent: false }));
-        assert!(matches!(COOKIE_CARRIER.refresh_token_to_end(&elsewhere), Err(Error::InvalidRequest(_))));
-        assert_eq!(COOKIE_CARRIER.in_body(&tokens("a", 60).refresh_token), None);
-    }
-
-    #[test]
-    fn with_the_body_the_cookie_is_neither_read_nor_set() {
-        let with_cookie = request(&[("cookie", "__Host-refresh_token=a; __Host-refresh_token=b")]);
-        let not_sent = Err(Error::InvalidRefreshToken { was_sent: false });
-        assert_eq!(Carrier::Body.refresh_token(&with_cookie), not_sent);
-        assert!(matches!(Carrier::Body.refresh_token_to_end(&with_cookie), Err(Error::InvalidRequest(_))));
-        assert_eq!(Carrier::Body.attach(no_content(), &tokens("a", 60)).unwrap().headers().len(), 0);
-        assert_eq!(Carrier::Body.detach(no_content()).unwrap().headers().len(), 0);
-        assert_eq!(Carrier::Body.in_body(&tokens("a", 60).refresh_token), Some("a"));
-    }
-
-    #[test]
-    fn ck1_ck7_the_cookie_is_set_and_cleared_with_the_same_attributes() {
-        for same_site in [SameSite::Strict, SameSite::Lax, SameSite::None] {
-            let set = Carrier::Cookie(same_site).attach(no_content(), &tokens("a.b", 60)).unwrap();
-            let attributes = format!("HttpOnly; Secure; SameSite={same_site:?}; Path=/; Max-Age=");
-            assert_eq!(set_cookie(&set), format!("__Host-refresh_token=a.b; {attributes}60"));
-            assert!(set.headers()[SET_COOKIE].is_sensitive());
-            let cleared = Carrier::Cookie(same_site).detach(no_content()).unwrap();
-            assert_eq!(set_cookie(&cleared), format!("__Host-refresh_token=; {attributes}0"));
-            assert_eq!(cleared.status(), StatusCode::NO_CONTENT);
-        }
-    }
-
-    #[test]
-    fn ck1_a_cookie_is_kept_for_as_long_as_the_token_is_good_and_for_400_days_at_most() {
-        for (left, max_age) in [(1, 1), (400 * 86_400, 34_560_000), (34_560_001, 34_560_000), (0, 0), (-1, 0)] {
-            let answer = COOKIE_CARRIER.attach(no_content(), &tokens("a", left)).unwrap();
-            assert!(set_cookie(&answer).ends_with(&format!("; Max-Age={max_age}")), "{left}");
-        }
-    }
-
-    #[test]
-    fn ck3_a_cookie_of_4096_bytes_is_set_and_a_longer_one_is_a_fault() {
-        let fits = "x".repeat(4096 - "__Host-refresh_token".len());
-        assert!(COOKIE_CARRIER.attach(no_content(), &tokens(&fits, 60)).is_ok());
-        let longer = COOKIE_CARRIER.attach(no_content(), &tokens(&format!("{fits}x"), 60));
-        assert!(matches!(longer, Err(Error::Internal(_))));
-    }
-
-    #[test]
-    fn the_client_picks_where_both_are_served_and_nowhere_else() {
-        let pick = |mode, header: Option<&str>| {
-            let headers = header.map(|value| ("x-token-transport", value));
-            let transport = Transport { mode, same_site: SameSite::Strict, allowed_origins: vec![ORIGIN.into()] };
-            Carrier::picked(&transport, &request(headers.as_slice()))
-        };
-        for header in [None, Some("body"), Some("cookie"), Some("x")] {
-            assert_eq!(pick(Mode::Body, header), Ok(Carrier::Body), "{header:?}");
-            assert_eq!(pick(Mode::Cookie, header), Ok(COOKIE_CARRIER), "{header:?}");
-        }
-        for header in [None, Some("body")] {
-            assert_eq!(pick(Mode::Both, header), Ok(Carrier::Body), "{header:?}");
-        }
-        assert_eq!(pick(Mode::Both, Some("cookie")), Ok(COOKIE_CARRIER));
-        for header in ["", "Cookie", "cookies", "cookie,cookie"] {
-            assert!(matches!(pick(Mode::Both, Some(header)), Err(Error::InvalidRequest(_))), "{header}");
-        }
-    }
-
-    fn guarded(headers: &[(&'static str, &str)], body: &str) -> Result<(), Error> {
-        let mut request = request(headers);
-        *request.body_mut() = body.into();
-        guard(&[ORIGIN.into(), "http://localhost:5173".into()], &request)
-    }
-
-    #[test]
-    fn ck6_the_guard_lets_through_scripts_of_an_allowed_origin() {
-        let script = ("x-requested-with", "fetch");
-        for origin in [ORIGIN, "http://localhost:5173"] {
-            assert_eq!(guarded(&[("origin", origin), script], ""), Ok(()), "{origin}");
-        }
-        for content_type in ["application/json", "application/json; charset=utf-8", "application/vnd.api+json"] {
-            let headers = [("origin", ORIGIN), script, ("content-type", content_type)];
-            assert_eq!(guarded(&headers, "{}"), Ok(()), "{content_type}");
-        }
-    }
-
-    #[test]
-    fn ck6_co1_the_guard_refuses_every_other_origin() {
-        for origin in [
-            "",
-            "null",
-            "*",
-            "https://app.example.com.evil.example",
-            "https://evil-app.example.com",
-            "https://app.example.com:443",
-            "https://app.example.com/",
-            "http://app.example.com",
-            "https://APP.example.com",
-            "https://example.com",
-            "https://app.example.com,https://app.example.com",
-            "https://app.example.com https://evil.example",
-        ] {
-            let headers = [("origin", origin), ("x-requested-with", "fetch")];
-            assert_eq!(guarded(&headers, ""), Err(Error::OriginNotAllowed), "{origin}");
-        }
-        let twice = [("origin", ORIGIN), ("origin", ORIGIN), ("x-requested-with", "fetch")];
-        assert_eq!(guarded(&twice, ""), Err(Error::OriginNotAllowed));
-        assert_eq!(guarded(&[("x-requested-with", "fetch")], ""), Err(Error::OriginNotAllowed));
-        let referer = [("referer", "https://app.example.com/"), ("x-requested-with", "fetch")];
-        assert_eq!(guarded(&referer, ""), Err(Error::OriginNotAllowed));
-    }
-
-    #[test]
-    fn ck6_the_guard_refuses_what_needs_no_preflight() {
-        let origin = ("origin", ORIGIN);
-        assert_eq!(guarded(&[origin], ""), Err(Error::OriginNotAllowed));
-        assert_eq!(guarded(&[origin, ("x-requested-with", "")], ""), Err(Error::OriginNotAllowed));
-        for content_type in
-            ["", "application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", "text/json"]
-        {
-            let headers = [origin, ("x-requested-with", "fetch"), ("content-type", content_type)];
-            assert_eq!(guarded(&headers, "{}"), Err(Error::OriginNotAllowed), "{content_type}");
-        }
-        let untyped = [origin, ("x-requested-with", "fetch")];
-        assert_eq!(guarded(&untyped, "{}"), Err(Error::OriginNotAllowed));
-    }
-}
+mod tests;

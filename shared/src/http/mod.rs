@@ -1,8 +1,9 @@
-//! Requests in: what a handler asks of one.
+//! What handlers read from requests, and how answers are rendered.
 
 mod answer;
 mod body;
 mod cookie;
+mod media_type;
 mod proxy;
 mod route;
 
@@ -24,18 +25,19 @@ use crate::client::Client;
 use crate::entropy;
 use crate::session::Hash;
 
-/// The most bytes an Idempotency-Key may have.
+/// The most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 255;
-/// The most bytes that are kept of a `User-Agent`, so that a session stays
-/// below 1 KB and a write of it costs one unit.
+/// The most bytes that are kept of a `User-Agent`: a session stays below 1 KB, so
+/// that writing it costs one write unit.
 const MAX_USER_AGENT: usize = 256;
 
-/// The members of the body, JSON or form. An empty body has none.
+/// The members of the body, which is JSON or a form. An empty body has none.
 ///
 /// # Errors
 ///
-/// [`Error::PayloadTooLarge`], [`Error::UnsupportedMediaType`] or
-/// [`Error::InvalidRequest`].
+/// [`Error::PayloadTooLarge`] for a body over 8 KiB;
+/// [`Error::UnsupportedMediaType`] for another type, or a compressed body;
+/// [`Error::InvalidRequest`] for a malformed one.
 pub fn members(request: &Request) -> Result<Members, Error> {
     Members::read(request)
 }
@@ -48,48 +50,50 @@ pub fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The refresh token of the body. It is never taken from the URL, which is logged.
+/// The refresh token in the body. It is never read from the URL, because URLs are logged.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRefreshToken`] when there is none; as [`members`].
+/// [`Error::NoRefreshToken`] when there is none; [`Error::InvalidRequest`] for one
+/// in the URL; and those of [`members`].
 pub fn refresh_token(request: &Request) -> Result<String, Error> {
     no_token_in_url(request)?;
     let members = members(request)?;
     let token = members.optional("refresh_token")?.filter(|token| !token.is_empty());
-    token.map(str::to_owned).ok_or(Error::InvalidRefreshToken { was_sent: false })
+    token.map(str::to_owned).ok_or(Error::NoRefreshToken)
 }
 
-/// The refresh token of the body or of the header `x-refresh-token`.
+/// The refresh token of a logout, in the body or in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when there is none; as [`members`].
+/// [`Error::InvalidRequest`] when there is none, or the header appears more than
+/// once; and those of [`refresh_token`].
 pub fn refresh_token_to_end(request: &Request) -> Result<String, Error> {
     match refresh_token(request) {
-        Err(Error::InvalidRefreshToken { was_sent: false }) => {
-            header(request.headers(), "x-refresh-token")?.map(str::to_owned).ok_or(Error::InvalidRequest(
-                "Send the refresh token, as refresh_token in the body or as x-refresh-token.",
-            ))
-        }
+        Err(Error::NoRefreshToken) => refresh_token_header(request)?.map(str::to_owned).ok_or_else(|| {
+            Error::InvalidRequest(
+                "Send the refresh token as `refresh_token` in the body or in the header `x-refresh-token`.".into(),
+            )
+        }),
         sent => sent,
     }
 }
 
-/// The refresh token of the header `x-refresh-token`.
+/// The refresh token in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when the header stands twice.
+/// [`Error::InvalidRequest`] when the header appears more than once or is not ASCII.
 pub fn refresh_token_header(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-refresh-token")
 }
 
-/// The device token of the header `x-device-token`.
+/// The device token in the header `x-device-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when the header stands twice.
+/// [`Error::InvalidRequest`] when the header appears more than once or is not ASCII.
 pub fn device_token(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-device-token")
 }
@@ -97,7 +101,7 @@ pub fn device_token(request: &Request) -> Result<Option<&str>, Error> {
 fn no_token_in_url(request: &Request) -> Result<(), Error> {
     let query = request.query_string_parameters_ref();
     match query.and_then(|query| query.first("refresh_token")) {
-        Some(_) => Err(Error::InvalidRequest("Send the refresh token in the body, not in the URL.")),
+        Some(_) => Err(Error::InvalidRequest("Send the refresh token in the body, not in the URL.".into())),
         None => Ok(()),
     }
 }
@@ -112,7 +116,7 @@ fn no_token_in_url(request: &Request) -> Result<(), Error> {
 pub fn attempt(request: &Request) -> Result<Hash, Error> {
     match header(request.headers(), "idempotency-key")? {
         Some(key) if key.is_empty() || key.len() > MAX_KEY => {
-            Err(Error::InvalidRequest("The Idempotency-Key must have 1 to 255 characters."))
+            Err(Error::InvalidRequest("The header `idempotency-key` must have 1 to 255 characters.".into()))
         }
         Some(key) => Ok(Hash::of(&[b"idempotency-key:", key.as_bytes()])),
         None if request_id(request).is_empty() => Ok(Hash::of(&[b"request:", &entropy::bytes::<16>()])),
@@ -125,7 +129,7 @@ pub fn request_id(request: &Request) -> &str {
     request.lambda_context_ref().map_or("", |context| &context.request_id)
 }
 
-/// Where the request comes from.
+/// The client that sent the request.
 pub fn client(request: &Request) -> Client {
     let ip = context(request).and_then(|context| context.http.source_ip.clone());
     let user_agent = request.headers().get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -141,180 +145,22 @@ fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
     }
 }
 
-/// A header that may stand once.
+/// The value of a header that may appear once.
+///
+/// # Errors
+///
+/// [`Error::InvalidRequest`] when it appears more than once or is not ASCII.
 fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Error> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) => {
-            value.to_str().map(|value| Some(value.trim())).map_err(|_| Error::InvalidRequest("A header is not ASCII."))
+            let value = value.to_str().map(str::trim);
+            value.map(Some).map_err(|_| Error::InvalidRequest(format!("The header `{name}` must be ASCII.").into()))
         }
-        (Some(_), Some(_)) => Err(Error::InvalidRequest("A header stands twice.")),
+        (Some(_), Some(_)) => Err(Error::InvalidRequest(format!("The header `{name}` appears more than once.").into())),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use lambda_http::http::HeaderValue;
-    use lambda_http::{Context, request};
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    /// A refresh as API Gateway hands it on.
-    fn event() -> Value {
-        json!({
-            "version": "2.0",
-            "routeKey": "POST /api/v1/auth/refresh",
-            "rawPath": "/api/v1/auth/refresh",
-            "rawQueryString": "",
-            "headers": { "content-type": "application/json" },
-            "requestContext": {
-                "stage": "$default",
-                "http": { "method": "POST", "path": "/api/v1/auth/refresh", "sourceIp": "192.0.2.1" },
-            },
-            "isBase64Encoded": false,
-        })
-    }
-
-    fn request_of(event: &Value) -> Request {
-        let mut context = Context::default();
-        context.request_id = "request-1".into();
-        request::from_str(&event.to_string()).unwrap().with_lambda_context(context)
-    }
-
-    fn with_body(body: &str) -> Request {
-        let mut event = event();
-        event["body"] = body.into();
-        request_of(&event)
-    }
-
-    fn with_header(name: &'static str, value: &str) -> Request {
-        let mut request = request_of(&event());
-        request.headers_mut().insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
-        request
-    }
-
-    fn with_headers_twice(name: &'static str) -> Request {
-        let mut request = with_header(name, "x");
-        request.headers_mut().append(name, HeaderValue::from_static("x"));
-        request
-    }
-
-    #[test]
-    fn a_bearer_token_is_what_follows_the_scheme() {
-        for (value, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer abc", Some("abc")),
-            ("BEARER   abc ", Some("abc")),
-            (" Bearer abc", Some("abc")),
-            ("Bearer abc,Bearer def", Some("abc,Bearer def")),
-            ("Bearer a b", Some("a b")),
-            ("Basic abc", None),
-            ("Bearer", None),
-            ("Bearer ", None),
-            ("Bearerabc", None),
-            ("abc", None),
-            ("", None),
-            ("Bearer \u{e9}", None),
-        ] {
-            assert_eq!(bearer(&with_header("authorization", value)), token, "{value:?}");
-        }
-        assert_eq!(bearer(&request_of(&event())), None);
-    }
-
-    #[test]
-    fn rf6_an_attempt_is_the_idempotency_key_or_else_the_lambda_request() {
-        let key = |key: &str| attempt(&with_header("idempotency-key", key)).unwrap();
-        assert_eq!(key("a"), key("a"));
-        assert_eq!(key("a"), key(" a "));
-        assert_ne!(key("a"), key("b"));
-        assert_ne!(key("a"), key("A"));
-
-        let unnamed = request_of(&event());
-        assert_eq!(attempt(&unnamed), attempt(&unnamed));
-        assert_ne!(attempt(&unnamed).unwrap(), key("request-1"));
-        let mut later = Context::default();
-        later.request_id = "request-2".into();
-        assert_ne!(attempt(&unnamed), attempt(&request_of(&event()).with_lambda_context(later)));
-    }
-
-    #[test]
-    fn rf2_without_a_key_and_a_lambda_request_every_request_is_an_attempt_of_its_own() {
-        let nameless = request_of(&event()).with_lambda_context(Context::default());
-        assert_ne!(attempt(&nameless).unwrap(), attempt(&nameless).unwrap());
-        let outside_lambda = request::from_str(&event().to_string()).unwrap();
-        assert_ne!(attempt(&outside_lambda).unwrap(), attempt(&outside_lambda).unwrap());
-    }
-
-    #[test]
-    fn an_idempotency_key_has_1_to_255_characters_and_stands_once() {
-        for length in [1, 255] {
-            assert!(attempt(&with_header("idempotency-key", &"k".repeat(length))).is_ok(), "{length}");
-        }
-        for key in ["", " ", &"k".repeat(256), "\u{e9}"] {
-            let result = attempt(&with_header("idempotency-key", key));
-            assert!(matches!(result, Err(Error::InvalidRequest(_))), "{key:?}");
-        }
-        assert!(matches!(attempt(&with_headers_twice("idempotency-key")), Err(Error::InvalidRequest(_))));
-    }
-
-    #[test]
-    fn a_client_is_an_address_and_a_user_agent_of_at_most_256_bytes() {
-        let agent = |agent: &str| client(&with_header("user-agent", agent)).user_agent;
-        assert_eq!(agent("curl/8.5.0"), "curl/8.5.0");
-        assert_eq!(agent(&"x".repeat(256)), "x".repeat(256));
-        assert_eq!(agent(&"x".repeat(257)), "x".repeat(256));
-        assert_eq!(agent(&format!("x{}", "\u{e9}".repeat(128))), format!("x{}", "\u{e9}".repeat(127)));
-        let unnamed = Client { ip: "192.0.2.1".into(), user_agent: String::new() };
-        assert_eq!(client(&request_of(&event())), unnamed);
-    }
-
-    #[test]
-    fn a_user_agent_that_is_no_text_is_kept_as_far_as_it_is_one() {
-        let mut request = request_of(&event());
-        request.headers_mut().insert("user-agent", HeaderValue::from_bytes(&[0xff; 300]).unwrap());
-        let agent = client(&request).user_agent;
-        assert_eq!(agent, "\u{fffd}".repeat(85));
-    }
-
-    #[test]
-    fn rl3_a_forwarded_address_is_not_believed() {
-        let request = with_header("x-forwarded-for", "198.51.100.7");
-        assert_eq!(client(&request).ip, "192.0.2.1");
-    }
-
-    #[test]
-    fn the_refresh_token_is_a_member_of_the_body() {
-        assert_eq!(refresh_token(&with_body(r#"{"refresh_token":"abc"}"#)), Ok("abc".into()));
-        for body in ["", "{}", r#"{"refresh_token":null}"#, r#"{"refresh_token":""}"#] {
-            assert_eq!(refresh_token(&with_body(body)), Err(Error::InvalidRefreshToken { was_sent: false }), "{body}");
-        }
-        for body in [r#"{"refresh_token":1}"#, r#"{"refresh_token":["abc"]}"#, "x"] {
-            assert!(matches!(refresh_token(&with_body(body)), Err(Error::InvalidRequest(_))), "{body}");
-        }
-        let in_a_header = with_header("x-refresh-token", "abc");
-        assert_eq!(refresh_token(&in_a_header), Err(Error::InvalidRefreshToken { was_sent: false }));
-    }
-
-    #[test]
-    fn rf13_a_refresh_token_in_the_url_is_refused_even_beside_one_in_the_body() {
-        for query in ["refresh_token=abc", "a=b&refresh_token=", "refresh%5Ftoken=abc"] {
-            let mut event = event();
-            event["rawQueryString"] = query.into();
-            event["body"] = r#"{"refresh_token":"abc"}"#.into();
-            for result in [refresh_token(&request_of(&event)), refresh_token_to_end(&request_of(&event))] {
-                assert!(matches!(result, Err(Error::InvalidRequest(_))), "{query}");
-            }
-        }
-    }
-
-    #[test]
-    fn mw6_a_logout_takes_the_refresh_token_of_the_body_or_of_one_header() {
-        assert_eq!(refresh_token_to_end(&with_body(r#"{"refresh_token":"abc"}"#)), Ok("abc".into()));
-        assert_eq!(refresh_token_to_end(&with_header("x-refresh-token", " abc ")), Ok("abc".into()));
-        for request in [request_of(&event()), with_body("x"), with_headers_twice("x-refresh-token")] {
-            assert!(matches!(refresh_token_to_end(&request), Err(Error::InvalidRequest(_))));
-        }
-    }
-}
+mod tests;

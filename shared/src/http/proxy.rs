@@ -1,9 +1,8 @@
-//! Where a request comes from, when CloudFront stands in front of the API.
+//! The client's IP address when CloudFront is in front of the API.
 //!
-//! API Gateway knows the address that a request comes from, and then that is
-//! CloudFront's. CloudFront says whose request it is; but anybody who finds the
-//! API's own URL can say the same. So its word is taken only with a secret that
-//! it was told to send along. `x-forwarded-for` is never believed.
+//! API Gateway then sees the address of CloudFront, which sends the client's in a
+//! header. Anybody who finds the API's own URL can send that header, so it counts
+//! only beside a secret that CloudFront adds. `x-forwarded-for` is never used.
 
 use std::net::IpAddr;
 
@@ -15,13 +14,12 @@ use secrecy::ExposeSecret;
 use super::header;
 use crate::config::TrustedProxy;
 
-/// The header that CloudFront is told to add, with the secret.
+/// The header with the secret that CloudFront is configured to add.
 const SECRET: &str = "x-origin-verify";
-/// The header in which it says who calls.
+/// The header with the client's address.
 const VIEWER: &str = "true-client-ip";
 
-/// Puts the viewer's address in the place of the proxy's, if the request proves
-/// that it came through the proxy.
+/// Replaces the proxy's address with the client's, if the request has the proxy's secret.
 pub(crate) fn resolve(request: &mut Request, proxy: Option<&TrustedProxy>) {
     let Some(viewer) = proxy.and_then(|proxy| viewer(request, proxy)) else { return };
     if let Some(RequestContext::ApiGatewayV2(context)) = request.extensions_mut().get_mut() {

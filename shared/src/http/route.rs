@@ -11,7 +11,7 @@ use super::context;
 /// `cargo lambda watch` sends.
 const DEFAULT: &str = "$default";
 
-/// The route of a request, as template.yaml spells it: the method, a space and
+/// Returns the route of a request as template.yaml has it: the method, a space and
 /// the path with its parameters by name, such as
 /// `DELETE /api/v1/auth/sessions/{session_id}`.
 ///

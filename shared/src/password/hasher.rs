@@ -1,4 +1,4 @@
-//! Argon2id (RFC 9106), with its memory kept from one hash to the next.
+//! Argon2id (RFC 9106). The memory is kept from one hash to the next.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,38 +14,39 @@ use zeroize::Zeroize;
 use super::Password;
 use crate::{entropy, metrics};
 
-/// How long a hash waits for its turn before the caller is told to come back.
+/// How long a hash waits for its turn before the request is refused as unavailable.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// What a stored hash may ask for at the most, in KiB: a hash brought in from
-/// elsewhere must not take the function's whole memory.
+/// The most memory of a stored hash, in KiB: an imported hash must not use up the
+/// function's memory.
 const MAX_MEMORY_KIB: u32 = 128 * 1024;
-/// The same for its passes and lanes.
+/// The most passes of a stored hash.
 const MAX_ITERATIONS: u32 = 16;
+/// The most lanes of a stored hash.
 const MAX_LANES: u32 = 8;
 
-/// How hard a password is to guess from its hash.
+/// The cost of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkFactor {
     /// Memory, in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Passes over the memory.
     pub iterations: u32,
 }
 
 impl WorkFactor {
-    /// OWASP's minimum for argon2id with one lane (Password Storage Cheat
-    /// Sheet): any of these is as good as the others.
+    /// OWASP's minimums for argon2id with one lane, which are equivalent (Password
+    /// Storage Cheat Sheet).
     pub const MINIMUM: [Self; 5] =
         [Self::new(47_104, 1), Self::new(19_456, 2), Self::new(12_288, 3), Self::new(9_216, 4), Self::new(7_168, 5)];
-    /// What a function can bear.
+    /// The highest cost that a function can bear.
     pub const MAXIMUM: Self = Self::new(MAX_MEMORY_KIB, MAX_ITERATIONS);
 
     const fn new(memory_kib: u32, iterations: u32) -> Self {
         Self { memory_kib, iterations }
     }
 
-    /// Whether this is no weaker than one of [`MINIMUM`](Self::MINIMUM), and
-    /// within [`MAXIMUM`](Self::MAXIMUM).
+    /// Returns whether this is at least one of [`MINIMUM`](Self::MINIMUM) and at
+    /// most [`MAXIMUM`](Self::MAXIMUM).
     pub fn is_allowed(self) -> bool {
         let is_within = |most: Self| self.memory_kib <= most.memory_kib && self.iterations <= most.iterations;
         let is_from = |least: &Self| self.memory_kib >= least.memory_kib && self.iterations >= least.iterations;
@@ -58,12 +59,12 @@ impl WorkFactor {
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// What the table holds. Whether it can be read shows when it is verified.
+    /// A hash from the table. It is parsed when it is verified.
     pub fn stored(text: String) -> Self {
         Self(text)
     }
 
-    /// The PHC string.
+    /// Returns the PHC string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -78,7 +79,7 @@ impl fmt::Debug for PasswordHash {
 /// Why a password was not hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// Its turn did not come within 4 seconds.
+    /// It did not get its turn within 4 seconds.
     #[error("too many passwords are being hashed")]
     Busy,
     /// The work factor cannot be computed, or the computation panicked.
@@ -86,9 +87,8 @@ pub enum HashError {
     Failed,
 }
 
-/// Hashes passwords, a bounded number at a time, each in a block buffer that is
-/// kept and wiped: a fresh allocation of 19 MiB would cost most of the time
-/// that the hash itself takes.
+/// Hashes passwords, a limited number at a time. The buffers are wiped and kept,
+/// because allocating 19 MiB takes nearly as long as the hash itself.
 #[derive(Debug)]
 pub struct Hasher {
     work: WorkFactor,
@@ -123,7 +123,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when its turn did not come within 4 seconds;
+    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
         let phc = self.template(&entropy::bytes::<32>());
@@ -132,13 +132,13 @@ impl Hasher {
         Ok(PasswordHash(Phc { hash: Output::new(&output).ok(), ..phc }.to_string()))
     }
 
-    /// Whether `password` is the one that was hashed. Without a stored hash
-    /// (nobody has that address), and with one that cannot be read, a hash of
-    /// the same cost is computed all the same, and the answer is no.
+    /// Returns whether `password` is the one that was hashed. Without a stored hash,
+    /// or with one that cannot be parsed, a hash of the same cost is computed and
+    /// the result is `false`.
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when its turn did not come within 4 seconds;
+    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
         let readable = stored.and_then(|stored| {
@@ -161,8 +161,8 @@ impl Hasher {
         Ok(is_real && constant_time::verify_slices_are_equal(&output, expected).is_ok())
     }
 
-    /// Whether `stored` took less work than a hash takes today: memory times
-    /// passes over it. One that cannot be read did.
+    /// Returns whether `stored` costs less than the configured work factor (memory
+    /// times passes), or cannot be parsed.
     pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
         let work = |memory_kib: u32, iterations: u32| u64::from(memory_kib) * u64::from(iterations);
         let stored = Phc::new(stored.as_str()).ok().and_then(|phc| params(&phc));
@@ -170,17 +170,17 @@ impl Hasher {
         stored.is_none_or(|stored| stored < work(self.work.memory_kib, self.work.iterations))
     }
 
-    /// How many hashes have been computed so far.
+    /// Returns how many hashes have been computed.
     pub fn computed(&self) -> u64 {
         self.inner.computed.load(Ordering::Relaxed)
     }
 
-    /// Whether no hash is under way.
+    /// Returns whether no hash is being computed.
     pub fn is_idle(&self) -> bool {
         self.turns.available_permits() == self.parallel
     }
 
-    /// A PHC string of today's work factor, with a salt of its own.
+    /// A PHC string with the configured work factor and a random salt.
     fn template(&self, output: &[u8; 32]) -> Phc {
         let params = Params::new(self.work.memory_kib, self.work.iterations, 1, Some(output.len())).ok();
         Phc {
@@ -198,8 +198,7 @@ impl Hasher {
         let inner = Arc::clone(&self.inner);
         let password = password.clone();
         let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
-        // The turn ends when the hash is at hand or, where nobody waits for it
-        // any more, when it is computed.
+        // The turn ends when the hash has been computed, even if its request was dropped.
         let computed = tokio::task::spawn_blocking(move || {
             let start = Instant::now();
             (inner.compute(&password, &params, &salt), start.elapsed(), turn)
@@ -229,12 +228,12 @@ impl Inner {
         self.computed.fetch_add(1, Ordering::Relaxed);
         buffer[..blocks].iter_mut().for_each(Zeroize::zeroize);
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
-        // Parameters, salt and length were checked: nothing is left that can fail.
+        // Parameters, salt and length have been checked, so this does not fail.
         result.map(|()| output).map_err(|_| HashError::Failed)
     }
 }
 
-/// The parameters of a hash that this system is willing to compute.
+/// The parameters of a hash, if this system accepts them.
 fn params(phc: &Phc) -> Option<Params> {
     let params = Params::try_from(phc).ok()?;
     let is_ours = phc.algorithm == Algorithm::Argon2id.ident() && phc.version == Some(Version::V0x13.into());
@@ -248,92 +247,4 @@ fn params(phc: &Phc) -> Option<Params> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn hasher() -> Hasher {
-        Hasher::new(WorkFactor { memory_kib: 19_456, iterations: 2 }, 2)
-    }
-
-    fn password(text: &str) -> Password {
-        Password::presented(text).unwrap()
-    }
-
-    #[tokio::test]
-    async fn pw9_a_hash_is_argon2id_in_phc_form_and_verifies() {
-        let hasher = hasher();
-        let hash = hasher.hash(&password("a quiet river")).await.unwrap();
-        assert!(hash.as_str().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", hash.as_str());
-        assert!(hasher.verify(&password("a quiet river"), Some(&hash)).await.unwrap());
-        assert!(!hasher.verify(&password("a quiet rivers"), Some(&hash)).await.unwrap());
-        assert_ne!(hash, hasher.hash(&password("a quiet river")).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn pw9_a_hash_of_the_reference_implementation_verifies() {
-        // argon2-cffi 25.1: PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-        let stored = PasswordHash::stored(REFERENCE.into());
-        assert!(hasher().verify(&password("correct horse battery staple"), Some(&stored)).await.unwrap());
-    }
-
-    const REFERENCE: &str =
-        "$argon2id$v=19$m=19456,t=2,p=1$s6a7LqiXlxPXbE1z0oIHBg$+wztwa7Di5ndQQ5slM2cuvUcEKPCa0jVf4Jnsad0diE";
-
-    #[tokio::test]
-    async fn pw4_composition_is_folded_and_compatibility_is_not() {
-        let hasher = hasher();
-        let hash = hasher.hash(&password("cafe\u{301} ﬁn ")).await.unwrap();
-        assert!(hasher.verify(&password("caf\u{e9} ﬁn "), Some(&hash)).await.unwrap());
-        assert!(!hasher.verify(&password("caf\u{e9} fin "), Some(&hash)).await.unwrap());
-        assert!(!hasher.verify(&password("caf\u{e9} ﬁn"), Some(&hash)).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn en2_pw12_one_hash_is_computed_whatever_is_stored() {
-        let hasher = hasher();
-        let hash = hasher.hash(&password("a quiet river")).await.unwrap();
-        let huge = hash.as_str().replace("m=19456", "m=4194304");
-        let foreign = hash.as_str().replace("argon2id", "argon2i");
-        for stored in [None, Some("x"), Some(""), Some(huge.as_str()), Some(foreign.as_str())] {
-            let before = hasher.computed();
-            let stored = stored.map(|text| PasswordHash::stored(text.into()));
-            assert!(!hasher.verify(&password("a quiet river"), stored.as_ref()).await.unwrap());
-            assert_eq!(hasher.computed() - before, 1, "{stored:?}");
-        }
-    }
-
-    #[tokio::test]
-    async fn pw10_less_work_than_today_makes_a_hash_outdated_and_more_does_not() {
-        let hash = hasher().hash(&password("a quiet river")).await.unwrap();
-        assert!(!hasher().is_outdated(&hash));
-        let stronger = Hasher::new(WorkFactor { memory_kib: 19_456, iterations: 3 }, 1);
-        assert!(stronger.is_outdated(&hash));
-        assert!(!hasher().is_outdated(&stronger.hash(&password("a quiet river")).await.unwrap()));
-        assert!(stronger.verify(&password("a quiet river"), Some(&hash)).await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn the_buffer_is_kept_and_wiped() {
-        let hasher = hasher();
-        for _ in 0..3 {
-            hasher.hash(&password("a quiet river")).await.unwrap();
-        }
-        let buffers = hasher.inner.buffers.lock().unwrap();
-        assert_eq!(buffers.len(), 1);
-        assert!(buffers[0].iter().all(|block| block.as_ref().iter().all(|&word| word == 0)));
-    }
-
-    #[test]
-    fn pw9_weaker_work_than_owasp_allows_is_refused() {
-        for (memory_kib, iterations, is_allowed) in [
-            (19_456, 2, true),
-            (47_104, 1, true),
-            (65_536, 3, true),
-            (8, 1, false),
-            (19_455, 2, false),
-            (19_456, 1, false),
-        ] {
-            assert_eq!(WorkFactor { memory_kib, iterations }.is_allowed(), is_allowed, "{memory_kib},{iterations}");
-        }
-    }
-}
+mod tests;

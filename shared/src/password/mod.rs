@@ -1,4 +1,4 @@
-//! Passwords: what may be one, and how they are kept.
+//! Passwords: which are accepted, and how they are hashed.
 
 mod hasher;
 
@@ -6,47 +6,48 @@ use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use secrecy::{ExposeSecret, SecretString};
-use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization;
 
 pub use hasher::{HashError, Hasher, PasswordHash, WorkFactor};
 
-/// The most code points a password may have. Longer ones are refused, never cut.
+use crate::text::caseless;
+
+/// The most code points of a password, in NFC. Longer ones are refused, never cut.
 pub const MAX_CHARS: usize = 256;
-/// The most bytes a password may have, in UTF-8.
+/// The most bytes of a password, in NFC and UTF-8.
 pub const MAX_BYTES: usize = 1024;
 
-/// 19,300 of the most common passwords, in lower case and sorted: the list
-/// that Django ships, collected by Royce Williams from breached accounts (BSD-3-Clause).
+/// The 19,300 most common passwords, in lower case and sorted: the list that Django
+/// ships, collected by Royce Williams from breached accounts (BSD-3-Clause).
 static COMMON: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("common.txt").lines().collect());
 
-/// A password in Unicode's composed form (NFC; NIST SP 800-63B-4, 3.1.1.2), and
-/// no other change: no trimming, no folding. Never printed.
+/// A password in Unicode's composed form (NFC; NIST SP 800-63B-4, section 3.1.1.2).
+/// Nothing else is changed: no trimming, no folding. Never printed.
 #[derive(Clone, Debug)]
 pub struct Password(SecretString);
 
 /// Why a new password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    /// It has fewer code points than the minimum.
+    /// It has fewer code points than the minimum, in NFC.
     #[error("Use at least {minimum} characters.")]
     TooShort {
         /// The fewest code points it may have.
         minimum: usize,
     },
-    /// It is over [`MAX_CHARS`] or [`MAX_BYTES`].
+    /// It is longer than [`MAX_CHARS`] or [`MAX_BYTES`].
     #[error("Use at most {MAX_CHARS} characters.")]
     TooLong,
     /// It is one of the most common passwords, or one of them repeated.
-    #[error("This password is one of the first that an attacker tries.")]
+    #[error("This password is too common.")]
     Blocklisted,
-    /// It is the user's address, a part of it, or the name of the service.
-    #[error("This password is easily guessed from who you are.")]
+    /// It is the user's address, its local part, or the name of the service.
+    #[error("This password is too easy to guess: it is your e-mail address or the name of this service.")]
     Guessable,
 }
 
 impl WeakPassword {
-    /// The machine's word for it, the `code` of a 422 answer.
+    /// The machine-readable reason: the `code` of a 422 answer.
     pub fn code(self) -> &'static str {
         match self {
             Self::TooShort { .. } => "password_too_short",
@@ -58,28 +59,29 @@ impl WeakPassword {
 }
 
 impl Password {
-    /// A password that someone signs in with. `None` for one that is longer
-    /// than any password may be: no hash is spent on it.
+    /// A password that a user signs in with. `None` for one that is too long to be
+    /// a password: it is refused without a hash.
     pub fn presented(text: &str) -> Option<Self> {
-        if text.len() > MAX_BYTES || text.chars().count() > MAX_CHARS {
-            return None;
-        }
-        Some(Self(text.nfc().collect::<String>().into()))
+        let composed = SecretString::from(text.nfc().collect::<String>());
+        let text = composed.expose_secret();
+        (text.len() <= MAX_BYTES && text.chars().count() <= MAX_CHARS).then_some(Self(composed))
     }
 
-    /// A password that someone chooses: at least `minimum` code points, not a
-    /// common one, and none of `context` (the address, names of the service).
-    /// There are no rules of composition (NIST SP 800-63B-4, 3.1.1.2).
+    /// A password that a user chooses: at least `minimum` code points, not a common
+    /// one, and none of `context` (the address, names of the service). There are no
+    /// composition rules (NIST SP 800-63B-4, section 3.1.1.2).
     ///
     /// # Errors
     ///
-    /// The first rule that it breaks.
+    /// The first rule that it breaks: [`WeakPassword::TooLong`],
+    /// [`WeakPassword::TooShort`], [`WeakPassword::Guessable`] or
+    /// [`WeakPassword::Blocklisted`].
     pub fn chosen(text: &str, minimum: usize, context: &[&str]) -> Result<Self, WeakPassword> {
         let password = Self::presented(text).ok_or(WeakPassword::TooLong)?;
-        let folded = fold(password.expose());
+        let folded = caseless(password.expose());
         if password.expose().chars().count() < minimum {
             Err(WeakPassword::TooShort { minimum })
-        } else if context.iter().any(|word| fold(word) == folded) {
+        } else if context.iter().any(|word| caseless(word) == folded) {
             Err(WeakPassword::Guessable)
         } else if is_common(&folded) {
             Err(WeakPassword::Blocklisted)
@@ -93,13 +95,8 @@ impl Password {
     }
 }
 
-/// One form for all spellings that differ in case alone.
-fn fold(text: &str) -> String {
-    UniCase::unicode(text.nfc().collect::<String>()).to_folded_case()
-}
-
-/// Whether the whole of `folded` is a common password, or a shorter piece
-/// repeated that is one or is a single character.
+/// Whether `folded` is a common password, or a common password or a single
+/// character repeated.
 fn is_common(folded: &str) -> bool {
     let mut ends = folded.char_indices().skip(1).map(|(end, _)| end);
     let unit = ends
@@ -109,58 +106,4 @@ fn is_common(folded: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fault(text: &str) -> Option<WeakPassword> {
-        Password::chosen(text, 8, &["alice@example.com", "alice", "freshkey"]).err()
-    }
-
-    #[test]
-    fn pw1_pw2_length_counts_code_points() {
-        assert_eq!(fault("\u{1f600}\u{1f601}\u{1f602}\u{1f603}\u{1f604}\u{1f605}\u{1f606}\u{1f607}"), None);
-        assert_eq!(fault(&"\u{1f600}".repeat(7)), Some(WeakPassword::TooShort { minimum: 8 }));
-        // Seven code points once composed, eight as typed.
-        assert_eq!(fault("zyxwvute\u{301}"), None);
-        assert_eq!(fault("yxwvute\u{301}"), Some(WeakPassword::TooShort { minimum: 8 }));
-    }
-
-    #[test]
-    fn pw3_a_long_password_is_taken_whole_or_refused() {
-        let words = "a quiet river under seven bridges ".repeat(8);
-        assert_eq!(fault(&words[..64]), None);
-        assert_eq!(fault(&words[..256]), None);
-        assert_eq!(fault(&words[..257]), Some(WeakPassword::TooLong));
-        assert_eq!(fault(&"\u{1f600}ab".repeat(80)), None);
-        assert!(Password::presented(&"x".repeat(257)).is_none());
-    }
-
-    #[test]
-    fn pw5_there_are_no_rules_of_composition() {
-        for text in ["qwlkjhzmnbvpoiu", "        plain        ", "84629173"] {
-            assert_eq!(fault(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn pw6_common_passwords_are_refused_as_a_whole_and_repeated() {
-        assert!(COMMON.len() >= 3000);
-        for text in ["password", "PassWord", "passwordpassword", "12345678", "aaaaaaaaaaaa", "pa\u{17f}\u{17f}word"] {
-            assert_eq!(fault(text), Some(WeakPassword::Blocklisted), "{text}");
-        }
-        assert_eq!(fault("my passwordpassword of the day"), None);
-    }
-
-    #[test]
-    fn pw7_who_one_is_is_no_password() {
-        for text in ["Alice@Example.com", "alice@example.com", "FreshKey"] {
-            assert_eq!(fault(text), Some(WeakPassword::Guessable), "{text}");
-        }
-    }
-
-    #[test]
-    fn se5_a_password_is_never_printed() {
-        let printed = format!("{:?}", Password::presented("canary-of-a-password"));
-        assert!(!printed.contains("canary"), "{printed}");
-    }
-}
+mod tests;
