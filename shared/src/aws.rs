@@ -24,14 +24,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// The configuration of this environment. A plain-HTTP `endpoint` is a DynamoDB
-/// on the same machine: it takes any credentials, so none are looked for.
-pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> SdkConfig {
+/// on the same machine: it takes any credentials, so none are looked for. The
+/// timeouts are `patience` times as long as above.
+pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
             TimeoutConfig::builder()
-                .connect_timeout(CONNECT)
-                .operation_attempt_timeout(ATTEMPT)
-                .operation_timeout(OPERATION)
+                .connect_timeout(CONNECT * patience)
+                .operation_attempt_timeout(ATTEMPT * patience)
+                .operation_timeout(OPERATION * patience)
                 .build(),
         )
         .retry_config(

@@ -64,7 +64,7 @@ impl Store {
     /// The table `table` of the DynamoDB at `endpoint`, or of the region's own.
     /// `http_client` takes the place of the SDK's, for tests.
     pub async fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
-        Self::with_sdk(&aws::load(endpoint, http_client).await, table, endpoint)
+        Self::with_sdk(&aws::load(endpoint, http_client, 1).await, table, endpoint)
     }
 
     pub(crate) fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
