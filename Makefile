@@ -4,6 +4,9 @@
 TOOLS := .venv/.installed
 # All crates but the fuzz targets, which need a C++ compiler as well.
 RUST := --workspace --exclude fuzz
+# `make build` compiles them all at once. `sam build` would link one after the
+# other; it finds that there is nothing left to do.
+FUNCTIONS := $(notdir $(wildcard functions/*))
 export SAM_CLI_TELEMETRY := 0
 
 help: ## this list
@@ -32,7 +35,7 @@ test-runtime: $(TOOLS) ## every event of events/ through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
 
 test-dynamodb-local: ## the store and the flows, against AWS's own engine: needs Java
-	tools/dynamodb-local/run cargo test $(RUST) --test system
+	tools/dynamodb-local/run cargo test --test system
 
 test-clients: ## clients as strangers write them, and the docs' own: needs Node and Python
 	tools/test-clients
@@ -81,6 +84,7 @@ bench: $(TOOLS) ## how fast it is, beside the C reference of argon2
 
 build: $(TOOLS) ## every function, for arm64
 	rustup target add aarch64-unknown-linux-gnu
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(FUNCTIONS))
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sam build
 
 deploy: build ## to the AWS account and region of your environment

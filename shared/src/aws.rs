@@ -63,14 +63,15 @@ const MISCONFIGURED: [&str; 18] = [
 /// With a table at a plain-HTTP `endpoint`, which is not in AWS, the machine may
 /// have no region: the search for one ends with the environment and the profile
 /// and does not wait for a metadata service. `http_client` takes the place of the
-/// SDK's, for tests, and needs neither region nor credentials.
-pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> SdkConfig {
+/// SDK's, for tests, and needs neither region nor credentials. The timeouts are
+/// `patience` times those above.
+pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
             TimeoutConfig::builder()
-                .connect_timeout(CONNECT)
-                .operation_attempt_timeout(ATTEMPT)
-                .operation_timeout(OPERATION)
+                .connect_timeout(CONNECT * patience)
+                .operation_attempt_timeout(ATTEMPT * patience)
+                .operation_timeout(OPERATION * patience)
                 .build(),
         )
         .retry_config(

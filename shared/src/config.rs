@@ -107,6 +107,10 @@ pub struct Config {
     pub table_endpoint: Option<String>,
     /// `LOG_LEVEL`: ERROR, WARN, INFO (default), DEBUG or TRACE.
     pub log_level: Level,
+    /// What the timeouts of calls and handlers are multiplied by: 1, but for tests
+    /// that bring more work at once than the machine can do within them. They set
+    /// TEST_PATIENCE, from 1 to 100, which is read only with the feature `testing`.
+    pub(crate) patience: u32,
 }
 
 /// Where the keys come from.
@@ -217,6 +221,7 @@ impl Config {
             table_name: reader.required("TABLE_NAME", "the name of the DynamoDB table"),
             table_endpoint: table_endpoint.map(|url| url.given),
             log_level: reader.log_level(),
+            patience: if cfg!(feature = "testing") { reader.number("TEST_PATIENCE", 1, 1..=100) as u32 } else { 1 },
         };
         if let Err(fault) = config.check_roles(&config.default_roles) {
             reader.fault("DEFAULT_ROLES", format_args!("has too many or too long roles: {fault}"));

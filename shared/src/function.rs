@@ -157,7 +157,7 @@ impl Function {
     async fn handle(&self, request: Request) -> Answer {
         let handled = async { (self.handler)(Arc::clone(&self.app), request).await };
         let handled = AssertUnwindSafe(handled).catch_unwind();
-        match tokio::time::timeout(DEADLINE, handled).await {
+        match tokio::time::timeout(DEADLINE * self.app.config().patience, handled).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_panic)) => Err(Error::Internal("the handler panicked".into())),
             Err(_elapsed) => Err(Error::unavailable()),

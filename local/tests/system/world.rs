@@ -18,6 +18,8 @@ use crate::wire::Wire;
 
 /// A password that the rules accept.
 pub const PASSWORD: &str = "a quiet river under seven bridges";
+/// A setting for crowds: a machine that is busy answers in time all the same.
+pub const PATIENT: (&str, &str) = ("TEST_PATIENCE", "50");
 /// The address that nobody else has.
 pub const EMAIL: &str = "alice@example.com";
 
