@@ -5,7 +5,7 @@
 //!
 //! - [`clock`], [`entropy`]: the only doors to time and randomness
 //! - [`metrics`]: counts for CloudWatch
-//! - [`write`]: the outcome of a conditional write
+//! - [`mod@write`]: the outcome of a conditional write
 //! - [`client`]: where a request came from
 //! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
 //! - [`user`], [`session`]: the records, and the rule by which a session rotates
