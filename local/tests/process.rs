@@ -508,20 +508,11 @@ fn the_fault_of_an_option_names_the_option() {
 }
 
 #[test]
-fn the_secret_of_the_demo_is_refused_without_the_demo() {
+fn se1_the_secret_of_the_demo_is_refused_without_the_demo() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = command(directory.path(), &["--port", "0"]);
     command.env("JWT_SECRET_KEY", local::demo::SECRET);
     let failure = failure(command);
     assert!(failure.contains("JWT_SECRET_KEY") && failure.contains("--demo"), "{failure}");
     assert!(!failure.contains(local::demo::SECRET), "{failure}");
-}
-
-#[test]
-fn se1_the_secret_of_the_demo_is_refused_without_demo() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join(".env"), format!("JWT_SECRET_KEY={}\n", local::demo::SECRET)).unwrap();
-    let fault = failure(command(directory.path(), &["--port", "0"]));
-    assert!(fault.contains("JWT_SECRET_KEY is the demo's secret") && fault.contains("--demo"), "{fault}");
-    assert!(!fault.contains(local::demo::SECRET), "{fault}");
 }

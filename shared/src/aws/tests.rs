@@ -77,7 +77,7 @@ async fn a_table_on_this_machine_leaves_the_secret_in_aws() {
     let heard = hears.recv().unwrap();
     assert!(heard.contains("credential=akiafrankfurt/") && heard.contains("/eu-central-1/secretsmanager/"), "{heard}");
 
-    let loaded = load(Some("http://127.0.0.1:1"), None).await;
+    let loaded = load(Some("http://127.0.0.1:1"), None, 1).await;
     assert_ne!(loaded.region().map(Region::as_ref), Some("local"));
 }
 
