@@ -15,8 +15,8 @@ pub struct LocalClock {
 }
 
 impl LocalClock {
-    /// The furthest that it can be ahead: longer than the default lifetime of a
-    /// session.
+    /// The furthest that the clock can be ahead: 400 days, which is longer than the
+    /// default lifetime of a session.
     pub const MAX_AHEAD: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
     /// Returns a clock that shows the time of `clock` until it is moved.

@@ -25,7 +25,7 @@ pub const EMAIL: &str = "demo@example.com";
 pub const PASSWORD: &str = "four friendly foxes";
 /// The address that `events/register.json` registers.
 pub const NEWCOMER: &str = "newcomer@example.com";
-/// The Idempotency-Key of the request that spent a spent token.
+/// The Idempotency-Key of the refreshes that spent the demo's spent tokens.
 pub const IDEMPOTENCY_KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 /// The default port of the table on 127.0.0.1.
 pub const TABLE_PORT: u16 = 8000;
@@ -34,8 +34,8 @@ pub const LOGIN: Timestamp = Timestamp::from_seconds(1_767_225_600);
 /// The time when the demo's tokens expire: 2100-01-01T00:00:00Z.
 pub const END: Timestamp = Timestamp::from_seconds(4_102_444_800);
 
-/// The user to try things with and the users of the events, each with whether
-/// their first refresh token is spent.
+/// The user to try things with and the users of the events. The flag is true if
+/// the user's first refresh token is spent.
 const CALLERS: [(&str, bool); 19] = [
     ("demo", false),
     ("logout", false),
@@ -89,7 +89,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The user `name`, the same at every start.
+    /// Returns the user `name`, who is the same at every start.
     fn new(name: &str, is_spent: bool) -> Result<Self, DemoError> {
         let user = User {
             id: UserId::parse(&id_of("user", name)).ok_or_else(|| DemoError::value("user"))?,
@@ -130,14 +130,14 @@ impl Caller {
     }
 }
 
-/// The id of the `what` of the user `name`.
+/// Returns the id of the user `name`, or of one of their sessions: `what` tells them apart.
 fn id_of(what: &str, name: &str) -> String {
     let hash = Hash::of(&[what.as_bytes(), b" of ", name.as_bytes()]);
     let bytes = hash.as_bytes().first_chunk().copied().unwrap_or_default();
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
-/// All users of the demo, each with their name.
+/// Returns all users of the demo, each with their name.
 ///
 /// # Errors
 ///

@@ -29,13 +29,13 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// How long creating the table and stopping the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why there is no table.
+/// Why the table cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file of the table cannot be used.
     #[error("{path}: {problem}", path = .path.display())]
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// The reason.
         problem: String,
@@ -46,7 +46,7 @@ pub enum Error {
     /// The table cannot be looked up or created.
     #[error("the table {table} at {endpoint}: {problem}")]
     Table {
-        /// Its name.
+        /// The name of the table.
         table: String,
         /// The URL of the DynamoDB.
         endpoint: String,
@@ -69,17 +69,19 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Error::File`] if the file cannot be used; [`Error::Start`] for anything else.
+    /// [`Error::File`] if the file cannot be used; [`Error::Start`] if the engine
+    /// cannot listen, or cannot create its tables in memory.
     pub async fn start(file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(started)?;
         Self::start_on(listener, file, clock).await
     }
 
-    /// As [`Engine::start`], on a given listener.
+    /// Starts an engine as [`Engine::start`] does, but on `listener`.
     ///
     /// # Errors
     ///
-    /// As [`Engine::start`].
+    /// [`Error::File`] if the file cannot be used; [`Error::Start`] if the listener
+    /// has no address, or the tables cannot be created in memory.
     pub async fn start_on(listener: TcpListener, file: Option<&Path>, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let database = open(file.map(Path::to_owned), clock).await?;
         let endpoint = format!("http://{}", listener.local_addr().map_err(started)?);
@@ -96,7 +98,7 @@ impl Engine {
         Ok(Self { endpoint, stop, tasks: Mutex::new(tasks) })
     }
 
-    /// The engine's URL.
+    /// Returns the engine's URL.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -167,7 +169,7 @@ impl dynoxide::storage_backend::Clock for EngineClock {
 ///
 /// # Errors
 ///
-/// [`Error::Table`] if the DynamoDB does not answer, or refuses.
+/// [`Error::Table`] if the DynamoDB does not answer, or refuses a call.
 pub async fn ensure_table(endpoint: &str, table: &Table) -> Result<(), Error> {
     let made = make_table(&client(endpoint).await, table).await;
     made.map_err(|problem| Error::Table { table: table.name.clone(), endpoint: endpoint.to_owned(), problem })

@@ -3,31 +3,30 @@
 //! ```text
 //! # a comment
 //! NAME=value, up to the end of the line  # a comment after white space
-//! export NAME='in single quotes: everything up to the next one, line ends too'
+//! export NAME='in single quotes: everything up to the next one, including line ends'
 //! NAME="in double quotes: the same, but \n is a line end, and \" \$ \\ are " $ \"
 //! ```
 //!
 //! Nothing is substituted: `$` is a character like any other. White space around
-//! a name and around a value without quotes is left out.
+//! a name and around a value without quotes is removed.
 
 use std::path::{Path, PathBuf};
 
 /// The white space within a line.
 const BLANK: [char; 2] = [' ', '\t'];
 
-/// Why the file cannot be read. No case shows anything of its content, which may
-/// be a secret.
+/// Why the file cannot be read. No message shows its content, which may be secret.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The file cannot be opened.
     #[error("{path}: {problem}", path = .path.display())]
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// The reason.
         problem: String,
     },
-    /// A line is not as described above.
+    /// A line is not a comment or a variable in the format described above.
     #[error("{path}: line {line} {problem}", path = .path.display())]
     Line {
         /// The path of the file.
@@ -40,8 +39,8 @@ pub enum Error {
 }
 
 /// Returns the variables of the file `.env` in `directory` or in the nearest
-/// directory above it that has one, in the file's order. There are none without a
-/// file.
+/// directory above it that has one, in the file's order. Returns an empty list if
+/// there is no file.
 ///
 /// # Errors
 ///
@@ -57,7 +56,7 @@ pub fn read(directory: &Path) -> Result<Vec<(String, String)>, Error> {
     }
 }
 
-/// What is wrong with which line.
+/// A faulty line, and what is wrong with it.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     line: usize,

@@ -1,4 +1,4 @@
-//! What the local system serves besides the API: a page for trying it out, the
+//! What the local system serves besides the API: a page to try the system out, the
 //! contract, and a way to move the clock.
 
 use std::io;
@@ -31,11 +31,13 @@ const MAX_BODY: usize = 1024;
 /// The furthest that one request can move the clock, in seconds.
 const MAX_SECONDS: u64 = 24 * 60 * 60;
 
-/// Returns the routes of all this. The request that moves a clock moves `clock`.
+/// Returns the routes of the page, of the contract, and of the request that moves
+/// `clock`.
 ///
 /// # Errors
 ///
-/// `openapi.yaml` cannot be written as JSON.
+/// `openapi.yaml` cannot be written as JSON, or the page's security policy is not
+/// a valid header.
 pub fn routes<S: Clone + Send + Sync + 'static>(clock: LocalClock) -> io::Result<Router<S>> {
     let contract: Value = serde_norway::from_str(OPENAPI).map_err(io::Error::other)?;
     let contract = document("application/json", contract.to_string());
@@ -60,8 +62,8 @@ fn document(content_type: &'static str, text: String) -> Response<Bytes> {
     response
 }
 
-/// The Content-Security-Policy by which `page` can only run its own scripts and
-/// styles and call the system that served it.
+/// Returns a Content-Security-Policy with which `page` can run only its own scripts
+/// and styles, and call only the system that served it.
 fn policy(page: &str) -> String {
     let (scripts, styles) = (hashes(page, "script"), hashes(page, "style"));
     format!(
@@ -70,8 +72,8 @@ fn policy(page: &str) -> String {
     )
 }
 
-/// The hashes of the elements `name` of `page`, as CSP sources; `'none'` if it has
-/// no such element.
+/// Returns the hashes of the elements `name` of `page`, as CSP sources; `'none'` if
+/// the page has no such element.
 fn hashes(page: &str, name: &str) -> String {
     let (start, end) = (format!("<{name}"), format!("</{name}>"));
     let elements = page.split(&start).skip(1);
@@ -87,7 +89,7 @@ struct Move {
     advance_seconds: u64,
 }
 
-/// Moves the clock ahead, and answers with its new time.
+/// Moves the clock ahead, and answers with its new time in milliseconds since the epoch.
 async fn move_clock(clock: LocalClock, request: Request) -> Response<Body> {
     let (head, body) = request.into_parts();
     let answer = if !is_our_own(&head.headers) {

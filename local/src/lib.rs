@@ -5,12 +5,12 @@
 //!
 //! - [`clock`]: a clock that can be moved
 //! - [`template`]: reads `template.yaml`
-//! - [`gateway`]: API Gateway: requests into events, answers into responses
+//! - [`gateway`]: API Gateway: turns requests into events, and answers into responses
 //! - [`engine`]: the embedded DynamoDB, and the table
 //! - [`secret`]: the secret that signs the tokens
 //! - [`system`]: the functions, the API in front of them and the table behind them
-//! - [`extra`]: a page for trying it out, the contract, and a way to move the clock
-//! - `server`: all of that over HTTP
+//! - [`extra`]: a page to try the system out, the contract, and a way to move the clock
+//! - `server`: serves all of that over HTTP
 //! - [`demo`]: users and sessions that are the same at every start
 //! - [`env_file`]: the file `.env`
 

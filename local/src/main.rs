@@ -124,7 +124,7 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     served.map_err(|error| error.to_string())
 }
 
-/// What the program prints once it listens.
+/// Returns the text that the program prints once it listens.
 fn greeting(url: &str, is_demo: bool) -> String {
     let (route, email, password) = match is_demo {
         true => ("login", demo::EMAIL, demo::PASSWORD),
@@ -139,8 +139,8 @@ Open it in a browser, or start with:
     )
 }
 
-/// Logs to the terminal. The embedded database warns of every condition of a write
-/// that is not met; these are part of normal operation, so only its errors are
+/// Logs to the terminal. The embedded database warns whenever the condition of a
+/// write is not met, which is part of normal operation, so only its errors are
 /// shown.
 fn log_to_terminal(level: Level) {
     let targets = freshkey::telemetry::targets(level).with_target("local", level).with_target("dynoxide", Level::ERROR);
@@ -160,7 +160,7 @@ async fn listen(port: u16, option: &str) -> Result<TcpListener, String> {
     })
 }
 
-/// An origin for `--allow-origin`.
+/// Parses the value of `--allow-origin`: an exact origin.
 fn origin(text: &str) -> Result<String, String> {
     if is_origin(text) {
         return Ok(text.to_owned());
@@ -170,7 +170,7 @@ fn origin(text: &str) -> Result<String, String> {
     .into())
 }
 
-/// A URL for `--table-endpoint`.
+/// Parses the value of `--table-endpoint`: an HTTP or HTTPS URL.
 fn endpoint(text: &str) -> Result<String, String> {
     let is_http = |url: &Uri| url.host().is_some() && ["http", "https"].map(Some).contains(&url.scheme_str());
     if text.parse().is_ok_and(|url| is_http(&url)) {
@@ -179,9 +179,9 @@ fn endpoint(text: &str) -> Result<String, String> {
     Err("must be a URL such as http://127.0.0.1:8000".into())
 }
 
-/// The variables of the process, over those of the file `.env` in the working
-/// directory or above it. The public secret of the demo is set for the demo, and
-/// refused otherwise.
+/// Returns the variables of the process and of the file `.env` in the working
+/// directory or above it. Those of the process take precedence. Sets the demo's
+/// public secret for the demo, and refuses it otherwise.
 fn variables(is_demo: bool) -> Result<BTreeMap<String, String>, String> {
     let directory = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
     let file = env_file::read(&directory).map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
 //! The secret that signs the tokens. It is random, and kept beside the table's
-//! file, so that tokens survive a restart exactly when their sessions do.
+//! file, so that tokens survive a restart if their sessions do.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-/// Why there is no secret.
+/// Why the secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be read or written.
     #[error("{path}: {source}", path = .path.display())]
     File {
-        /// Its path.
+        /// The path of the file.
         path: PathBuf,
         /// The reason.
         source: io::Error,
@@ -27,7 +27,7 @@ pub enum Error {
         path = .0.display()
     )]
     Empty(PathBuf),
-    /// Other users of the machine can read the file.
+    /// Other users of the machine can access the file.
     #[error("{path} can be read by other users of this machine: make it private with chmod 600", path = .0.display())]
     Open(PathBuf),
 }
@@ -42,7 +42,8 @@ pub fn generate() -> String {
 ///
 /// # Errors
 ///
-/// Each case is a variant of [`Error`].
+/// [`Error::File`] if the file cannot be read or created; [`Error::Open`] if other
+/// users of the machine can access it; [`Error::Empty`] if it is empty.
 pub fn beside(data: &Path) -> Result<String, Error> {
     let path = with_suffix(data, ".secret");
     let secret = match File::open(&path) {
@@ -62,8 +63,8 @@ pub fn beside(data: &Path) -> Result<String, Error> {
     }
 }
 
-/// Creates a new secret at `path`, completely or not at all. If another process
-/// was faster, its secret stays.
+/// Creates a new secret at `path`, completely or not at all. Keeps the secret of
+/// another process that was faster.
 fn create(path: &Path) -> io::Result<()> {
     let draft = with_suffix(path, &format!(".{}", std::process::id()));
     let mut options = OpenOptions::new();

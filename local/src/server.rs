@@ -1,4 +1,4 @@
-//! The HTTP server: the API, and what the local system has besides it.
+//! The HTTP server of the API and of [`extra`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl System {
     ///
     /// # Errors
     ///
-    /// The listener fails.
+    /// The listener fails, or the routes of [`extra`] cannot be made.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,

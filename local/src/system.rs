@@ -20,9 +20,9 @@ use crate::gateway::{Call, Gateway, RouteError, Step};
 use crate::secret;
 use crate::template::{self, Template};
 
-/// Limits so high that nobody who tries the system meets them, for the variables
-/// that are not set. All accounts that an address has tried are in one item of
-/// the table, so that limit is lower.
+/// The limits, unless a variable sets them: so high that nobody who tries the
+/// system out reaches them. LIMIT_ACCOUNTS_PER_ADDRESS is lower, because one item
+/// of the table holds all accounts that an address has tried.
 const LIMITS: [(&str, &str); 5] = [
     ("LIMIT_FREE_GUESSES", "1000000"),
     ("LIMIT_GUESSES", "1000000"),
@@ -67,13 +67,13 @@ pub enum Error {
     /// Both a data file and another DynamoDB are given.
     #[error("a data file is for the embedded DynamoDB: it cannot be used with another one (TABLE_ENDPOINT)")]
     TwoTables,
-    /// The file of the secret cannot be used.
+    /// The file with the secret cannot be used.
     #[error(transparent)]
     Secret(#[from] secret::Error),
     /// The table cannot be found or created.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// All faults of the functions' variables.
+    /// The functions' variables have faults: all of them, one per line.
     #[error("{0}")]
     Configuration(String),
 }
@@ -94,7 +94,12 @@ impl System {
     ///
     /// # Errors
     ///
-    /// Each case is a variant of [`Error`].
+    /// [`Error::Template`] or [`Error::Route`] if the template cannot be used;
+    /// [`Error::UnknownFunction`] if one of its functions is not built in;
+    /// [`Error::TwoTables`] if both a data file and another DynamoDB are given;
+    /// [`Error::Secret`] if the file with the secret cannot be used;
+    /// [`Error::Engine`] if the table cannot be found or created;
+    /// [`Error::Configuration`] if variables have faults.
     pub async fn start(options: Options) -> Result<Self, Error> {
         let Options { data, allow_origins, clock, http_client, .. } = options;
         let mut variables = options.variables;
@@ -166,28 +171,28 @@ impl System {
         self.gateway.respond(request.headers(), &answer)
     }
 
-    /// The function `name`, if the template has it.
+    /// Returns the function `name`, if the template has it.
     pub fn function(&self, name: &str) -> Option<&Function> {
         self.functions.get(name).map(Arc::as_ref)
     }
 
-    /// LOG_LEVEL.
+    /// Returns the functions' log level, from LOG_LEVEL.
     pub fn log_level(&self) -> Level {
         let function = self.functions.values().next();
         function.map_or(Level::INFO, |function| function.app().config().log_level)
     }
 
-    /// The clock of the whole system.
+    /// Returns the clock of the whole system.
     pub fn clock(&self) -> &LocalClock {
         &self.clock
     }
 
-    /// The URL of the DynamoDB that holds the table.
+    /// Returns the URL of the DynamoDB that holds the table.
     pub fn table_endpoint(&self) -> &str {
         &self.table_endpoint
     }
 
-    /// The name of the table.
+    /// Returns the name of the table.
     pub fn table_name(&self) -> &str {
         &self.table_name
     }
@@ -200,11 +205,11 @@ impl System {
     }
 }
 
-/// The settings of each function.
+/// Returns the settings of each function, with the function's name.
 ///
 /// # Errors
 ///
-/// The faults of all functions, each fault once.
+/// [`Error::Configuration`] with the faults of all functions, each fault once.
 fn configs<'a>(template: &'a Template, variables: &BTreeMap<String, String>) -> Result<Vec<(&'a str, Config)>, Error> {
     let mut configs = Vec::new();
     let mut faults = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! CORS: what API Gateway answers a preflight, and the headers that it sets on
+//! CORS: API Gateway's answer to a preflight, and the headers that it sets on
 //! every other answer.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html>
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::template::Cors;
 
-/// The answer to a preflight with `headers`.
+/// Returns the answer to a preflight with `headers`.
 pub(super) fn preflight(cors: &Cors, headers: &HeaderMap) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
@@ -28,8 +28,8 @@ pub(super) fn preflight(cors: &Cors, headers: &HeaderMap) -> Response<Bytes> {
     response
 }
 
-/// Sets the CORS headers of an `answer` to a request with `headers`. Those that
-/// the function has set are removed, as API Gateway does.
+/// Sets the CORS headers of an `answer` to a request with `headers`. Removes those
+/// that the function has set, as API Gateway does.
 pub(super) fn set_headers(cors: &Cors, headers: &HeaderMap, answer: &mut HeaderMap) {
     for name in [
         ACCESS_CONTROL_ALLOW_CREDENTIALS,

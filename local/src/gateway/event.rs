@@ -1,4 +1,4 @@
-//! Requests into events of payload format 2.0.
+//! Turns requests into events of payload format 2.0.
 //!
 //! <https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html>
 
@@ -14,8 +14,8 @@ use time::OffsetDateTime;
 
 use super::Call;
 
-/// The event of a `request` that matches the route `route_key`, with these
-/// parameters of its path.
+/// Returns the event of a `request` that matches the route `route_key` with these
+/// path `parameters`.
 pub(super) fn event(request: &Request<Bytes>, route_key: &str, parameters: &Params<'_, '_>, call: Call<'_>) -> Value {
     let header = |name| request.headers().get(name).map(text).unwrap_or_default();
     let path = request.uri().path();
@@ -69,8 +69,8 @@ pub(super) fn event(request: &Request<Bytes>, route_key: &str, parameters: &Para
     event
 }
 
-/// Whether the gateway passes on a body of this type as text. It encodes every
-/// other in base64, forms too.
+/// Whether the gateway passes on a body of this type as text. It encodes all other
+/// bodies in base64, including forms.
 fn is_text(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.starts_with("text/")
@@ -90,17 +90,17 @@ fn joined_headers(headers: &HeaderMap) -> Map<String, Value> {
     joined.collect()
 }
 
-/// The cookies, without the spaces and tabs around each. Other white space is
-/// part of a name: without it a page could pass off a cookie as one of those
-/// whose names begin with `__Host-`, which browsers protect.
+/// Returns the cookies, without the spaces and tabs around each. Other white space
+/// is part of the name. If it were removed too, a page could pass off its cookie
+/// as one whose name begins with `__Host-`, which browsers protect.
 fn cookies(headers: &HeaderMap) -> Vec<String> {
     let lines: Vec<_> = headers.get_all(COOKIE).iter().map(text).collect();
     let cookies = lines.iter().flat_map(|line| line.split(';')).map(|cookie| cookie.trim_matches([' ', '\t']));
     cookies.filter(|cookie| !cookie.is_empty()).map(str::to_owned).collect()
 }
 
-/// The parameters of the query; the values of one that is repeated are joined
-/// with commas.
+/// Returns the parameters of the query. The values of a repeated parameter are
+/// joined with commas.
 fn query_parameters(query: &str) -> Map<String, Value> {
     let mut parameters = Map::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -113,7 +113,7 @@ fn query_parameters(query: &str) -> Map<String, Value> {
     parameters
 }
 
-/// A time as in `12/Mar/2020:19:03:58 +0000`, from milliseconds since the epoch.
+/// Formats a time, in milliseconds since the epoch, as `12/Mar/2020:19:03:58 +0000`.
 fn common_log_time(now_ms: i64) -> String {
     let moment = OffsetDateTime::from_unix_timestamp(now_ms.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let month = moment.month().to_string();

@@ -1,6 +1,7 @@
-//! API Gateway's HTTP API, as far as a function can tell: requests become events
-//! of payload format 2.0, a function's answers become responses, and the gateway
-//! answers by itself what the real one does. No I/O, no clock.
+//! An HTTP API of API Gateway, as functions and clients see it: requests become
+//! events of payload format 2.0, and a function's answers become responses. The
+//! gateway itself answers the requests that the real one answers itself. No I/O,
+//! no clock.
 
 mod cors;
 mod event;
@@ -19,10 +20,10 @@ use crate::template::{Cors, Template};
 pub use response::too_large;
 pub(crate) use response::{json_response, message};
 
-/// The largest body that the gateway takes, in bytes.
+/// The largest body that the gateway accepts, in bytes.
 pub const MAX_BODY: usize = 10 * 1024 * 1024;
 
-/// The largest request line and headers that the gateway takes together, in bytes.
+/// The largest request line and headers together that the gateway accepts, in bytes.
 pub const MAX_HEAD: usize = 10_240;
 
 /// The routes and the CORS settings of a template.
@@ -32,10 +33,10 @@ pub struct Gateway {
     cors: Option<Cors>,
 }
 
-/// Where a route leads.
+/// The function that a route leads to.
 #[derive(Clone, Debug)]
 struct Target {
-    /// As the event names the route, such as `GET /users/me`.
+    /// The route as events name it, such as `GET /users/me`.
     route_key: String,
     function: String,
 }
@@ -64,7 +65,7 @@ pub struct Call<'a> {
 /// What the gateway does with a request.
 #[derive(Debug)]
 pub enum Step {
-    /// It answers by itself.
+    /// It answers the request itself.
     Answer(Response<Bytes>),
     /// It calls a function.
     Invoke {
@@ -80,7 +81,7 @@ impl Gateway {
     ///
     /// # Errors
     ///
-    /// Two routes take the same requests.
+    /// [`RouteError`] if two routes take the same requests.
     pub fn new(template: &Template) -> Result<Self, RouteError> {
         let mut routes: HashMap<_, Router<_>> = HashMap::new();
         for function in &template.functions {
@@ -118,9 +119,9 @@ impl Gateway {
         }
     }
 
-    /// Returns the response to a request with `headers` for which a function
-    /// answered `answer`. An answer that describes no response means that the
-    /// function crashed.
+    /// Returns the response for a function's `answer` to a request with `headers`. If
+    /// the answer does not describe a response, the function has crashed, and the
+    /// response is a 500.
     pub fn respond(&self, headers: &HeaderMap, answer: &Value) -> Response<Bytes> {
         let Some(mut response) = response::response(answer) else {
             return message(StatusCode::INTERNAL_SERVER_ERROR);
@@ -132,7 +133,7 @@ impl Gateway {
     }
 }
 
-/// The bytes of the request line and the headers as they were sent.
+/// Returns the size of the request line and the headers as they were sent, in bytes.
 fn head_size(request: &Request<Bytes>) -> usize {
     let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
     let line = request.method().as_str().len() + target + "  HTTP/1.1\r\n".len();

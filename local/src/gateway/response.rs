@@ -1,4 +1,4 @@
-//! A function's answers into responses, and the gateway's own.
+//! Turns a function's answers into responses, and makes the gateway's own.
 
 use axum::body::Bytes;
 use base64::Engine as _;
@@ -7,17 +7,17 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFE
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// The gateway's answer to a body larger than [`MAX_BODY`](super::MAX_BODY).
+/// Returns the gateway's answer to a body larger than [`MAX_BODY`](super::MAX_BODY).
 pub fn too_large() -> Response<Bytes> {
     json_response(StatusCode::PAYLOAD_TOO_LARGE, &json!({"message": "Request Entity Too Large"}))
 }
 
-/// An answer that the gateway gives without a function.
+/// Returns an answer of the gateway itself.
 pub(crate) fn message(status: StatusCode) -> Response<Bytes> {
     json_response(status, &json!({"message": status.canonical_reason()}))
 }
 
-/// An answer in JSON, without the headers that functions set.
+/// Returns an answer in JSON, without the headers that functions set.
 pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body.to_string()));
     *response.status_mut() = status;
@@ -26,8 +26,8 @@ pub(crate) fn json_response(status: StatusCode, body: &Value) -> Response<Bytes>
     response
 }
 
-/// The response that `answer` describes; `None` if it does not describe one.
-/// Payload format 2.0 has no `multiValueHeaders`: they are not read.
+/// Returns the response that `answer` describes; `None` if it does not describe
+/// one. Does not read `multiValueHeaders`, which payload format 2.0 does not have.
 pub(super) fn response(answer: &Value) -> Option<Response<Bytes>> {
     let status = answer.get("statusCode")?.as_u64()?;
     let status = StatusCode::from_u16(u16::try_from(status).ok()?).ok()?;

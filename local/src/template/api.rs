@@ -1,4 +1,4 @@
-//! The HTTP API: its CORS settings.
+//! Reads the CORS settings of the HTTP API.
 
 use serde::Deserialize;
 

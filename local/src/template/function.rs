@@ -1,4 +1,4 @@
-//! The functions, their variables and their routes.
+//! Reads the functions, their variables and their routes.
 
 use std::collections::BTreeMap;
 
@@ -129,8 +129,8 @@ fn route(at: &str, event: &Value, api: &str, scope: &Scope) -> Result<Route, Err
     Ok(Route { method, path })
 }
 
-/// Whether a path begins with a slash, and each of its segments is either text
-/// or one parameter. The greedy parameter `{name+}` is not supported.
+/// Whether a path begins with a slash, and each of its segments is either text or
+/// one parameter. The greedy parameter `{name+}` is not supported.
 fn is_path(path: &str) -> bool {
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     let is_segment = |segment: &str| match segment.strip_prefix('{').and_then(|name| name.strip_suffix('}')) {

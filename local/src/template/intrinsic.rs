@@ -1,5 +1,5 @@
-//! CloudFormation's intrinsic functions: those that `template.yaml` uses, in the
-//! short form (`!Ref`).
+//! Evaluates the intrinsic functions of CloudFormation that `template.yaml` uses, in
+//! the short form (`!Ref`).
 //!
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference.html>
 
@@ -43,11 +43,11 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// The scope of a template that is deployed with the parameters in `given`.
+    /// Returns the scope of a template that is deployed with the parameters in `given`.
     ///
     /// # Errors
     ///
-    /// A given parameter is not declared, or one is of a type that is not supported.
+    /// A given parameter is not declared, or a parameter has an unsupported type.
     pub fn new(
         declared: &BTreeMap<String, Value>,
         conditions: BTreeMap<String, Value>,
@@ -72,12 +72,12 @@ impl Scope {
         Ok(Self { parameters, conditions, resources: resources.collect() })
     }
 
-    /// As [`shape`], after evaluating the intrinsic functions in `value`.
+    /// Evaluates the intrinsic functions in `value`, then reads it with [`shape`].
     ///
     /// # Errors
     ///
-    /// As [`shape`]; and an intrinsic function that is not supported, has wrong
-    /// arguments, or refers to something that does not exist.
+    /// [`shape`] refuses the value, or an intrinsic function is not supported, has
+    /// wrong arguments, or refers to something that does not exist.
     pub fn read<T: DeserializeOwned>(&self, at: &str, value: &Value, without_effect: &[&str]) -> Result<T, Error> {
         let value: Value = shape(at, value, without_effect)?;
         let value = self.evaluate(&value).map_err(|problem| Error::new(at, problem))?;
@@ -95,8 +95,8 @@ impl Scope {
         Ok(self.text(rule)? == "true")
     }
 
-    /// Evaluates the intrinsic functions in `value`. `None` is `AWS::NoValue`,
-    /// which removes the member or the element that it is the value of.
+    /// Evaluates the intrinsic functions in `value`. Returns `None` for
+    /// `AWS::NoValue`, which removes the member or element that has this value.
     fn evaluate(&self, value: &Value) -> Result<Option<Value>, String> {
         match value {
             Value::Tagged(tagged) => self.call(tagged.tag.to_string().trim_start_matches('!'), &tagged.value),
@@ -195,7 +195,7 @@ impl Scope {
     }
 }
 
-/// The value of a parameter: the given one or its default, if it has any.
+/// Returns the given value of a parameter, or its default if it has one.
 fn parameter(at: &str, declaration: &Value, given: Option<&str>) -> Result<Option<Value>, Error> {
     let parameter: Parameter = shape(at, declaration, PARAMETER_WITHOUT_EFFECT)?;
     let default = parameter.default.map(|Text(default)| default);

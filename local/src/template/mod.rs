@@ -1,9 +1,9 @@
 //! Reads `template.yaml`: the functions with their routes and variables, the
 //! table, and the API's CORS settings.
 //!
-//! A parameter has the value that is given, or its default. A resource is
-//! represented by its logical name. Whatever would make AWS behave differently
-//! from the local system is an error, so an unknown property is never skipped.
+//! A parameter has the given value, or its default. A resource is represented by
+//! its logical name. Anything that would make AWS behave differently from the local
+//! system is an error, so an unknown property is never ignored.
 
 mod api;
 mod function;
@@ -39,7 +39,7 @@ impl Error {
     }
 }
 
-/// The part of the template that decides what a request gets.
+/// The parts of the template that affect the answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     /// The functions, in the template's order.
@@ -79,14 +79,15 @@ pub struct Table {
     pub keys: Vec<(String, String)>,
     /// The attributes of the key, each with its type, such as `S`.
     pub attributes: Vec<(String, String)>,
-    /// The attribute that holds an item's expiry.
+    /// The attribute with an item's expiry, in seconds since the epoch. Without it,
+    /// items do not expire.
     pub ttl: Option<String>,
 }
 
-/// What pages of other origins may do.
+/// The CORS settings: what pages of other origins may do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cors {
-    /// The origins, each exact.
+    /// The allowed origins, each exact.
     pub origins: Vec<String>,
     /// The methods that they may use.
     pub methods: Vec<String>,
@@ -122,18 +123,18 @@ struct Globals {
 }
 
 impl Template {
-    /// Reads the template in the file `path`, as it is deployed with `parameters`.
+    /// Reads the template in the file `path`, deployed with `parameters`.
     ///
     /// # Errors
     ///
-    /// The file cannot be read; and as [`Template::parse`].
+    /// The file cannot be read, or [`Template::parse`] refuses its text.
     pub fn read(path: &Path, parameters: &[(&str, &str)]) -> Result<Self, Error> {
         let at = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| Error::new(at, error))?;
         Self::parse(&text, parameters)
     }
 
-    /// Reads the template in `text`, as it is deployed with `parameters`.
+    /// Reads the template in `text`, deployed with `parameters`.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ pub(super) const FUNCTION: &str = "AWS::Serverless::Function";
 pub(super) const HTTP_API: &str = "AWS::Serverless::HttpApi";
 pub(super) const TABLE: &str = "AWS::DynamoDB::Table";
 
-/// Services whose resources do not change what a request gets.
+/// Services whose resources do not affect the answer to a request.
 const TYPES_WITHOUT_EFFECT: &[&str] =
     &["AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::", "AWS::Logs::", "AWS::SNS::", "AWS::SecretsManager::"];
 
@@ -23,7 +23,7 @@ const MEMBERS_WITHOUT_EFFECT: &[&str] = &["DeletionPolicy", "DependsOn", "Metada
 pub(super) struct Resource {
     r#type: String,
     condition: Option<String>,
-    /// Its properties, as they are written.
+    /// Its properties, before intrinsic functions are evaluated.
     #[serde(default = "none")]
     pub properties: Value,
 }
@@ -32,7 +32,7 @@ fn none() -> Value {
     Value::Mapping(Mapping::new())
 }
 
-/// The resources that the template's conditions let exist, by logical name.
+/// The resources whose conditions are true, each with its logical name.
 pub(super) struct Resources(Vec<(String, Resource)>);
 
 impl Resources {
@@ -61,17 +61,17 @@ impl Resources {
         Ok(Self(resources))
     }
 
-    /// The resources of a type, each with its logical name.
+    /// Returns the resources of a type, each with its logical name.
     pub fn of_type(&self, r#type: &str) -> impl Iterator<Item = (&str, &Resource)> {
         let of_type = self.0.iter().filter(move |(_, resource)| resource.r#type == r#type);
         of_type.map(|(name, resource)| (name.as_str(), resource))
     }
 
-    /// The only resource of a type, with its logical name.
+    /// Returns the only resource of a type, with its logical name.
     ///
     /// # Errors
     ///
-    /// There is none, or more than one.
+    /// There is no resource of the type, or more than one.
     pub fn only(&self, r#type: &str) -> Result<(&str, &Resource), Error> {
         let mut found = self.of_type(r#type);
         match (found.next(), found.next()) {

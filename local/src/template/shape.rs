@@ -1,5 +1,5 @@
-//! YAML values into types. A member is either known, without effect on the local
-//! system, or an error.
+//! Turns YAML values into types. A member is known, or has no effect on the local
+//! system, or is an error.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

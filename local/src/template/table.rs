@@ -1,4 +1,4 @@
-//! The table.
+//! Reads the table.
 
 use serde::Deserialize;
 
@@ -50,7 +50,7 @@ struct TimeToLive {
 ///
 /// # Errors
 ///
-/// There is not exactly one, or it has a property that is not supported.
+/// There is not exactly one table, or it has a property that is not supported.
 pub(super) fn table(resources: &Resources, scope: &Scope) -> Result<Table, Error> {
     let (logical, resource) = resources.only(TABLE)?;
     let at = format!("Resources.{logical}.Properties");
