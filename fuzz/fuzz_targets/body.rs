@@ -1,4 +1,4 @@
-//! Any text as a body: JSON, or a form.
+//! Any bytes as the body of a request, both as JSON and as a form.
 #![no_main]
 
 use base64::Engine;

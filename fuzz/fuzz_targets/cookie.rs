@@ -1,4 +1,4 @@
-//! Any text as cookies, in the event's list and in the header.
+//! Any text as the cookies of a request, both in the event's list and in the header.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|cookies: &str| {

@@ -1,4 +1,5 @@
-//! Any session, attempt and user: the decision keeps the guarantees of rotation.
+//! The decision about a refresh keeps the guarantees of rotation for any session,
+//! attempt and user.
 #![no_main]
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Any text as a token. If it has two lines, they are also used as the header and
-//! the claims of a token with a valid signature.
+//! Any text as a token. If it has more than one line, the first is also used as the
+//! header, and the rest as the claims, of a token with a valid signature.
 #![no_main]
 
 use std::sync::LazyLock;

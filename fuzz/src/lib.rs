@@ -10,7 +10,7 @@ use lambda_http::{Context, Request};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// The secret of the function.
+/// The secret that signs the function's tokens.
 pub const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 
 static RUNTIME: LazyLock<Runtime> =
@@ -21,7 +21,7 @@ static FUNCTION: LazyLock<Function> = LazyLock::new(|| {
     Function::new(app, ask)
 });
 
-/// Valid settings, with cookies enabled.
+/// Returns valid settings, with cookies enabled.
 pub fn config() -> Config {
     let config = Config::parse(|name| {
         let value = match name {
@@ -48,7 +48,7 @@ pub fn invoke(event: &str) {
     assert!((200..500).contains(&status), "{answer}");
 }
 
-/// The event of a refresh as API Gateway sends it, for a target to change.
+/// Returns the event of a refresh as API Gateway sends it. A target changes it.
 pub fn event() -> Value {
     json!({
         "version": "2.0",

@@ -7,8 +7,9 @@ import software.amazon.dynamodb.services.local.server.LocalDynamoDBRequestHandle
 import software.amazon.dynamodb.services.local.server.LocalDynamoDBServerHandler;
 
 /**
- * DynamoDB Local in memory, on a free port of 127.0.0.1, which it prints. Its
- * own launcher would listen to the whole network, and report its use to AWS.
+ * Runs DynamoDB Local in memory, on a free port of 127.0.0.1, and prints the port.
+ * DynamoDB Local's own launcher would listen on all interfaces and report its use
+ * to AWS.
  */
 public class Local {
     public static void main(String[] arguments) throws Exception {
