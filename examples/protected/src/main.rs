@@ -1,4 +1,4 @@
-//! A function of your own, behind Freshkey: `GET /notes` for every signed-in user,
+//! Your own function behind Freshkey: `GET /notes` for every signed-in user, and
 //! `GET /admin` for administrators.
 
 use freshkey::App;

@@ -1,5 +1,5 @@
-//! The function as Lambda runs it: its process gets events from a Runtime API.
-//! Users and tokens come from Freshkey's local system, whose table both use.
+//! Runs the function as Lambda does: its process gets events from a Runtime API.
+//! Users and tokens come from Freshkey's local system. Both use the same table.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command};
@@ -45,7 +45,7 @@ async fn answered(State(runtime): State<Arc<Runtime>>, answer: String) -> Status
 }
 
 impl World {
-    /// A world whose new users have `roles`.
+    /// Starts a world whose new users have `roles`.
     async fn new(roles: &str) -> Self {
         let two_hours_ago = freshkey::Timestamp::from_seconds(SystemClock.now().seconds() - TWO_HOURS);
         let variables = [("JWT_SECRET_KEY", SECRET), ("DEFAULT_ROLES", roles)];
@@ -87,7 +87,7 @@ impl World {
         Self { system, function: function.unwrap(), events, answers }
     }
 
-    /// The tokens of a new user. The access token has expired an hour ago.
+    /// Registers a user and returns their tokens. The access token expired an hour ago.
     async fn register(&self) -> Value {
         let body = json!({ "email": "ada@example.com", "password": "four friendly foxes" });
         let request = Request::post("/api/v1/auth/register").header("content-type", "application/json");
