@@ -5,7 +5,7 @@ import { type Actor, type Exchange, REFRESH } from './wire.js';
 export interface Rotation {
   /** The first characters of the attempt's Idempotency-Key, if it had one. */
   key?: string;
-  /** How many answers were lost. */
+  /** How many answers to its requests were lost. */
   lost: number;
   /** Whether an answer has arrived. */
   arrived: boolean;
@@ -40,13 +40,13 @@ export class Chain {
         : `Still signed in: generation ${generation} of the refresh token is valid.`;
   }
 
-  /** The client holds this generation now. */
+  /** Records that the client now holds this generation. */
   holds(generation: number): void {
     this.held = generation;
     this.newest = Math.max(this.newest, generation);
   }
 
-  /** A refresh has ended. */
+  /** Records a request that has ended, if it was a refresh. */
   refreshed(exchange: Exchange): void {
     const { actor, presented, issued, state, status, key } = exchange;
     if (exchange.path !== REFRESH || presented === undefined || this.isOver) return;
@@ -76,13 +76,13 @@ export class Chain {
     else this.story = `The server returned generation ${issued} again: a reuse interval is set.`;
   }
 
-  /** The session has ended, for this reason. */
+  /** Records that the session has ended, and why. */
   ended(story: string): void {
     if (!this.isOver) this.story = story;
     this.isOver = true;
   }
 
-  /** The picture in words, for screen readers. */
+  /** Describes the picture in words, for screen readers. */
   describe(): string {
     const { newest, replay } = this;
     const words = [

@@ -15,7 +15,7 @@ export interface Bench {
   watch(): () => Exchange[];
 }
 
-/** What happened, and whether it is what should happen. */
+/** What happened, and whether it was what should happen. */
 export interface Seen {
   text: string;
   isRight: boolean;
@@ -23,7 +23,7 @@ export interface Seen {
   then?: { title: string; run(bench: Bench): Promise<Seen> };
 }
 
-/** One button. */
+/** An experiment, which one button runs. */
 export interface Experiment {
   id: string;
   title: string;
@@ -31,7 +31,7 @@ export interface Experiment {
   expect: string;
   /** Why it is not possible with the refresh token in a cookie. */
   withCookie?: string;
-  /** Whether it is only for the cookie. */
+  /** Whether it is only possible with the cookie. */
   isForCookie?: boolean;
   run(bench: Bench): Promise<Seen>;
 }
@@ -44,7 +44,7 @@ const NOT_LOSABLE =
 
 const FORGIVEN = 'Is REFRESH_REUSE_INTERVAL_SECONDS above 0? Then a spent token is accepted for that long.';
 
-/** All experiments, in an order in which they tell a story. */
+/** All experiments, in the order in which they are shown. */
 export const EXPERIMENTS: Experiment[] = [
   {
     id: 'call',

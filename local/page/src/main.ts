@@ -55,7 +55,7 @@ const bench: Bench = {
 };
 const lab = new Lab(bench);
 
-/** A request of any tab was sent, or has ended. */
+/** Called when a request of any tab is sent, and again when it ends. */
 function happened(exchange: Exchange): void {
   timeline.show(exchange);
   for (const watcher of watchers) watcher(exchange);
@@ -63,7 +63,7 @@ function happened(exchange: Exchange): void {
   paint();
 }
 
-/** The tokens that the client holds have changed. */
+/** Called when the tokens that the client holds have changed. */
 function changed(): void {
   const tokens = client.manager.getTokens();
   const session = client.session;
