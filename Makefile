@@ -34,7 +34,7 @@ test-example: ## the function in examples/, against the local system
 test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
 
-test-dynamodb-local: ## the store and the flows, against DynamoDB Local by AWS; needs Java
+test-dynamodb-local: ## the store and the flows, against AWS's DynamoDB Local; needs Java
 	tools/dynamodb-local/run cargo test --test system
 
 test-clients: ## clients as other people write them, and those in the docs; needs Node and Python
@@ -79,7 +79,7 @@ fuzz: ## each fuzz target for 20 seconds; needs a C++ compiler
 	cargo clippy --package fuzz --all-targets -- -D warnings
 	fuzz/run
 
-bench: $(TOOLS) ## benchmarks, also of the C reference of argon2
+bench: $(TOOLS) ## benchmarks, with the C reference of argon2 for comparison
 	PYTHON=$(CURDIR)/.venv/bin/python cargo bench -p bench
 
 build: $(TOOLS) ## every function, for arm64

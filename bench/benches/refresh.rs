@@ -133,15 +133,15 @@ fn in_turns<const N: usize>(
     taken.map(median)
 }
 
-/// Returns the median; zero if nothing was measured, because only another benchmark
-/// was asked for.
+/// Returns the median; zero if nothing was measured, because only other benchmarks
+/// were run.
 fn median(mut taken: Vec<Duration>) -> Duration {
     taken.sort_unstable();
     taken.get(taken.len() / 2).copied().unwrap_or_default()
 }
 
-/// The time that a function takes before its first request, measured once. Loading
-/// the program and TLS to AWS are not included.
+/// The time that a function takes before its first request, measured once. It does
+/// not include loading the program, nor TLS to AWS.
 struct Start {
     settings: Duration,
     connect: Duration,

@@ -130,7 +130,8 @@ impl Caller {
     }
 }
 
-/// Returns the id of the user `name`, or of one of their sessions: `what` tells them apart.
+/// Returns the id of the user `name` or of one of their sessions. `what` is `user`,
+/// `here` or `elsewhere`.
 fn id_of(what: &str, name: &str) -> String {
     let hash = Hash::of(&[what.as_bytes(), b" of ", name.as_bytes()]);
     let bytes = hash.as_bytes().first_chunk().copied().unwrap_or_default();

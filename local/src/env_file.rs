@@ -1,4 +1,4 @@
-//! The file `.env`: variables, one a line, whose values are taken as written.
+//! The file `.env`: variables, one per line, whose values are taken as written.
 //!
 //! ```text
 //! # a comment
@@ -86,7 +86,8 @@ fn line_ends(bytes: &[u8]) -> usize {
 
 type Variable = (String, String);
 
-/// The variable of the first line of `text`, if it has one, and the text after it.
+/// Reads the first line of `text`. Returns its variable, if it has one, and the text
+/// after the line.
 fn next(text: &str) -> Result<(Option<Variable>, &str), &'static str> {
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     let line = line.trim();
@@ -106,7 +107,7 @@ fn next(text: &str) -> Result<(Option<Variable>, &str), &'static str> {
     Ok((Some((name.to_owned(), value)), after))
 }
 
-/// The value at the start of `text`, and the text after its line.
+/// Returns the value at the start of `text`, and the text after its line.
 fn value_of(text: &str) -> Result<(String, &str), &'static str> {
     let start = text.trim_start_matches(BLANK);
     let (value, rest) = match start.chars().next() {
@@ -114,7 +115,7 @@ fn value_of(text: &str) -> Result<(String, &str), &'static str> {
             let (value, rest) = quoted(start, quote).ok_or("has a quote that is never closed")?;
             let rest_of_line = rest.split('\n').next().unwrap_or_default().trim();
             if !rest_of_line.is_empty() && !rest_of_line.starts_with('#') {
-                return Err("goes on after the closing quote");
+                return Err("has text after the closing quote");
             }
             (value, rest)
         }
@@ -123,7 +124,7 @@ fn value_of(text: &str) -> Result<(String, &str), &'static str> {
     Ok((value, rest.split_once('\n').map_or("", |(_, after)| after)))
 }
 
-/// The value in quotes at the start of `text`, and what comes after the closing
+/// Returns the value in quotes at the start of `text`, and the text after the closing
 /// quote. `None` if there is no closing quote.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut value = String::new();
@@ -142,8 +143,8 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     None
 }
 
-/// The value without quotes at the start of `text`: up to the end of the line or
-/// to a `#` after white space.
+/// Returns the value without quotes at the start of `text`: up to the end of the line
+/// or to a `#` after white space.
 fn unquoted(text: &str) -> String {
     let line = text.split('\n').next().unwrap_or_default();
     let is_comment = |at: usize| line.get(..at).is_some_and(|before| before.ends_with(BLANK));

@@ -22,8 +22,8 @@ pub enum Error {
     },
     /// The file is empty.
     #[error(
-        "{path} is empty: it held the secret of the tokens. Delete it to start with a new secret, which signs everybody \
-         out",
+        "{path} is empty, but must hold the secret that signs the tokens. Delete it to start with a new secret, which \
+         signs everybody out",
         path = .0.display()
     )]
     Empty(PathBuf),

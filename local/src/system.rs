@@ -65,7 +65,7 @@ pub enum Error {
     #[error("the template has a function {0}, which is not built into the local system")]
     UnknownFunction(String),
     /// Both a data file and another DynamoDB are given.
-    #[error("a data file is for the embedded DynamoDB: it cannot be used with another one (TABLE_ENDPOINT)")]
+    #[error("a data file works only with the embedded DynamoDB, not with another one (TABLE_ENDPOINT)")]
     TwoTables,
     /// The file with the secret cannot be used.
     #[error(transparent)]

@@ -249,7 +249,7 @@ async function after({ manager }: Client): Promise<number> {
   }
 }
 
-/** The refreshes among these requests in words, and whether they were one rotation. */
+/** Describes the refreshes among these requests, and tells whether they were one rotation. */
 function rotation(exchanges: Exchange[]): { text: string; isOne: boolean } {
   const refreshes = exchanges.filter(({ path, issued }) => path === REFRESH && issued !== undefined);
   const [first] = refreshes;

@@ -4,19 +4,19 @@ const numbers = new Intl.NumberFormat();
 const moments = new Intl.DateTimeFormat(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
 const times = new Intl.DateTimeFormat(undefined, { timeStyle: 'medium' });
 
-/** A number. */
+/** Formats a number. */
 export const number = (value: number): string => numbers.format(value);
 
-/** A date and time, from milliseconds since the epoch. */
+/** Formats a date and time, given in milliseconds since the epoch. */
 export const moment = (ms: number): string => moments.format(ms);
 
-/** A time of day, from milliseconds since the epoch. */
+/** Formats a time of day, given in milliseconds since the epoch. */
 export const time = (ms: number): string => times.format(ms);
 
-/** `count` of something, such as “1 request” or “20 requests”. */
+/** Formats a `count` of something, such as “1 request” or “20 requests”. */
 export const count = (count: number, thing: string): string => `${number(count)} ${thing}${count === 1 ? '' : 's'}`;
 
-/** A duration from milliseconds, in its two largest units. */
+/** Formats a duration, given in milliseconds, in its two largest units. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.ceil(ms / 1000));
   if (seconds < 60) return `${number(seconds)} s`;

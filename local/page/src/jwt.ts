@@ -1,4 +1,4 @@
-/** The members of one part of a token, not validated. */
+/** The members of one part of a token, which are not validated. */
 export type Claims = Record<string, unknown>;
 
 /** The header and the claims of a token. Only the server checks the signature. */
@@ -7,7 +7,7 @@ export function decode(token: string): { header: Claims; claims: Claims } {
   return { header: part(header), claims: part(claims) };
 }
 
-/** The generation of a refresh token; undefined for anything else. */
+/** Returns the generation of a refresh token; undefined for any other text. */
 export function generation(refreshToken: unknown): number | undefined {
   if (typeof refreshToken !== 'string') return undefined;
   const { gen } = decode(refreshToken).claims;

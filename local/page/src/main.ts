@@ -95,7 +95,7 @@ function changed(): void {
   paint();
 }
 
-/** The page has found a new session: loads its user and the user's sessions. */
+/** Called when the page has found a new session. Loads the user and the user's sessions. */
 async function entered(): Promise<void> {
   try {
     const user = await client.api.me();

@@ -64,7 +64,7 @@ function node(chain: Chain, generation: number, x: number): SVGGElement {
   );
 }
 
-/** The link from one generation to the next: a line if an answer arrived, an arc for one that was lost. */
+/** Draws the link from one generation to the next: a line if an answer arrived, an arc for a lost answer. */
 function link(chain: Chain, generation: number, from: number, to: number): SVGElement[] {
   const { key, lost, arrived } = chain.rotations.get(generation) ?? { key: undefined, lost: 0, arrived: true };
   const isKnown = chain.rotations.has(generation);
@@ -86,7 +86,7 @@ function link(chain: Chain, generation: number, from: number, to: number): SVGEl
   return parts;
 }
 
-/** The Idempotency-Key of an attempt, or a note that it had none. */
+/** Draws the Idempotency-Key of an attempt, or a note that it had none. */
 function mark(x: number, key: string | undefined, isWide: boolean): SVGElement[] {
   const y = LINE - 9;
   if (key === undefined) return [text(x, y, 'no key', 'note naive')];
@@ -101,7 +101,7 @@ function arrow(x: number, y: number): SVGElement {
   return svg('path', { class: 'tip', d: `M${x - 1} ${y}l-7-4.5v9z` });
 }
 
-/** The branch that a replay would have started if it had not been refused. */
+/** Draws the branch that a replay would have started if it had not been refused. */
 function branch(actor: Actor, from: number, space: number, width: number): SVGGElement {
   const x = from + space / 2;
   const y = LINE + 82;

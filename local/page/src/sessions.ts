@@ -57,7 +57,7 @@ export class Sessions {
   }
 }
 
-/** A short name of the browser that a User-Agent belongs to. */
+/** Returns a short name of the browser that a User-Agent belongs to. */
 function browser(agent: string | null): string {
   const found = /(Edg|Firefox|Chrome|Version|curl)\/(\d+)/.exec(agent ?? '');
   if (!found) return agent?.slice(0, 24) || 'Unknown';

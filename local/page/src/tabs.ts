@@ -41,7 +41,7 @@ export class Tabs {
     return () => this.#listeners.delete(listen);
   }
 
-  /** The next message of a type. Rejects if none arrives in time. */
+  /** Waits for the next message of a type. Rejects if none arrives within `PATIENCE`. */
   next<T extends Message['type']>(type: T): Promise<Of<T>> {
     return new Promise((resolve, reject) => {
       const end = () => {

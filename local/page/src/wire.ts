@@ -59,7 +59,7 @@ export class Wire {
     return new Promise((resolve) => (this.#lose = resolve));
   }
 
-  /** A `fetch` for one actor. */
+  /** Returns a `fetch` whose requests are sent by `actor`. */
   as(actor: Actor): typeof fetch {
     return (input, init) => this.#send(actor, new Request(input, init));
   }
