@@ -174,8 +174,8 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     app.config().refresh_tokens.sign(&keys, &demo.refresh_token).map_err(DemoError::value)
 }
 
-/// Deletes the user of `email`, so that the address can be registered again in a
-/// table that an earlier demo has left.
+/// Deletes the user of `email`, so that the address can be registered again in the
+/// table of an earlier demo.
 async fn forget(store: &Store, email: &str) -> Result<(), DemoError> {
     let email = Email::parse(email).map_err(DemoError::value)?;
     if let Some(credential) = store.credential(&email).await?

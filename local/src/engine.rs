@@ -22,8 +22,8 @@ use tokio::time::{interval, timeout};
 
 use crate::template::Table;
 
-/// How often expired items are deleted. AWS may take days, so nothing may rely on
-/// it.
+/// How often expired items are deleted. AWS may take days to delete them, so no code
+/// may rely on it.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// How long creating the table and stopping the engine may take.

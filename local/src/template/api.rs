@@ -45,7 +45,7 @@ struct CorsProperties {
 ///
 /// # Errors
 ///
-/// There is not exactly one API, or it has a property that is not supported.
+/// There is not exactly one API, or one of its properties or values is not supported.
 pub(super) fn cors(resources: &Resources, scope: &Scope) -> Result<Option<Cors>, Error> {
     let (logical, resource) = resources.only(HTTP_API)?;
     let at = format!("Resources.{logical}.Properties");

@@ -89,13 +89,13 @@ pub struct Table {
 pub struct Cors {
     /// The allowed origins, each exact.
     pub origins: Vec<String>,
-    /// The methods that they may use.
+    /// The methods that these pages may use.
     pub methods: Vec<String>,
-    /// The request headers that they may send.
+    /// The request headers that these pages may send.
     pub headers: Vec<String>,
-    /// The response headers that they may read.
+    /// The response headers that these pages may read.
     pub exposed: Vec<String>,
-    /// Whether they may send cookies.
+    /// Whether these pages may send cookies.
     pub credentials: bool,
     /// For how many seconds a browser may cache the answer to a preflight.
     pub max_age: Option<u32>,
