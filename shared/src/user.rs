@@ -1,5 +1,7 @@
 //! Users and their credentials.
 
+use std::time::Duration;
+
 use url::Url;
 
 use crate::clock::Timestamp;
@@ -195,8 +197,8 @@ pub struct Credential {
     pub epoch: u64,
     /// Device tokens issued before this are void. In whole seconds.
     pub devices_since: Timestamp,
-    /// When the password was last set. Devices whose tokens were issued before
-    /// this are counted together. In whole seconds.
+    /// When the password was last set, in whole seconds. Devices whose tokens name
+    /// another time are counted together.
     pub password_changed_at: Timestamp,
 }
 
@@ -210,6 +212,12 @@ impl Credential {
             devices_since: now.truncated(),
             password_changed_at: now.truncated(),
         }
+    }
+
+    /// The `password_changed_at` of a change at `now`: later than the current one,
+    /// because device tokens name the password by it.
+    pub fn next_password_change(&self, now: Timestamp) -> Timestamp {
+        now.truncated().max(self.password_changed_at + Duration::from_secs(1))
     }
 }
 

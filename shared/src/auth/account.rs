@@ -66,7 +66,7 @@ impl App {
         let user = user.filter(|user| user.is_active).ok_or(GONE)?;
         let now = self.now();
         sessions.retain(|session| session.is_live(Some(user.state()), now));
-        sessions.sort_by_key(|session| std::cmp::Reverse((session.created_at, session.id)));
+        sessions.sort_by_key(|session| std::cmp::Reverse((session.opened_at, session.id)));
         Ok(sessions)
     }
 
@@ -123,7 +123,7 @@ impl App {
             let check = self.check_password(&user, "current_password", current, client, device_token);
             let (guess, credential) = check.await?;
             let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(guess));
-            let ending = Ending::Password { old: &credential.password_hash, new: &new? };
+            let ending = Ending::Password { old: &credential, new: &new? };
             if self.end(&user, ending, Some(caller.session_id)).await? == Write::Done(()) {
                 self.record(Event::of(Act::PasswordChanged).about(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;

@@ -30,10 +30,10 @@ struct Guess {
 
 /// What a guess is counted by.
 enum Guesser {
-    /// A device that has logged in as this user since the password last changed:
-    /// by itself alone.
+    /// A device that has logged in as this user with the current password: by
+    /// itself alone.
     Known { device: Counter },
-    /// A device that has logged in as this user before that: with all such devices.
+    /// A device that has logged in with an earlier one: with all such devices.
     Outdated { devices: Counter },
     /// Any other: by the account and by the address that the guess comes from.
     Unknown { account: Counter, address: Counter, account_tag: AccountTag },
@@ -76,7 +76,9 @@ impl Guesser {
             Some(credential)
                 if credential.user_id == device.user_id && device.issued_at >= credential.devices_since =>
             {
-                if device.issued_at >= credential.password_changed_at {
+                // The token names the password, not a time of its own: a login that raced
+                // the change is outdated as well, whatever the clocks say.
+                if device.password_changed_at == credential.password_changed_at {
                     Self::known(device)
                 } else {
                     Self::Outdated { devices: Counter::outdated_devices(device.user_id) }

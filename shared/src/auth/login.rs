@@ -44,7 +44,7 @@ impl App {
         };
         for _ in 0..TRIES {
             let (guess, credential) = self.count_guess(ring, &email, &client, device_token).await?;
-            let (user, sessions, hash) = match self.check_login(&password, credential).await {
+            let (user, sessions, credential) = match self.check_login(&password, credential).await {
                 Ok(Some(checked)) => checked,
                 Err(Error::InvalidCredentials) => return Err(Error::InvalidCredentials),
                 Err(error) => {
@@ -62,7 +62,7 @@ impl App {
             let device_token = if guess.is_from_known_device() {
                 None
             } else {
-                Some(self.config.device_tokens.issue(ring, user.id, now)?)
+                Some(self.config.device_tokens.issue(ring, user.id, credential.password_changed_at, now)?)
             };
             let ending = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions);
             let (displaced, beyond_cap) = match ending.split_first() {
@@ -72,12 +72,14 @@ impl App {
             let (opened, beyond_cap, (), ()) = tokio::join!(
                 self.store.open_session(&session, displaced),
                 self.end_beyond_cap(user.id, beyond_cap),
-                self.rehash(&email, &password, &hash),
+                self.rehash(&email, &password, &credential.password_hash),
                 self.give_back(guess),
             );
-            for ended in opened?.iter().chain(beyond_cap) {
-                self.record(Event::of(Act::Revoked).about(user.id).in_session(*ended).because("too_many_sessions"));
-            }
+            let record_ended = |session: &SessionId| {
+                self.record(Event::of(Act::Revoked).about(user.id).in_session(*session).because("too_many_sessions"));
+            };
+            beyond_cap.iter().for_each(record_ended);
+            opened?.iter().for_each(record_ended);
             self.record(Event::of(Act::LoggedIn).about(user.id).in_session(session.id));
             return Ok(SignedIn { user, tokens, device_token });
         }
@@ -93,7 +95,7 @@ impl App {
         &self,
         password: &Password,
         credential: Option<Credential>,
-    ) -> Result<Option<(User, Vec<Session>, PasswordHash)>, Error> {
+    ) -> Result<Option<(User, Vec<Session>, Credential)>, Error> {
         let known = credential.as_ref().map(|credential| credential.user_id);
         // A wrong password is refused as soon as the hash says so, however long
         // the read beside it takes.
@@ -117,7 +119,7 @@ impl App {
         if user.epoch != credential.epoch {
             return Ok(None);
         }
-        Ok(Some((user, sessions, credential.password_hash)))
+        Ok(Some((user, sessions, credential)))
     }
 
     /// Deletes sessions beyond the cap, and returns those that it deleted. What

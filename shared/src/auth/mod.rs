@@ -92,8 +92,8 @@ impl App {
             clock,
             config,
         };
-        // A failure is logged; the first request tries again.
-        let _ = app.ring().await;
+        // A failure is logged and counted; the first request tries again.
+        let _ = metrics::scope(&app.config.table_name, || app.now(), app.ring()).await;
         Arc::new(app)
     }
 

@@ -61,7 +61,7 @@ impl App {
         let credential = Credential::new(&user, password_hash, now);
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
-        let device_token = self.config.device_tokens.issue(ring, user.id, now)?;
+        let device_token = self.config.device_tokens.issue(ring, user.id, credential.password_changed_at, now)?;
         match self.store.create_user(&user, &credential, &session).await? {
             Write::Done(()) => {
                 self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));

@@ -48,7 +48,8 @@ impl RingCopy {
     /// The copy, if it is not older than [`STALE`].
     fn fresh(&self, now: Timestamp) -> Option<Current> {
         let Held { ring, read_at } = self.get()?;
-        (read_at + STALE >= now).then_some(Current { ring, is_stale: false })
+        // A copy from the future was read before the clock was set back: its age is unknown.
+        (read_at..=read_at + STALE).contains(&now).then_some(Current { ring, is_stale: false })
     }
 
     fn set(&self, held: Held) {

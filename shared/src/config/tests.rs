@@ -237,7 +237,7 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     refresh.generation = (1 << 53) - 1;
     let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
     assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
-    let device = config.device_tokens.issue(&keys, user, now).unwrap();
+    let device = config.device_tokens.issue(&keys, user, now, now).unwrap();
     let access = config
         .access_tokens
         .issue(&keys, user, session.id, &config.default_roles, config.session_lifetime.absolute_end(now), now)

@@ -30,7 +30,8 @@ impl Store {
 
     /// Writes a new session and deletes `displaced` in the same transaction.
     /// Returns the session that was deleted; `None` when there was none to
-    /// delete, or when reuse has ended it meanwhile, so that it stays as evidence.
+    /// delete, because another login displaced it, or because reuse has ended it
+    /// meanwhile, so that it stays as evidence.
     ///
     /// # Errors
     ///
@@ -42,7 +43,8 @@ impl Store {
     ) -> Result<Option<SessionId>, StoreError> {
         if let Some(displaced) = displaced {
             let key = item::session_key(session.user_id, displaced);
-            let delete = self.delete(key).condition_expression(NOT_EVIDENCE);
+            let condition = format!("attribute_exists(pk) AND {NOT_EVIDENCE}");
+            let delete = self.delete(key).condition_expression(condition);
             let members = vec![put_member(self.put(from_session(session))), delete_member(delete)];
             if self.transact(members).await? == Write::Done(()) {
                 return Ok(Some(displaced));

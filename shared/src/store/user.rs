@@ -1,7 +1,5 @@
 //! Users.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
 use super::credential::from_credential;
@@ -28,8 +26,8 @@ pub enum Ending<'a> {
     Sessions,
     /// The user changes the password.
     Password {
-        /// The hash that the current password was checked against.
-        old: &'a PasswordHash,
+        /// The credential that the current password was checked against.
+        old: &'a Credential,
         /// The hash of the new one.
         new: &'a PasswordHash,
     },
@@ -185,8 +183,8 @@ impl Store {
             Ending::Password { old, new } => credential
                 .condition_expression("epoch = :epoch AND user_id = :user AND password_hash = :old")
                 .update_expression("SET epoch = :next, password_hash = :new, password_changed_at = :changed_at")
-                .expression_attribute_values(":changed_at", number(next_second(now).seconds()))
-                .expression_attribute_values(":old", text(old.as_str()))
+                .expression_attribute_values(":changed_at", number(old.next_password_change(now).seconds()))
+                .expression_attribute_values(":old", text(old.password_hash.as_str()))
                 .expression_attribute_values(":new", text(new.as_str())),
             Ending::Sessions | Ending::Disable => credential
                 .condition_expression("epoch = :epoch AND user_id = :user")
@@ -284,13 +282,6 @@ impl Store {
         ];
         Ok(without_member(self.transact(members).await?))
     }
-}
-
-/// The first whole second that is not before `moment`. A device token says in
-/// whole seconds when it was issued; rounded up, the time of a change is later
-/// than every token issued before it.
-fn next_second(moment: Timestamp) -> Timestamp {
-    (moment + Duration::from_millis(999)).truncated()
 }
 
 /// A user as an item.

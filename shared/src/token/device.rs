@@ -38,6 +38,7 @@ struct Claims<'a> {
     jti: String,
     iat: i64,
     exp: i64,
+    password_changed_at: i64,
 }
 
 /// The device that holds a token.
@@ -49,15 +50,25 @@ pub struct Device {
     pub user_id: UserId,
     /// When the token was issued: `iat`, in whole seconds.
     pub issued_at: Timestamp,
+    /// When the password was last changed that the user logged in with: the
+    /// claim `password_changed_at`, in whole seconds.
+    pub password_changed_at: Timestamp,
 }
 
 impl DeviceTokens {
-    /// Signs a token for a new device on which `user` has just logged in.
+    /// Signs a token for a new device on which `user` has just logged in, with a
+    /// password that was last changed at `password_changed_at`.
     ///
     /// # Errors
     ///
     /// [`SigningFailed`] when the ring has no key for device tokens, or the key does not work.
-    pub fn issue(&self, ring: &KeyRing, user: UserId, now: Timestamp) -> Result<SecretString, SigningFailed> {
+    pub fn issue(
+        &self,
+        ring: &KeyRing,
+        user: UserId,
+        password_changed_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<SecretString, SigningFailed> {
         let (kid, key) = ring.device_signer().ok_or(SigningFailed)?;
         let claims = Claims {
             iss: &self.issuer,
@@ -66,6 +77,7 @@ impl DeviceTokens {
             jti: URL_SAFE_NO_PAD.encode(entropy::bytes::<16>()),
             iat: now.seconds(),
             exp: (now + self.lifetime).seconds(),
+            password_changed_at: password_changed_at.seconds(),
         };
         jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
     }
@@ -88,6 +100,7 @@ impl DeviceTokens {
             id: claims.text("jti")?.to_owned(),
             user_id: UserId::parse(claims.text("sub")?).ok_or(Rejection::Claim("sub"))?,
             issued_at: claims.time("iat")?,
+            password_changed_at: claims.time("password_changed_at")?,
         };
         if claims.time("exp")? > now { Ok(device) } else { Err(Rejection::Expired) }
     }
@@ -115,7 +128,7 @@ mod tests {
     }
 
     fn issue(user: UserId) -> String {
-        tokens().issue(&ring(SECRET), user, NOW).unwrap().expose_secret().to_owned()
+        tokens().issue(&ring(SECRET), user, NOW - DAY, NOW).unwrap().expose_secret().to_owned()
     }
 
     fn verify(token: &str) -> Result<Device, Rejection> {
@@ -127,7 +140,10 @@ mod tests {
         let alice = UserId::random();
         let (phone, laptop) = (issue(alice), issue(alice));
         let device = verify(&phone).unwrap();
-        assert_eq!(device, Device { id: device.id.clone(), user_id: alice, issued_at: NOW });
+        assert_eq!(
+            device,
+            Device { id: device.id.clone(), user_id: alice, issued_at: NOW, password_changed_at: NOW - DAY }
+        );
         assert_eq!(verify(&phone).unwrap(), device);
         assert_ne!(verify(&laptop).unwrap().id, device.id);
     }
@@ -158,6 +174,7 @@ mod tests {
             jti: "device".into(),
             iat: NOW.seconds(),
             exp: (NOW + DAY).seconds(),
+            password_changed_at: NOW.seconds(),
         };
         let (kid, key) = ring.device_signer().unwrap();
         assert_eq!(verify(&jwt::sign(TYP, kid, &claims, key).unwrap()), Err(Rejection::Claim("aud")));
