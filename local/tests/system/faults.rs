@@ -1,5 +1,5 @@
-//! DynamoDB throttles, breaks, conflicts and goes silent, and no client loses
-//! its tokens over it.
+//! DynamoDB throttles, fails, reports conflicts and goes silent, and no client
+//! loses its tokens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ const MAX_SESSIONS: usize = 3;
 /// of retries, which all clients of a process share.
 const SUCCESSES: usize = 30;
 
-/// A request, and what it needs of DynamoDB.
+/// A request, and its calls to DynamoDB.
 #[derive(Clone, Copy, Debug)]
 struct Route {
     what: What,
@@ -37,7 +37,7 @@ struct Route {
     calls: &'static [&'static str],
     /// What it answers when it succeeds.
     success: StatusCode,
-    /// What it answers when it had been carried out before, and nobody knew.
+    /// What it answers if it was carried out before but its answer was lost.
     again: StatusCode,
 }
 
@@ -165,7 +165,7 @@ impl Alice {
                 let successor = reply.headers["x-new-refresh-token"].to_str().unwrap();
                 self.check_successor(world, successor).await;
             }
-            // The oldest login made room.
+            // The session with the oldest login was ended.
             What::LoginAtTheCap => assert!(world.is_alive(&reply.text("refresh_token")).await),
             _ => assert!(world.is_alive(token).await),
         }
@@ -184,7 +184,7 @@ async fn login(world: &World, email: &str, password: &str) -> Reply {
     world.post("/api/v1/auth/login", json!({ "email": email, "password": password })).await
 }
 
-/// Where the session of a refresh token is in the table.
+/// The key in the table of a refresh token's session.
 #[derive(Clone, Copy)]
 struct Row(UserId, SessionId);
 
@@ -399,7 +399,7 @@ async fn re6_an_event_that_is_delivered_twice_gets_the_same_answer() {
     let first = deliver(&world, &keyed, "one").await;
     assert_eq!(first.0, 200);
     assert_eq!(deliver(&world, &keyed, "two").await, first);
-    // Without a key, the id of the Lambda request is what tells.
+    // Without a key, the id of the Lambda request identifies the attempt.
     let bare = event(first.1.as_str().unwrap(), None);
     let second = deliver(&world, &bare, "three").await;
     assert_eq!(second.0, 200);
@@ -470,7 +470,7 @@ async fn rf19_a_replay_whose_revocation_fails_is_not_answered_and_the_next_one_r
     assert!(!world.is_alive(&successor).await);
 }
 
-/// Signs what nobody but the system, or whoever stole its key, can sign.
+/// Signs tokens that only the system, or a thief of its key, can sign.
 struct Forger {
     keys: KeyRing,
 }
@@ -480,7 +480,7 @@ impl Forger {
         Self { keys: KeyRing::single(&SECRET.into()).unwrap() }
     }
 
-    /// `token`, of another generation and with another secret.
+    /// `token` with another generation and another secret.
     fn forge(&self, world: &World, token: &str, generation: u64) -> String {
         let tokens = &world.app("refresh").config().refresh_tokens;
         let authentic = tokens.verify(&self.keys, token, world.now()).unwrap();
@@ -519,7 +519,7 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
     let fourth = world.refresh(&third).await.expect(StatusCode::OK).text("refresh_token");
     assert_eq!(claims(&fourth)["gen"], 4);
     assert_eq!(Row::of(&fourth).read(&world).await.unwrap().generation, 4);
-    // What was spent before the restore is spent after it.
+    // A token that was spent before the restore is still spent after it.
     world.refresh(&second).await.expect(StatusCode::UNAUTHORIZED);
     assert!(!world.is_alive(&fourth).await);
 }
@@ -566,7 +566,7 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
     let Row(user, id) = Row::of(&alice.refresh_token);
     let fresh = store.session(user, id).await.unwrap().unwrap();
     let client = Client { ip: "192.0.2.1".into(), user_agent: "test".into() };
-    // Not on a whole second: the table holds some times in seconds.
+    // The time is not a whole second, because the table holds some times in seconds.
     let now = world.now() + Duration::from_millis(500);
     let millisecond = Duration::from_millis(1);
     let (mut rotated, mut refused) = (0, 0);
