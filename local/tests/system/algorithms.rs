@@ -25,7 +25,7 @@ async fn beside(world: &World, signing: &str, algorithm: &str) -> World {
     world.beside_over(wire, &[ARN, ("JWT_ALGORITHM", algorithm)]).await
 }
 
-/// A system under HS256, with a user, and the same after a move to RS256.
+/// A system under HS256, its user, and the same system after a move to RS256.
 async fn moved() -> (World, User, World) {
     let wire = Wire::new();
     wire.set_secret(secret("k1"));

@@ -42,7 +42,7 @@ impl Route {
         world.request(self.method.parse().unwrap(), self.path).bearer(&user.access_token)
     }
 
-    /// An error in the dialect of this route.
+    /// Checks that a reply is this error in the dialect of this route.
     #[track_caller]
     fn expect(self, reply: &Reply, status: StatusCode, error: &str) {
         assert_eq!(reply.status, status, "{} {}", self.path, reply.text);

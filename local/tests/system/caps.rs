@@ -137,7 +137,7 @@ async fn rf16_sessions_that_are_dead_take_no_place_from_those_that_live() {
     assert!(rows(&world, &alice).await.is_superset(&[session_id(&alice), session_id(&stolen)].into()));
     let alive = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
 
-    // Half a day later the second session expires; only the first one is still used.
+    // The first session is used again after half a day; the last one expires unused.
     let later = world.beside(&[KEY, ("MAX_SESSIONS", "2"), ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "1")]).await;
     later.pass(43_200);
     let alive = later.refresh(&alive).await.expect(StatusCode::OK).text("refresh_token");

@@ -27,7 +27,7 @@ pub const SELF_EVIDENT: [&str; 7] = [
 pub static CONTRACT: LazyLock<Value> = LazyLock::new(|| serde_norway::from_str(OPENAPI).unwrap());
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// The members of an object.
+/// The members of a value, if it is an object.
 pub fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
@@ -94,13 +94,13 @@ fn close(schema: &mut Value) {
     branches.into_iter().flatten().for_each(close);
 }
 
-/// Where `value` breaks `schema`, which accepts only the members that it names if it
-/// is closed.
+/// The faults of `value` by `schema`. If the schema is closed, a member that it does
+/// not name is a fault.
 pub fn faults(schema: &Value, is_closed: bool, value: &Value) -> Vec<String> {
     validator(schema, is_closed).iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect()
 }
 
-/// Where this answer differs from the contract.
+/// What this answer has that the contract does not describe.
 pub fn unsaid(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let Reply { status, headers, text } = reply;
     let Some(operation) = operation(method, path) else {
@@ -113,7 +113,7 @@ pub fn unsaid(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let mut unsaid = header_faults(response, headers);
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().split(';').next().unwrap());
     match (response.get("content"), content_type) {
-        // Only a GET has the body that its headers describe (RFC 9110, section 9.3.2).
+        // The answer to a HEAD has no body, whatever its headers say (RFC 9110, section 9.3.2).
         _ if *method == Method::HEAD => unsaid.extend((!text.is_empty()).then(|| "a body".into())),
         (None, None) if text.is_empty() => {}
         (Some(content), Some(content_type)) if content.get(content_type).is_some() => {

@@ -192,7 +192,7 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     assert_eq!(statuses, [vec![401; 5], vec![429; 7]].concat());
     assert_eq!(hashes(&world) - before, 5);
     assert_eq!(wait(on_device(&world, &tokens[5], NEW_PASSWORD).await), 30);
-    // Nobody else waits for it, and it waits for nobody else.
+    // The pause holds for these devices alone, and pauses of others do not hold for them.
     login(&world, EMAIL, NEW_PASSWORD).await.expect(StatusCode::OK);
     guess(&world, 5).await;
     world.pass(30);
@@ -201,7 +201,7 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     assert_eq!(claims(&replaced)["sub"], alice.id);
     let reply = on_device(&world, &replaced, NEW_PASSWORD).await.expect(StatusCode::OK);
     assert_eq!(device_token(&reply), None);
-    // The right login started the common count anew.
+    // The right login has reset the count that these devices share.
     for token in &tokens[..5] {
         on_device(&world, token, WRONG).await.expect(StatusCode::UNAUTHORIZED);
     }

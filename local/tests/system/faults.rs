@@ -35,9 +35,9 @@ struct Route {
     what: What,
     /// The calls that its answer depends on, in order.
     calls: &'static [&'static str],
-    /// What it answers when it succeeds.
+    /// The status of its answer when it succeeds.
     success: StatusCode,
-    /// What it answers if it was carried out before but its answer was lost.
+    /// The status of its answer if it was carried out before, but not answered.
     again: StatusCode,
 }
 
@@ -155,7 +155,8 @@ impl Alice {
         }
     }
 
-    /// Whether the phone can go on as if nothing had happened, once `what` was done.
+    /// Checks that `what` has had its effect, and that the phone is otherwise still
+    /// signed in.
     async fn check(&self, world: &World, what: What, reply: &Reply) {
         let token = &self.phone.refresh_token;
         match what {
@@ -171,7 +172,7 @@ impl Alice {
         }
     }
 
-    /// One successor, however often it was asked for.
+    /// Checks that the session has rotated once, however often that was requested.
     async fn check_successor(&self, world: &World, successor: &str) {
         assert_eq!(claims(successor)["gen"], 2);
         let session = Row::of(successor).read(world).await.unwrap();
@@ -204,7 +205,7 @@ fn store(world: &World) -> &Store {
     world.app("refresh").store()
 }
 
-/// The way of DynamoDB to say that it met a transaction.
+/// The error of DynamoDB when a call conflicts with a transaction.
 fn conflict(operation: &str) -> Option<Fate> {
     match operation {
         "TransactWriteItems" => Some(Fate::Cancelled),
@@ -213,7 +214,7 @@ fn conflict(operation: &str) -> Option<Fate> {
     }
 }
 
-/// Every call of every route meets a fault: once, and again and again.
+/// Injects `fault` into every call of every route: once, and then every time.
 async fn every_route_bears(fault: impl Fn(&str) -> Option<Fate>) {
     let world = world_with(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await;
     for route in ROUTES {

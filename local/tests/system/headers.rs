@@ -19,7 +19,8 @@ const ME: &str = "/api/v1/users/me";
 const CHANGE: &str = "/api/v1/users/me/password";
 const DELETE: &str = "/api/v1/users/me/delete";
 
-/// The headers that this answer must carry, and no others: none tells what made it.
+/// The headers that this answer must have, and no others. None of them names a
+/// technology.
 fn expected(reply: &Reply) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &'static str| drop(headers.insert(name, value.parse().unwrap()));
@@ -34,7 +35,7 @@ fn expected(reply: &Reply) -> HeaderMap {
     headers
 }
 
-/// Every route, answered as it is when all goes well, in an order that works.
+/// The replies of all routes to good requests, made in an order that works.
 async fn successes(world: &World) -> Vec<(&'static str, Reply)> {
     let mut replies = Vec::new();
     let body = json!({ "email": "bob@example.com", "password": PASSWORD });
