@@ -1,4 +1,4 @@
-//! Rules with one fault each: a promise that no fault breaks would prove nothing.
+//! Rules with one fault each. A promise that no fault breaks would prove nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::session::{Attempt, Decision, Issue, Refusal, Rotation, Session, decid
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What is wrong, the rules with this fault, a world in which it shows, and the
+/// A description of the fault, the rules with it, a scenario that reveals it, and the
 /// promise that it breaks.
 type Fault = (&'static str, Rules, Scenario, Promise);
 
@@ -23,7 +23,7 @@ const fn deciding(decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision)
     Rules { decide, ..SHIPPED }
 }
 
-/// What a write that was refused would have met if the session were another.
+/// The outcome of a write, with the session that refused it altered.
 fn met(write: Rotation, alter: fn(Session) -> Session) -> Rotation {
     match write {
         Write::Refused(session) => Write::Refused(session.map(alter)),
