@@ -153,5 +153,5 @@ fn header_faults(response: &'static Value, headers: &HeaderMap) -> Vec<String> {
 /// Checks an answer against the contract.
 pub fn check(method: &Method, path: &str, reply: &Reply) {
     let unsaid = unsaid(method, path, reply);
-    assert!(unsaid.is_empty(), "openapi.yaml does not say, of {method} {path}, {}: {unsaid:#?}", reply.status);
+    assert!(unsaid.is_empty(), "openapi.yaml lacks, for {method} {path}, {}: {unsaid:#?}", reply.status);
 }

@@ -432,7 +432,7 @@ impl Stage {
             Ok(listed) => {
                 assert!(!told.is_locked, "{outcome}");
                 let listed: BTreeSet<_> = listed.iter().map(|session| session.id).collect();
-                assert_eq!(listed, ids(&told.alive), "the list shows what lives{outcome}");
+                assert_eq!(listed, ids(&told.alive), "the list has exactly the live sessions{outcome}");
             }
             Err(error) => assert!(told.is_locked && error == Error::InvalidToken { was_sent: true }, "{outcome}"),
         }
@@ -444,7 +444,7 @@ impl Stage {
         for late in ids(&BTreeSet::from([Tablet])) {
             ghosts.remove(&late);
         }
-        assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows are those of what lives{outcome}");
+        assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows match the live sessions{outcome}");
 
         if told.is_locked || outcome.has_done(|act| matches!(act, ChangePassword(_))) {
             let login = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None).await;
@@ -497,7 +497,7 @@ impl Outcome {
                     told.alive.clear();
                 }
                 Some(End::AllBut(device)) => {
-                    assert!(told.alive.contains(&device), "a session that was ended lifted itself{self}");
+                    assert!(told.alive.contains(&device), "a session that was ended kept itself{self}");
                     told.alive.retain(|session| *session == device);
                     is_old_password_right &= !matches!(act, ChangePassword(_));
                 }
@@ -515,9 +515,9 @@ impl Outcome {
         for (request, answer) in self.answers.iter().enumerate() {
             let (act, other) = (self.acts[request], 1 - request);
             match answer {
-                Err(Error::Unavailable { .. } | Error::Internal(_)) => panic!("not for the client{self}"),
+                Err(Error::Unavailable { .. } | Error::Internal(_)) => panic!("an error that no client may get{self}"),
                 // Only the other request can be the reason for a refusal.
-                Err(_) => assert!(self.answers[other].is_ok(), "for no reason{self}"),
+                Err(_) => assert!(self.answers[other].is_ok(), "refused for no reason{self}"),
                 Ok(_) => {}
             }
             if let Refresh(device) = act {
@@ -535,11 +535,11 @@ impl Outcome {
         let Some(end) = self.moment(1 - request) else { return };
         let (before, since) = self.steps.split_at(end);
         if since.iter().all(|step| step.request != request) {
-            assert!(is_answered, "it was over before the end was written{self}");
+            assert!(is_answered, "the refresh was over before the end was written{self}");
         }
         let sees_the_end = |step: &Step| step.request == request && !step.commutes_with(&since[0]);
         if !lives && since.iter().any(sees_the_end) && !before.iter().any(sees_the_end) {
-            assert!(!is_answered, "it began after the end was written{self}");
+            assert!(!is_answered, "the refresh began after the end was written{self}");
         }
     }
 }

@@ -159,7 +159,7 @@ async fn en1_a_wrong_password_is_refused_as_soon_as_the_hash_says_so_however_slo
     world.login("not her password").await.expect(StatusCode::UNAUTHORIZED);
     let asked = world.wire.take();
     let queries = asked.operations().into_iter().filter(|operation| *operation == "Query").count();
-    assert!(queries < 3, "the read was repeated to its end");
+    assert!(queries < 3, "the login waited for every attempt at the read");
     // A right password needs the user.
     world.login(PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
 }
