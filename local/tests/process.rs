@@ -28,7 +28,7 @@ const ME: &str = "/api/v1/users/me";
 /// How long the program may take to stop.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The program, running.
+/// A running program.
 struct Program {
     process: Child,
     url: String,
@@ -465,7 +465,7 @@ async fn a_value_in_the_file_env_is_taken_as_written() {
     assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap()["iss"], ISSUER);
     assert_eq!(program.stop("INT"), Some(0));
 
-    // The secret is the same as from the environment, without a file.
+    // Without the file, the environment gives the same secret.
     fs::remove_file(directory.path().join(".env")).unwrap();
     let variables = [("JWT_SECRET_KEY", SECRET), ("JWT_ISSUER", ISSUER)];
     let program = Program::start_with(directory.path(), &["--data", "data"], &variables);

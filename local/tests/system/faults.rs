@@ -384,7 +384,7 @@ fn event(refresh_token: &str, key: Option<&str>) -> String {
     event.to_string()
 }
 
-/// Delivers an event to the refresh function: the status and the refresh token.
+/// Delivers an event to the refresh function. Returns the status and the refresh token.
 async fn deliver(world: &World, event: &str, request_id: &str) -> (u64, Value) {
     let mut context = Context::default();
     context.request_id = request_id.to_owned();
@@ -461,7 +461,7 @@ async fn re12_a_logout_can_be_repeated_and_a_failed_one_is_no_logout() {
 async fn rf19_a_replay_whose_revocation_fails_is_not_answered_and_the_next_one_revokes() {
     let (world, alice) = signed_up().await;
     let successor = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
-    // The first write tries to rotate; the second is to revoke.
+    // The first write tries to rotate; the second one revokes.
     world.wire.fault_after(1, "UpdateItem", usize::MAX, Fate::Refused(500, "InternalServerError"));
     check_unavailable(&world.refresh(&alice.refresh_token).await, "the revocation fails");
     world.wire.heal();
@@ -496,7 +496,7 @@ async fn rf12_a_token_with_the_wrong_secret_neither_consumes_nor_revokes() {
     let token = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     let before = Row::of(&token).read(&world).await;
     let forger = Forger::new();
-    // Spent, in force, and ahead.
+    // A spent token, the current one, and one that is ahead of the table.
     for generation in [1, 2, 3, 9] {
         let forged = forger.forge(&world, &token, generation);
         world.refresh(&forged).await.expect(StatusCode::UNAUTHORIZED);

@@ -421,7 +421,7 @@ fn re9_re10_the_example_of_an_authorizer_asks_it_as_it_answers_and_remembers_not
     assert_eq!(jwt["JwtConfiguration"], yaml("{ issuer: !Ref Issuer, audience: [!Ref Audience] }"));
     assert_eq!(jwt["IdentitySource"].as_str(), Some("$request.header.Authorization"));
 
-    // Each route is behind one of the two.
+    // Each route is behind one of the two authorizers.
     let routes = api["DefinitionBody"]["paths"].as_mapping().unwrap();
     let routes = routes.iter().flat_map(|(_, methods)| methods.as_mapping().unwrap().iter());
     let guards: Vec<_> = routes.map(|(_, route)| route["security"].clone()).collect();

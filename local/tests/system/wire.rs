@@ -1,5 +1,5 @@
 //! The connection between the functions and AWS, on which a test counts calls and
-//! injects faults. It is below the SDK, so each retry is a call of its own.
+//! injects faults. It is below the SDK, so each retry is a separate call.
 //! DynamoDB is at the other end; the wire itself plays Secrets Manager, with one
 //! secret.
 

@@ -1,7 +1,7 @@
 //! A model of the protocol of rotation, which is explored completely.
 //!
 //! It has one session, its user, and everybody who acts on them at once. Every read
-//! and every write of the table is a step of its own, and stateright tries all
+//! and every write of the table is a separate step, and stateright tries all
 //! orders of the steps, with requests and answers that are lost or delivered twice.
 //! The model runs the shipped functions, which decide what a refresh writes and
 //! answers.

@@ -54,15 +54,16 @@ fn both_went_beyond(world: &World, token: u8) -> bool {
     world.stolen == 0 || world.holders.iter().any(|holder| holder.issued <= token)
 }
 
-/// RF2: when both have presented the stolen token or a successor of it, the session
-/// has ended, at the latest.
+/// RF2: the session has ended by the time that both have presented the stolen token
+/// or a successor of it.
 pub(super) fn a_theft_is_found_when_both_have_refreshed() -> Property<Scenario> {
     Property::always("a theft is found when both have refreshed", |_, world: &World| {
         world.stolen == 0 || world.holders.iter().any(|holder| holder.answered < world.stolen) || !world.is_alive()
     })
 }
 
-/// RF7, RF10: by logout, reuse, ending all sessions, disabling or deletion.
+/// RF7, RF10: a revocation is a logout, reuse, ending all sessions, disabling or
+/// deletion.
 pub(super) fn a_refresh_after_a_revocation_fails() -> Property<Scenario> {
     Property::always("no refresh that began after a revocation returned succeeds", |_, world: &World| {
         !world.has(Note::Revival)
@@ -74,7 +75,7 @@ pub(super) fn what_has_ended_stays_ended() -> Property<Scenario> {
     Property::always("what has ended stays ended", |_, world: &World| !world.is_over || !world.is_alive())
 }
 
-/// RF7: it lives in every order of the refreshes that run meanwhile.
+/// RF7: the kept session lives in every order of the refreshes that run meanwhile.
 pub(super) fn the_kept_session_lives() -> Property<Scenario> {
     Property::always("the session that a password change keeps lives", |_, world: &World| {
         !world.is_kept || world.is_over || world.is_alive()
