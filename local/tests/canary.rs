@@ -77,8 +77,8 @@ impl Secrets {
     }
 }
 
-/// A secret as it is, in hexadecimal, as Rust prints bytes, and in base64,
-/// wherever in a longer text it may have stood.
+/// The secret as it is, in hexadecimal, as Rust prints bytes, and in base64 at
+/// each offset that it can have in a longer text.
 fn forms(secret: &[u8]) -> Vec<String> {
     let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     let list = secret.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -88,7 +88,7 @@ fn forms(secret: &[u8]) -> Vec<String> {
         let shifted = [&vec![0; before], secret].concat();
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
             let encoded = engine.encode(&shifted);
-            // What is around it shows in the first and the last letters alone.
+            // Only the first and the last letters depend on what is around the secret.
             forms.push(encoded[(before * 8).div_ceil(6)..encoded.len() - 1].to_owned());
         }
     }
@@ -197,7 +197,7 @@ async fn er4_au2_se5_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret
     assert_eq!(secrets.found_in(&text), Vec::<String>::new());
     assert_eq!(secrets.found_in(&printed), Vec::<String>::new());
 
-    // The log is not empty, and a secret in it would have been found.
+    // The log is not empty, and a secret in it would be found.
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let follows = |line: &&Value| line["user.id"].is_string() && line["session.id"].is_string();
     assert!(lines.iter().any(|line| follows(&line)), "{text}");

@@ -1,5 +1,5 @@
-//! `events/`: each event is what the gateway makes of one of the requests below,
-//! and its outcome is in `events/outcomes.json`. `UPDATE_EVENTS=1` rewrites the
+//! `events/`: the gateway makes each event from one of the requests below, and its
+//! outcome is in `events/outcomes.json`. `UPDATE_EVENTS=1` rewrites the
 //! events; the outcomes are written by hand.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
@@ -63,7 +63,7 @@ fn check(file: &str, content: &Value) {
     assert!(there == text, "{file} is out of date: UPDATE_EVENTS=1 rewrites it");
 }
 
-/// The tokens of the demo's users. Nothing in them is random.
+/// The tokens of the demo's users. None of them is random.
 struct Wallet {
     system: System,
     callers: BTreeMap<&'static str, Caller>,
@@ -199,7 +199,7 @@ impl Sample {
         self.json(&json!({ "refresh_token": token }))
     }
 
-    /// From a page of `origin` that uses the cookie.
+    /// The same request from a page of `origin` that uses the cookie.
     fn on_page(self, origin: &str) -> Self {
         let transport = self.header("x-token-transport", "cookie").header("x-requested-with", "fetch");
         transport.header("origin", origin)
@@ -213,7 +213,8 @@ impl Sample {
         self.header("idempotency-key", demo::IDEMPOTENCY_KEY)
     }
 
-    /// In the form in which API Gateway asks an authorizer (payload format 2.0).
+    /// The event in the form that API Gateway sends to an authorizer (payload
+    /// format 2.0).
     fn for_the_authorizer(self) -> Self {
         let change = |event: &mut Value| {
             let members = event.as_object_mut().unwrap();
@@ -225,8 +226,8 @@ impl Sample {
         Self { change, ..self }
     }
 
-    /// With the key of a route that the function does not know, which only a
-    /// mistake in the template can cause.
+    /// The event with the key of a route that the function does not know, which
+    /// only a mistake in the template can cause.
     fn astray(self) -> Self {
         let change = |event: &mut Value| {
             let (path, key) = ("/.well-known/nothing", "GET /.well-known/nothing");
@@ -238,7 +239,7 @@ impl Sample {
         Self { change, ..self }
     }
 
-    /// The file and the event in it.
+    /// The name of the file, and the event in it.
     fn event(&self, gateway: &Gateway) -> (String, Value) {
         let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
         match gateway.accept(&self.request, Call { id: self.name, now_ms: demo::LOGIN.millis(), source }) {
@@ -251,7 +252,7 @@ impl Sample {
     }
 }
 
-/// The events. One that changes something has a user of its own in the demo.
+/// The events. Each event that changes something has its own user in the demo.
 fn samples(of: &Wallet) -> Vec<Sample> {
     const REGISTER: &str = "/api/v1/auth/register";
     const LOGIN: &str = "/api/v1/auth/login";
@@ -350,7 +351,7 @@ fn samples(of: &Wallet) -> Vec<Sample> {
     ]
 }
 
-/// A demo, as it is at `now`.
+/// The demo at `now`.
 async fn demo_at(now: Timestamp) -> System {
     let options = Options {
         template: TEMPLATE.into(),
@@ -366,7 +367,7 @@ async fn demo_at(now: Timestamp) -> System {
     system
 }
 
-/// Files with an event in each, by the names that they have in `events/`.
+/// The files in `events/`, by name, with an event in each.
 async fn events() -> Vec<(String, Value)> {
     let wallet = Wallet { system: demo_at(demo::LOGIN).await, callers: demo::callers().unwrap().into_iter().collect() };
     let gateway = Gateway::new(&template()).unwrap();
@@ -377,7 +378,7 @@ fn outcomes() -> BTreeMap<String, Value> {
     serde_json::from_value(read("outcomes.json")).unwrap()
 }
 
-/// The outcome of an answer, as `events/outcomes.json` has it.
+/// The outcome of an answer, in the form of `events/outcomes.json`.
 fn outcome(function: &str, answer: &Value) -> Value {
     let body: Value = serde_json::from_str(answer["body"].as_str().unwrap_or_default()).unwrap_or_default();
     let mut outcome = json!({ "function": function });

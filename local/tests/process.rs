@@ -28,7 +28,7 @@ const ME: &str = "/api/v1/users/me";
 /// How long the program may take to stop.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// The program, running.
+/// A running program.
 struct Program {
     process: Child,
     url: String,
@@ -147,7 +147,8 @@ fn failure(command: Command) -> String {
     failure_with(1, command)
 }
 
-/// The same, with this exit code. A program that starts after all is killed.
+/// The same for a program that must exit with this code. If it starts, it is
+/// killed.
 fn failure_with(code: i32, mut command: Command) -> String {
     let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut greeting = String::new();
@@ -185,7 +186,7 @@ async fn the_curl_line_that_it_prints_works_as_printed() {
     let shell = |script: String| Command::new("sh").args(["-c", &script]).output().unwrap();
     let curl = shell(format!("{line} --silent --noproxy '*'"));
     let answer = if curl.status.code() == Some(127) {
-        // There is no curl here: send what the shell would pass to it.
+        // Without curl, the test sends what the shell would pass to it.
         let words = shell(format!("curl() {{ printf '%s\\n' \"$@\"; }}; {line}")).stdout;
         let words = String::from_utf8(words).unwrap();
         let [url, "-H", header, "-d", body] = words.lines().collect::<Vec<_>>()[..] else { panic!("{words}") };
@@ -256,7 +257,7 @@ impl Client {
         Self { access_token, refresh_token, key: 1, spent: String::new(), written: 0 }
     }
 
-    /// One attempt, whose key is kept until it has been answered; then one write.
+    /// Makes one attempt, whose key is kept until it has been answered; then one write.
     async fn step(&mut self, program: &Program) -> reqwest::Result<()> {
         let reply = program.refresh(&self.refresh_token, self.key).await?;
         let successor = reply.text("refresh_token");
@@ -272,7 +273,8 @@ impl Client {
         Ok(())
     }
 
-    /// Every answered write is in the table. The one that was not answered may be.
+    /// Checks that every answered write is in the table. One that was not answered
+    /// may be there too.
     async fn check(&self, program: &Program) {
         let me = program.me(&self.access_token).await;
         assert_eq!(me.status, 200);
@@ -338,7 +340,7 @@ async fn pw11_a_flood_of_logins_is_answered_within_bounded_memory() {
     const HASH: usize = 19 * 1024;
     const SLACK: usize = 100 * 1024;
     let directory = tempfile::tempdir().unwrap();
-    // Hashes so slow that on a small machine not all can have their turn.
+    // The hashes are so slow that on a small machine some do not get their turn.
     let program = Program::start_with(directory.path(), &[], &[("ARGON2_ITERATIONS", "16")]);
     assert_eq!(program.post(REGISTER, &ada()).await.status, 201);
     let before = program.peak_memory();
@@ -463,7 +465,7 @@ async fn a_value_in_the_file_env_is_taken_as_written() {
     assert_eq!(serde_json::from_slice::<Value>(&payload).unwrap()["iss"], ISSUER);
     assert_eq!(program.stop("INT"), Some(0));
 
-    // The secret is the same as from the environment, without a file.
+    // Without the file, the environment gives the same secret.
     fs::remove_file(directory.path().join(".env")).unwrap();
     let variables = [("JWT_SECRET_KEY", SECRET), ("JWT_ISSUER", ISSUER)];
     let program = Program::start_with(directory.path(), &["--data", "data"], &variables);

@@ -1,5 +1,5 @@
 //! The documentation is checked against the system. Every `sh` block of a section
-//! in the README and in `docs/cookies.md` is run as it is, and its output is
+//! in the README and in `docs/cookies.md` is run unmodified, and its output is
 //! compared with the block after it, in which `…` matches anything.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]

@@ -1,5 +1,5 @@
-//! The ids of docs/requirements.md, and the tests that carry them: each id has a
-//! test, and each id in a test's name is on the page.
+//! The ids of docs/requirements.md: each id has a test, and each id in a test's
+//! name is on the page.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 

@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 
 const PAGE: &str = include_str!("../../docs/threat-model.md");
 
-/// The tests that a page names: whatever is in code font in the last column of a
-/// table that has it for tests and, anywhere else, every name with underscores
-/// in small letters.
+/// The tests that a page names: everything in code font in the last column of a
+/// table if that column is called "test" and, anywhere else, every lower-case name
+/// with underscores in code font.
 fn named(page: &str) -> BTreeSet<&str> {
     let mut names = BTreeSet::new();
     let mut has_tests = false;

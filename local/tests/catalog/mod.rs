@@ -1,17 +1,17 @@
-//! The tests of this repository, read from their source: what each is called
-//! and what the comment above it says.
+//! The tests of this repository, read from their source: the name of each and
+//! the comment above it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-/// What is generated, or written by others.
+/// The directories with generated files or files from other projects.
 const SKIPPED: [&str; 5] = ["target", "node_modules", "dist", "corpus", "artifacts"];
 
-/// The name of every test that runs, with the comment above it. In Rust that is
-/// the function's name, elsewhere the title or the name that the runner prints,
-/// and a fuzz target is called by its file.
+/// The name of every test that runs, with the comment above it. The name is the
+/// function's in Rust and Python, and the title in JavaScript and TypeScript. A
+/// fuzz target has the name of its file.
 pub fn tests() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     collect(Path::new(ROOT), &mut found);
@@ -45,7 +45,7 @@ fn collect(directory: &Path, found: &mut BTreeMap<String, String>) {
 /// skipped or commented out.
 pub fn tests_in(text: &str, extension: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    // What precedes a function: its comment, and its attributes or decorators.
+    // The comment and the attributes or decorators before a function.
     let (mut comment, mut attributes, mut is_in_comment) = (String::new(), Vec::new(), false);
     let mut lines = text.lines().map(str::trim).peekable();
     while let Some(mut line) = lines.next() {

@@ -12,7 +12,7 @@ const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 const ARN: (&str, &str) = ("JWT_SECRET_ARN", "arn:aws:secretsmanager:local:123456789012:secret:freshkey");
 const ME: &str = "/api/v1/users/me";
 
-/// The secret with two keys, of which this one signs access tokens.
+/// The secret with both keys, of which this one signs access tokens.
 fn secret(signing: &str) -> Value {
     let path = format!("{}/../shared/src/token/testdata/rsa-2048.pem", env!("CARGO_MANIFEST_DIR"));
     json!({ "signing": signing, "refresh": "k1", "k1": SECRET, "k2": std::fs::read_to_string(path).unwrap() })
@@ -25,7 +25,7 @@ async fn beside(world: &World, signing: &str, algorithm: &str) -> World {
     world.beside_over(wire, &[ARN, ("JWT_ALGORITHM", algorithm)]).await
 }
 
-/// A system under HS256, with a user, and the same after a move to RS256.
+/// A system under HS256, its user, and the same system after a move to RS256.
 async fn moved() -> (World, User, World) {
     let wire = Wire::new();
     wire.set_secret(secret("k1"));
@@ -99,11 +99,11 @@ async fn jw1_mw1_an_access_token_of_another_algorithm_is_never_admitted_beside_a
         let reply = me(&after, &admin, Some(refresh)).await.expect(StatusCode::UNAUTHORIZED);
         assert_eq!(reply.error(), "invalid_refresh_token");
     }
-    // Beside a token of its session it is renewed, and the roles are those of the user.
+    // Beside a refresh token of its session it is renewed, with the roles of the user.
     let reply = me(&after, &admin, Some(&alice.refresh_token)).await.expect(StatusCode::OK);
     assert_eq!(claims(reply.headers["x-new-access-token"].to_str().unwrap())["roles"], json!(["ROLE_USER"]));
     assert_eq!(reply.json()["roles"], json!(["ROLE_USER"]));
-    // And once the refresh token is spent, it admits nobody either.
+    // Once the refresh token is spent, it admits nobody either.
     let other = forged(&json!({ "jti": "another", "sub": said["sub"], "sid": said["sid"], "iss": said["iss"],
         "aud": said["aud"], "iat": said["iat"], "nbf": said["nbf"], "exp": said["exp"], "roles": [] }));
     me(&after, &other, Some(&alice.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);

@@ -42,7 +42,7 @@ impl Route {
         world.request(self.method.parse().unwrap(), self.path).bearer(&user.access_token)
     }
 
-    /// An error in the dialect of this route.
+    /// Checks that a reply is this error in the dialect of this route.
     #[track_caller]
     fn expect(self, reply: &Reply, status: StatusCode, error: &str) {
         assert_eq!(reply.status, status, "{} {}", self.path, reply.text);
@@ -86,7 +86,7 @@ const SIGNED_IN: [(&str, &str); 7] = [
     ("POST", "/api/v1/users/me/delete"),
 ];
 
-/// A body that is right for every one of [`ROUTES`].
+/// A body that every route in [`ROUTES`] accepts.
 fn complete(user: &User) -> Value {
     json!({
         "email": EMAIL, "password": PASSWORD, "refresh_token": user.refresh_token,
@@ -102,7 +102,7 @@ async fn logout(world: &World, refresh_token: &str) -> Reply {
     world.post(LOGOUT, json!({ "refresh_token": refresh_token })).await
 }
 
-/// One letter of the signature differs.
+/// The token with another letter in its signature.
 fn forged(token: &str) -> String {
     let mut token = token.to_owned();
     let letter = token.len() - 5;
@@ -474,7 +474,7 @@ async fn a_taken_address_is_a_409() {
 #[tokio::test]
 async fn in6_in7_a_bad_address_or_a_weak_password_is_a_422_that_names_the_field() {
     let (world, alice) = signed_up().await;
-    // 254 octets are an address, 255 are none.
+    // An address of 254 octets is accepted, and one of 255 is not.
     let octets = |last| format!("{}@{1}.{1}.{2}.com", "a".repeat(64), "b".repeat(61), "c".repeat(last));
     assert_eq!(octets(61).len(), 254);
     world.register(&octets(61)).await;
@@ -618,7 +618,7 @@ async fn re12_logout_needs_a_token_and_nothing_more() {
     let spent = alice.refresh_token;
     let token = world.refresh(&spent).await.expect(StatusCode::OK).text("refresh_token");
 
-    // A spent token ends its session too.
+    // A spent token also ends its session.
     for _ in 0..2 {
         logout(&world, &spent).await.expect(StatusCode::NO_CONTENT);
     }
@@ -649,7 +649,7 @@ async fn an_idempotency_key_that_is_none_is_a_400_and_spends_nothing() {
     world.refresh_with_key(&alice.refresh_token, &longest).await.expect(StatusCode::OK);
 }
 
-/// An event as API Gateway makes it.
+/// An event as API Gateway sends it.
 fn event(method: &str, path: &str, body: &str) -> Value {
     json!({
         "version": "2.0",
@@ -670,7 +670,8 @@ fn event(method: &str, path: &str, body: &str) -> Value {
     })
 }
 
-/// Calls a function with `event`: the status, and the body where it is JSON.
+/// Calls a function with `event`, and returns the status and, if it is JSON, the
+/// body.
 async fn invoke(world: &World, function: &str, event: &str) -> (u64, Value) {
     let answer = world.system.function(function).unwrap().invoke(event, Context::default()).await;
     let body = answer["body"].as_str().and_then(|body| serde_json::from_str(body).ok());
@@ -789,7 +790,7 @@ async fn in9_a_function_that_is_called_on_a_route_it_does_not_know_answers_404()
     assert!(world.is_alive(&alice.refresh_token).await);
 }
 
-/// Runs `property` on a world that all its cases share.
+/// Runs `property` on one world for all its cases.
 fn on_one_world<S: Strategy>(
     cases: S,
     property: impl Fn(&Runtime, &World, &User, S::Value) -> Result<(), TestCaseError>,
@@ -802,7 +803,7 @@ fn on_one_world<S: Strategy>(
     assert!(runtime.block_on(world.is_alive(&alice.refresh_token)));
 }
 
-/// JSON of any shape, in which the members' names are often those that a route asks for.
+/// JSON of any shape, in which members often have the names that a route reads.
 fn any_json() -> impl Strategy<Value = Value> {
     let name = prop_oneof![
         3 => select(vec!["email", "password", "refresh_token", "current_password", "new_password", "phone", "roles"])
@@ -847,7 +848,7 @@ fn in8_no_bytes_as_a_body_of_any_route_are_a_5xx() {
 
 #[test]
 fn in8_no_text_as_a_token_or_a_key_is_a_5xx_or_accepted() {
-    // Any text, and an authentic token in which a piece is replaced.
+    // Any text, or an authentic token with one piece replaced.
     let text = prop_oneof![
         any::<String>().prop_map(|text| (None, text)),
         "[A-Za-z0-9_-]{0,40}\\.[A-Za-z0-9_-]{0,80}\\.[A-Za-z0-9_-]{0,43}".prop_map(|text| (None, text)),
@@ -874,7 +875,7 @@ fn in8_no_text_as_a_token_or_a_key_is_a_5xx_or_accepted() {
         logout["headers"]["x-refresh-token"] = token.as_str().into();
         logout["body"] = Value::Null;
         for (function, event) in [("account", me), ("refresh", refresh), ("refresh", lexik), ("logout", logout)] {
-            // With the token unchanged, logout would end the session.
+            // With the token unchanged, a logout would end the session.
             if token.trim() != *authentic {
                 let (status, answer) = runtime.block_on(invoke(world, function, &event.to_string()));
                 let is_refused = (400..500).contains(&status) || (function == "logout" && status == 204);
@@ -887,7 +888,7 @@ fn in8_no_text_as_a_token_or_a_key_is_a_5xx_or_accepted() {
 
 #[test]
 fn in8_no_text_as_an_event_is_a_5xx() {
-    // Any text, any JSON, and an event in which one value is replaced.
+    // Any text, any JSON, or an event with one value replaced.
     let places = vec![
         "/version",
         "/rawPath",

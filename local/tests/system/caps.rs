@@ -44,7 +44,7 @@ async fn login(world: &World) -> User {
     world.login(PASSWORD).await.expect(StatusCode::OK).user()
 }
 
-/// Logs in as often, a millisecond apart.
+/// Logs in this many times, a millisecond apart.
 async fn logins(world: &World, count: usize) -> Vec<User> {
     let mut users = Vec::new();
     for _ in 0..count {
@@ -54,8 +54,8 @@ async fn logins(world: &World, count: usize) -> Vec<User> {
     users
 }
 
-/// Sessions of the user that were opened one millisecond after the other, the
-/// oldest first, with a user agent of this length.
+/// Writes sessions of the user that were opened a millisecond apart, the oldest
+/// first, with a user agent of this length.
 async fn seed(world: &World, alice: &User, count: usize, agent: usize) -> Vec<SessionId> {
     let (user, sessions) = store(world).user_and_sessions(id(alice)).await.unwrap();
     let (user, first) = (user.unwrap(), sessions.into_iter().next().unwrap());
@@ -129,7 +129,7 @@ async fn rf16_a_login_ends_at_most_a_hundred_beyond_the_cap_and_the_oldest_first
 #[tokio::test]
 async fn rf16_sessions_that_are_dead_take_no_place_from_those_that_live() {
     let (world, alice) = signed_up_with(&[KEY, ("MAX_SESSIONS", "2"), ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "1")]).await;
-    // The later one is ended by reuse, and its row stays as evidence.
+    // Reuse ends the second session, and its row stays as evidence.
     let [stolen] = logins(&world, 1).await.try_into().unwrap();
     world.refresh(&stolen.refresh_token).await.expect(StatusCode::OK);
     world.refresh(&stolen.refresh_token).await.expect(StatusCode::UNAUTHORIZED);
@@ -137,7 +137,7 @@ async fn rf16_sessions_that_are_dead_take_no_place_from_those_that_live() {
     assert!(rows(&world, &alice).await.is_superset(&[session_id(&alice), session_id(&stolen)].into()));
     let alive = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
 
-    // Half a day later the later one expires, and only the first one is used on.
+    // The first session is used again after half a day; the last one expires unused.
     let later = world.beside(&[KEY, ("MAX_SESSIONS", "2"), ("JWT_REFRESH_TOKEN_EXPIRE_DAYS", "1")]).await;
     later.pass(43_200);
     let alive = later.refresh(&alive).await.expect(StatusCode::OK).text("refresh_token");
@@ -159,7 +159,7 @@ async fn rf16_sessions_that_their_user_ended_take_no_place_while_their_rows_are_
     assert!(world.is_alive(&alice.refresh_token).await);
 }
 
-/// Reuse ends this session.
+/// Ends this session by reuse.
 async fn revoke(store: &Store, user: UserId, session: SessionId, now: freshkey::Timestamp) {
     let session = store.session(user, session).await.unwrap().unwrap();
     let attempt = Attempt {
@@ -178,7 +178,7 @@ async fn rf16_evidence_of_reuse_that_is_found_during_a_login_is_kept() {
     let others = logins(&world, 3).await;
     let lower = world.beside(&[KEY, ("MAX_SESSIONS", "2")]).await;
     lower.clock.advance(Duration::from_secs(1));
-    // The displaced session and one beyond the cap, after the login has read them.
+    // The displaced session and one beyond the cap end after the login has read them.
     let stolen = [session_id(&alice), session_id(&others[0])];
     let found = Arc::new(OnceCell::new());
     lower.wire.on_call({
@@ -223,7 +223,7 @@ async fn rf16_a_login_reads_at_most_five_pages() {
     let queries = world.wire.take().operations().into_iter().filter(|operation| *operation == "Query").count();
     assert_eq!(queries, 5);
     assert!(world.is_alive(&next.refresh_token).await);
-    // The user's own list has all of them.
+    // The user's list shows all of them.
     let left = rows(&world, &alice).await;
     let list = world.get("/api/v1/auth/sessions").bearer(&next.access_token).await.expect(StatusCode::OK).json();
     let listed = list["sessions"].as_array().unwrap().iter();
@@ -238,7 +238,7 @@ async fn rf16_a_session_beyond_the_cap_that_cannot_be_deleted_fails_no_login() {
     logins(&world, 4).await;
     let lower = world.beside(&[KEY, ("MAX_SESSIONS", "2")]).await;
     lower.clock.advance(Duration::from_secs(1));
-    // The login's own transaction writes the session; the other one deletes alone.
+    // The login's transaction writes the session; the other transaction only deletes.
     lower.wire.on_call(|call| {
         let members = call.body["TransactItems"].as_array();
         let deletes_alone = members.is_some_and(|members| members.iter().all(|member| member["Delete"].is_object()));

@@ -1,5 +1,6 @@
-//! What `openapi.yaml` says of an answer. Every answer of a [`World`](crate::world::World)
-//! goes through [`check`], so every test of the system is one of the contract, too.
+//! Answers are compared with `openapi.yaml`. Every answer of a
+//! [`World`](crate::world::World) goes through [`check`], so every test of the
+//! system also tests the contract.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -26,12 +27,12 @@ pub const SELF_EVIDENT: [&str; 7] = [
 pub static CONTRACT: LazyLock<Value> = LazyLock::new(|| serde_norway::from_str(OPENAPI).unwrap());
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// The object members of a value that is there.
+/// The members of a value, if it is an object.
 pub fn members(value: &Value) -> impl Iterator<Item = (&str, &Value)> {
     value.as_object().into_iter().flatten().map(|(name, value)| (name.as_str(), value))
 }
 
-/// What `value` refers to, or is.
+/// Resolves `value` if it is a `$ref`.
 pub fn resolved(value: &'static Value) -> &'static Value {
     match value.get("$ref").and_then(Value::as_str) {
         Some(reference) => CONTRACT.pointer(reference.trim_start_matches('#')).unwrap(),
@@ -58,8 +59,8 @@ fn operation(method: &Method, path: &str) -> Option<&'static Value> {
     operations().find(|(m, template, _)| m == method && is_at(template)).map(|(.., operation)| operation)
 }
 
-/// A schema of the contract, to be validated against. Closed, it takes no member
-/// that the contract does not name: what clients see must all be in it.
+/// A schema of the contract. If it is closed, it accepts no member that the
+/// contract does not name: everything that clients see must be in it.
 fn validator(schema: &Value, is_closed: bool) -> Arc<Validator> {
     let key = format!("{is_closed} {schema}");
     let mut validators = VALIDATORS.lock().unwrap();
@@ -77,7 +78,7 @@ fn validator(schema: &Value, is_closed: bool) -> Arc<Validator> {
     Arc::clone(validators.entry(key).or_insert_with(build))
 }
 
-/// Closes what the members and elements of a schema refer to.
+/// Closes the schemas of the members and elements of a schema.
 fn close(schema: &mut Value) {
     let Some(members) = schema.as_object_mut() else { return };
     let close_reference = |value: &mut Value| {
@@ -93,12 +94,13 @@ fn close(schema: &mut Value) {
     branches.into_iter().flatten().for_each(close);
 }
 
-/// Where `value` breaks `schema`; closed, that takes no member that it does not name.
+/// The faults of `value` by `schema`. If the schema is closed, a member that it does
+/// not name is a fault.
 pub fn faults(schema: &Value, is_closed: bool, value: &Value) -> Vec<String> {
     validator(schema, is_closed).iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect()
 }
 
-/// What the contract does not say of this answer.
+/// What this answer has that the contract does not describe.
 pub fn unsaid(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let Reply { status, headers, text } = reply;
     let Some(operation) = operation(method, path) else {
@@ -111,7 +113,7 @@ pub fn unsaid(method: &Method, path: &str, reply: &Reply) -> Vec<String> {
     let mut unsaid = header_faults(response, headers);
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().split(';').next().unwrap());
     match (response.get("content"), content_type) {
-        // Only a GET has the body that its headers describe (RFC 9110, section 9.3.2).
+        // The answer to a HEAD has no body, whatever its headers say (RFC 9110, section 9.3.2).
         _ if *method == Method::HEAD => unsaid.extend((!text.is_empty()).then(|| "a body".into())),
         (None, None) if text.is_empty() => {}
         (Some(content), Some(content_type)) if content.get(content_type).is_some() => {
@@ -148,8 +150,8 @@ fn header_faults(response: &'static Value, headers: &HeaderMap) -> Vec<String> {
     faults
 }
 
-/// Holds an answer to the contract.
+/// Checks an answer against the contract.
 pub fn check(method: &Method, path: &str, reply: &Reply) {
     let unsaid = unsaid(method, path, reply);
-    assert!(unsaid.is_empty(), "openapi.yaml does not say, of {method} {path}, {}: {unsaid:#?}", reply.status);
+    assert!(unsaid.is_empty(), "openapi.yaml lacks, for {method} {path}, {}: {unsaid:#?}", reply.status);
 }

@@ -28,7 +28,7 @@ fn by_script<'a>(world: &'a World, path: &str) -> Sending<'a> {
     world.request(Method::POST, path).header("origin", ORIGIN).header("x-requested-with", "fetch")
 }
 
-/// The same with the cookie that the browser attaches.
+/// The same request with the cookie that the browser attaches.
 fn with_cookie<'a>(world: &'a World, path: &str, refresh_token: &str) -> Sending<'a> {
     by_script(world, path).header("cookie", &format!("theme=dark; __Host-refresh_token={refresh_token}"))
 }
@@ -88,7 +88,7 @@ async fn ck1_ck2_ck7_a_session_in_a_cookie_from_its_beginning_to_its_end() {
     let second = only_in_cookie(&refreshed);
     assert_ne!(first, second);
     world.get(ME).bearer(&refreshed.text("access_token")).await.expect(StatusCode::OK);
-    // Whatever else names a refresh token is ignored.
+    // A refresh token anywhere else is ignored.
     let elsewhere = json!({ "refresh_token": first });
     let refreshed = with_cookie(&world, REFRESH, &second).header("x-refresh-token", &first).json(elsewhere).await;
     let third = only_in_cookie(&refreshed.expect(StatusCode::OK));
@@ -143,7 +143,7 @@ async fn ck7_a_final_refusal_clears_the_refresh_cookie_and_no_other_answer_does(
             for dead in ["x", "a.b.c", &forged, &token] {
                 let refused = picked(dead).await.expect(status);
                 assert!(clears(&refused, "refresh_token"), "{dead}");
-                // The device is as known as before.
+                // The device is still known.
                 assert_eq!(refused.headers.get_all("set-cookie").iter().count(), 1);
                 assert_eq!(refused.headers["cache-control"], "no-store");
             }
@@ -266,7 +266,7 @@ async fn with_both_the_client_picks_and_a_cookie_that_was_not_picked_is_ignored(
     let cookie_token = only_in_cookie(&picked(LOGIN).json(ada()).await.expect(StatusCode::OK));
     let cookie = format!("__Host-refresh_token={cookie_token}");
 
-    // Not picked: the request needs no guard, and the cookie does nothing.
+    // Cookies are not chosen: the request is not guarded, and the cookie is ignored.
     let ignored = world.request(Method::POST, REFRESH).header("cookie", &cookie).await;
     assert_eq!(ignored.expect(StatusCode::BAD_REQUEST).error(), "invalid_request");
     let ignored = world.request(Method::POST, LOGOUT).header("cookie", &cookie).await;
@@ -276,7 +276,7 @@ async fn with_both_the_client_picks_and_a_cookie_that_was_not_picked_is_ignored(
     assert_eq!(set(&refreshed), None);
     let body_token = refreshed.text("refresh_token");
 
-    // Picked: guarded, and the body does nothing.
+    // Cookies are chosen: the request is guarded, and the body is ignored.
     for path in [LOGIN, REFRESH, LOGOUT] {
         let unguarded = world.request(Method::POST, path).header("x-token-transport", "cookie");
         unguarded.header("cookie", &cookie).json(ada()).await.expect(StatusCode::FORBIDDEN);
@@ -382,7 +382,7 @@ async fn rf13_in1_in2_in3_the_url_and_the_body_are_held_to_the_same_rules() {
     with_cookie(&world, REFRESH, &token).await.expect(StatusCode::OK);
 }
 
-/// What a function answers to an event with these cookies.
+/// A function's answer to an event with these cookies.
 async fn refresh_event(world: &World, cookies: &[&str]) -> Value {
     let event = json!({
         "version": "2.0",

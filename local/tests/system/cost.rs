@@ -5,11 +5,11 @@ use serde_json::json;
 
 use crate::world::{EMAIL, PASSWORD, World, claims, signed_up, signed_up_with, world};
 
-/// What the limits cost where a password is right: the guess is counted at the
+/// The calls of the limits when a password is right: the guess is counted at the
 /// account and at the address, and given back at both.
 const GUESS: [&str; 4] = ["UpdateItem", "UpdateItem", "DeleteItem", "UpdateItem"];
 
-/// The calls since the last look, and in how many sequential round trips.
+/// The calls since this was last asked, and their sequential round trips.
 fn cost(world: &World) -> (Vec<String>, usize) {
     let log = world.wire.take();
     (log.operations().into_iter().map(str::to_owned).collect(), log.round_trips)
@@ -19,7 +19,7 @@ fn calls(names: &[&str], round_trips: usize) -> (Vec<String>, usize) {
     (names.iter().map(ToString::to_string).collect(), round_trips)
 }
 
-/// The same, those of the limits' counters among them.
+/// The same, with the calls to the limits' counters.
 fn with(counters: &[&str], names: &[&str], round_trips: usize) -> (Vec<String>, usize) {
     let (mut names, round_trips) = calls(&[counters, names].concat(), round_trips);
     names.sort_unstable();
@@ -120,7 +120,7 @@ async fn pw8_a_change_of_the_password_costs_five_round_trips() {
     let body = json!({ "current_password": PASSWORD, "new_password": "a loud brook over eight stones" });
     let change = world.request(Method::PUT, "/api/v1/users/me/password").bearer(&alice.access_token).json(body);
     change.await.expect(StatusCode::NO_CONTENT);
-    // The user, the credential, the transaction, and a look for sessions that are dead now.
+    // The user, the credential, the transaction, and the search for dead sessions.
     assert_eq!(cost(&world), with(&GUESS, &["GetItem", "GetItem", "TransactWriteItems", "Query"], 5));
 }
 

@@ -21,7 +21,7 @@ async fn register(world: &World, email: &str) -> (User, String) {
     (reply.user(), reply.text("device_token"))
 }
 
-/// The device tokens of as many logins without one.
+/// The device tokens of this many logins that sent none.
 async fn devices(world: &World, email: &str, count: usize) -> Vec<String> {
     let mut tokens = Vec::new();
     for _ in 0..count {
@@ -75,7 +75,7 @@ async fn rl1_devices_of_a_deleted_account_are_unknown_to_the_next_one_with_its_a
     assert_eq!(hashes(&world) - before, 5);
     assert_eq!(statuses, [vec![401; 5], vec![429; 19]].concat());
     on_device(&world, &owners, PASSWORD).await.expect(StatusCode::OK);
-    // And a login from one of them makes it a device of the new user.
+    // A login from one of the old devices makes it a device of the new user.
     world.pass(30);
     let given = device_token(&on_device(&world, &tokens[0], PASSWORD).await.expect(StatusCode::OK)).unwrap();
     assert_eq!(claims(&given)["sub"], claims(&owners)["sub"]);
@@ -88,7 +88,7 @@ async fn rl1_a_guess_at_an_account_that_does_not_know_the_device_is_counted_ther
     for _ in 0..4 {
         on_device(&world, &bobs, WRONG).await.expect(StatusCode::UNAUTHORIZED);
     }
-    // Alice's account has one guess left, Bob's device all of its own.
+    // Alice's account has one guess left; Bob's device has all of its guesses.
     guess(&world, 1).await;
     assert_eq!(wait(on_device(&world, &bobs, WRONG).await), 30);
     let at_bob = |password| login(&world, BOB, password).header("x-device-token", &bobs);
@@ -139,7 +139,7 @@ async fn en5_a_foreign_device_token_does_not_tell_whether_an_address_has_an_acco
         });
         let (known, unknown) = (known.await, unknown.await);
         assert_eq!(known.0, unknown.0, "{round}");
-        // Once a limit is met there is nothing to read the user for.
+        // Once a limit is exceeded, there is no reason to read the user.
         assert_eq!(known.1, unknown.1, "{round}");
     }
 }
@@ -177,7 +177,7 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     let mut tokens = devices(&world, EMAIL, 5).await;
     tokens.push(first);
     let alice = login(&world, EMAIL, PASSWORD).await.user();
-    // Within the second in which the tokens were issued.
+    // This is within the second in which the tokens were issued.
     world.clock.advance(Duration::from_millis(500));
     change_password(&world, &alice, PASSWORD, NEW_PASSWORD).await;
     world.pass(1);
@@ -192,7 +192,7 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     assert_eq!(statuses, [vec![401; 5], vec![429; 7]].concat());
     assert_eq!(hashes(&world) - before, 5);
     assert_eq!(wait(on_device(&world, &tokens[5], NEW_PASSWORD).await), 30);
-    // Nobody else waits for it, and it waits for nobody else.
+    // The pause holds for these devices alone, and pauses of others do not hold for them.
     login(&world, EMAIL, NEW_PASSWORD).await.expect(StatusCode::OK);
     guess(&world, 5).await;
     world.pass(30);
@@ -201,7 +201,7 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     assert_eq!(claims(&replaced)["sub"], alice.id);
     let reply = on_device(&world, &replaced, NEW_PASSWORD).await.expect(StatusCode::OK);
     assert_eq!(device_token(&reply), None);
-    // The right login started the common count anew.
+    // The right login has reset the count that these devices share.
     for token in &tokens[..5] {
         on_device(&world, token, WRONG).await.expect(StatusCode::UNAUTHORIZED);
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::world::{EMAIL, PASSWORD, World, signed_up};
 
-/// The calls of a login, less what names the account and the guess.
+/// The calls of a login, without the names of the account and the guess.
 async fn calls(world: &World, email: &str, password: &str) -> Vec<(String, Value)> {
     world.wire.take();
     world.post("/api/v1/auth/login", json!({ "email": email, "password": password })).await;

@@ -1,5 +1,5 @@
-//! DynamoDB throttles, breaks, conflicts and goes silent, and no client loses
-//! its tokens over it.
+//! DynamoDB throttles, fails, reports conflicts and goes silent, and no client
+//! loses its tokens.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -29,15 +29,15 @@ const MAX_SESSIONS: usize = 3;
 /// of retries, which all clients of a process share.
 const SUCCESSES: usize = 30;
 
-/// A request, and what it needs of DynamoDB.
+/// A request, and its calls to DynamoDB.
 #[derive(Clone, Copy, Debug)]
 struct Route {
     what: What,
     /// The calls that its answer depends on, in order.
     calls: &'static [&'static str],
-    /// What it answers when it succeeds.
+    /// The status of its answer when it succeeds.
     success: StatusCode,
-    /// What it answers when it had been carried out before, and nobody knew.
+    /// The status of its answer if it was carried out before, but not answered.
     again: StatusCode,
 }
 
@@ -155,7 +155,8 @@ impl Alice {
         }
     }
 
-    /// Whether the phone can go on as if nothing had happened, once `what` was done.
+    /// Checks that `what` has had its effect, and that the phone is otherwise still
+    /// signed in.
     async fn check(&self, world: &World, what: What, reply: &Reply) {
         let token = &self.phone.refresh_token;
         match what {
@@ -165,13 +166,13 @@ impl Alice {
                 let successor = reply.headers["x-new-refresh-token"].to_str().unwrap();
                 self.check_successor(world, successor).await;
             }
-            // The oldest login made room.
+            // The session with the oldest login was ended.
             What::LoginAtTheCap => assert!(world.is_alive(&reply.text("refresh_token")).await),
             _ => assert!(world.is_alive(token).await),
         }
     }
 
-    /// One successor, however often it was asked for.
+    /// Checks that the session has rotated once, however often that was requested.
     async fn check_successor(&self, world: &World, successor: &str) {
         assert_eq!(claims(successor)["gen"], 2);
         let session = Row::of(successor).read(world).await.unwrap();
@@ -184,7 +185,7 @@ async fn login(world: &World, email: &str, password: &str) -> Reply {
     world.post("/api/v1/auth/login", json!({ "email": email, "password": password })).await
 }
 
-/// Where the session of a refresh token is in the table.
+/// The key in the table of a refresh token's session.
 #[derive(Clone, Copy)]
 struct Row(UserId, SessionId);
 
@@ -204,7 +205,7 @@ fn store(world: &World) -> &Store {
     world.app("refresh").store()
 }
 
-/// The way of DynamoDB to say that it met a transaction.
+/// The error of DynamoDB when a call conflicts with a transaction.
 fn conflict(operation: &str) -> Option<Fate> {
     match operation {
         "TransactWriteItems" => Some(Fate::Cancelled),
@@ -213,7 +214,7 @@ fn conflict(operation: &str) -> Option<Fate> {
     }
 }
 
-/// Every call of every route meets a fault: once, and again and again.
+/// Injects `fault` into every call of every route: once, and then every time.
 async fn every_route_bears(fault: impl Fn(&str) -> Option<Fate>) {
     let world = world_with(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await;
     for route in ROUTES {
@@ -383,7 +384,7 @@ fn event(refresh_token: &str, key: Option<&str>) -> String {
     event.to_string()
 }
 
-/// Delivers an event to the refresh function: the status and the refresh token.
+/// Delivers an event to the refresh function. Returns the status and the refresh token.
 async fn deliver(world: &World, event: &str, request_id: &str) -> (u64, Value) {
     let mut context = Context::default();
     context.request_id = request_id.to_owned();
@@ -399,7 +400,7 @@ async fn re6_an_event_that_is_delivered_twice_gets_the_same_answer() {
     let first = deliver(&world, &keyed, "one").await;
     assert_eq!(first.0, 200);
     assert_eq!(deliver(&world, &keyed, "two").await, first);
-    // Without a key, the id of the Lambda request is what tells.
+    // Without a key, the id of the Lambda request identifies the attempt.
     let bare = event(first.1.as_str().unwrap(), None);
     let second = deliver(&world, &bare, "three").await;
     assert_eq!(second.0, 200);
@@ -460,7 +461,7 @@ async fn re12_a_logout_can_be_repeated_and_a_failed_one_is_no_logout() {
 async fn rf19_a_replay_whose_revocation_fails_is_not_answered_and_the_next_one_revokes() {
     let (world, alice) = signed_up().await;
     let successor = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
-    // The first write tries to rotate; the second is to revoke.
+    // The first write tries to rotate; the second one revokes.
     world.wire.fault_after(1, "UpdateItem", usize::MAX, Fate::Refused(500, "InternalServerError"));
     check_unavailable(&world.refresh(&alice.refresh_token).await, "the revocation fails");
     world.wire.heal();
@@ -470,7 +471,7 @@ async fn rf19_a_replay_whose_revocation_fails_is_not_answered_and_the_next_one_r
     assert!(!world.is_alive(&successor).await);
 }
 
-/// Signs what nobody but the system, or whoever stole its key, can sign.
+/// Signs tokens that only the system, or a thief of its key, can sign.
 struct Forger {
     keys: KeyRing,
 }
@@ -480,7 +481,7 @@ impl Forger {
         Self { keys: KeyRing::single(&SECRET.into()).unwrap() }
     }
 
-    /// `token`, of another generation and with another secret.
+    /// `token` with another generation and another secret.
     fn forge(&self, world: &World, token: &str, generation: u64) -> String {
         let tokens = &world.app("refresh").config().refresh_tokens;
         let authentic = tokens.verify(&self.keys, token, world.now()).unwrap();
@@ -495,7 +496,7 @@ async fn rf12_a_token_with_the_wrong_secret_neither_consumes_nor_revokes() {
     let token = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     let before = Row::of(&token).read(&world).await;
     let forger = Forger::new();
-    // Spent, in force, and ahead.
+    // A spent token, the current one, and one that is ahead of the table.
     for generation in [1, 2, 3, 9] {
         let forged = forger.forge(&world, &token, generation);
         world.refresh(&forged).await.expect(StatusCode::UNAUTHORIZED);
@@ -519,7 +520,7 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
     let fourth = world.refresh(&third).await.expect(StatusCode::OK).text("refresh_token");
     assert_eq!(claims(&fourth)["gen"], 4);
     assert_eq!(Row::of(&fourth).read(&world).await.unwrap().generation, 4);
-    // What was spent before the restore is spent after it.
+    // A token that was spent before the restore is still spent after it.
     world.refresh(&second).await.expect(StatusCode::UNAUTHORIZED);
     assert!(!world.is_alive(&fourth).await);
 }
@@ -566,7 +567,7 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
     let Row(user, id) = Row::of(&alice.refresh_token);
     let fresh = store.session(user, id).await.unwrap().unwrap();
     let client = Client { ip: "192.0.2.1".into(), user_agent: "test".into() };
-    // Not on a whole second: the table holds some times in seconds.
+    // The time is not a whole second, because the table holds some times in seconds.
     let now = world.now() + Duration::from_millis(500);
     let millisecond = Duration::from_millis(1);
     let (mut rotated, mut refused) = (0, 0);

@@ -19,7 +19,8 @@ const ME: &str = "/api/v1/users/me";
 const CHANGE: &str = "/api/v1/users/me/password";
 const DELETE: &str = "/api/v1/users/me/delete";
 
-/// The headers that this answer must carry, and no others: none tells what made it.
+/// The headers that this answer must have, and no others. None of them names a
+/// technology.
 fn expected(reply: &Reply) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &'static str| drop(headers.insert(name, value.parse().unwrap()));
@@ -34,7 +35,7 @@ fn expected(reply: &Reply) -> HeaderMap {
     headers
 }
 
-/// Every route, answered as it is when all goes well, in an order that works.
+/// The replies of all routes to good requests, made in an order that works.
 async fn successes(world: &World) -> Vec<(&'static str, Reply)> {
     let mut replies = Vec::new();
     let body = json!({ "email": "bob@example.com", "password": PASSWORD });
@@ -158,7 +159,7 @@ async fn hd1_hd2_the_answer_to_what_is_no_event_is_guarded() {
     }
 }
 
-/// The seconds that a token still has, by its own word.
+/// The seconds until the `exp` of a token.
 fn left(world: &World, token: &str) -> i64 {
     claims(token)["exp"].as_i64().unwrap() - world.clock.now().seconds()
 }
@@ -183,14 +184,14 @@ async fn rf13_expires_in_is_the_whole_seconds_left() {
     assert_eq!(second.json()["refresh_expires_in"], 2 * 86_400);
     world.clock.advance(Duration::from_millis(3_600_000 + 1));
 
-    // The same refresh token again has an hour less; the access token is a new one.
+    // The same refresh token now has an hour less; the access token is new.
     let again = world.refresh_with_key(&alice.refresh_token, "k").await.expect(StatusCode::OK);
     assert_eq!(again.text("refresh_token"), second.text("refresh_token"));
     assert_tells_the_seconds_left(&world, &again);
     assert_eq!(again.json()["refresh_expires_in"], 2 * 86_400 - 3601);
     assert_eq!(again.json()["expires_in"], 86_400);
 
-    // The session's end cuts both tokens short.
+    // Both tokens end with the session.
     world.pass(2 * 86_400 - 7200);
     let last = world.refresh(&second.text("refresh_token")).await.expect(StatusCode::OK);
     assert_tells_the_seconds_left(&world, &last);

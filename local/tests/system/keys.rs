@@ -1,5 +1,5 @@
 //! Keys: of every algorithm, published, rotated, and out of reach; and the
-//! authorizer, which needs nothing else.
+//! authorizer, which needs only keys.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -29,12 +29,12 @@ fn pem(key: &str) -> String {
     std::fs::read_to_string(path(key)).unwrap()
 }
 
-/// What a token's header says, unverified.
+/// The header of a token, unverified.
 fn header(token: &str) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap()).unwrap()
 }
 
-/// What a service says to an access token that knows this system by its JWKS alone.
+/// Whether a service that has only the JWKS accepts an access token.
 fn is_good_by(jwks: &str, token: &str) -> bool {
     let keys: JwkSet = serde_json::from_str(jwks).unwrap();
     let header = jsonwebtoken::decode_header(token).unwrap();
@@ -50,7 +50,7 @@ async fn status_of_me(world: &World, token: &str) -> StatusCode {
     world.get(ME).bearer(token).await.status
 }
 
-/// How often the secret was read since the last look.
+/// How often the secret was read since this was last asked.
 fn reads(world: &World) -> usize {
     world.wire.take().calls.iter().filter(|call| call.operation == "GetSecretValue").count()
 }
@@ -217,8 +217,8 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
     assert_eq!(kids, ["a1", "a2"]);
     assert!(is_good_by(&published.text, &alice.access_token));
 
-    // They are made to sign: functions that start now sign with them, and those
-    // that are warm verify what they sign, once they have read the secret again.
+    // The new keys begin to sign: functions that start now sign with them, and warm
+    // functions verify those tokens once they have read the secret again.
     secret["signing"] = "a2".into();
     secret["refresh"] = "s2".into();
     let wire = Wire::new();
@@ -242,15 +242,15 @@ async fn jw15_se4_a_session_outlives_a_rotation_of_every_key() {
     let old = cold.refresh(&login.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     assert_eq!(header(&old)["kid"], "s2");
 
-    // The idle lifetime later no refresh token of the old key is left, and the
-    // old keys are taken out.
+    // After the idle lifetime no refresh token of the old key is left, and the old
+    // keys are taken out.
     let mut refresh = refresh;
     for _ in 0..31 {
         cold.pass(DAY);
         refresh = cold.refresh(&refresh).await.expect(StatusCode::OK).text("refresh_token");
     }
     warm.pass(31 * DAY);
-    // One that was not told of the new keys, because it cannot read the secret.
+    // This function does not know the new keys, because it cannot read the secret.
     warm.wire.fault("GetSecretValue", usize::MAX, Fate::Lost);
     let forgotten = warm.login(PASSWORD).await.user();
     secret.as_object_mut().unwrap().retain(|name, _| !["a1", "s1"].contains(&name.as_str()));
@@ -344,7 +344,7 @@ async fn jw4_jw15_while_the_secret_cannot_be_read_it_is_asked_for_once_in_five_s
         let crowd = (0..20).map(|_| status_of_me(&world, &unknown));
         let crowd = futures_util::future::join_all(crowd).await;
         assert!(crowd.into_iter().all(|status| status == StatusCode::SERVICE_UNAVAILABLE));
-        // The keys at hand serve as before.
+        // The keys of the last copy still work.
         assert_eq!(status_of_me(&world, &alice.access_token).await, StatusCode::OK);
         assert_eq!(reads(&world), expected, "{seconds} seconds later");
     }
@@ -388,7 +388,7 @@ async fn jw1_a_secret_that_signs_by_another_algorithm_than_the_settings_say_is_n
     world.login(PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// What API Gateway asks an authorizer (payload 2.0).
+/// The event that API Gateway sends to an authorizer (payload format 2.0).
 fn question(token: Option<&str>, path: &str) -> Value {
     let authorization = token.map(|token| format!("Bearer {token}"));
     let mut event = json!({

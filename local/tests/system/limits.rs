@@ -18,7 +18,7 @@ pub const MONTH: u64 = 30 * 24 * HOUR;
 pub const HERE: &str = "192.0.2.1";
 pub const ELSEWHERE: &str = "198.51.100.7";
 
-/// What the template sets; the local system would let through far more.
+/// The template's limits. Those of the local system are far higher.
 const LIMITS: [(&str, &str); 5] = [
     ("LIMIT_FREE_GUESSES", "5"),
     ("LIMIT_GUESSES", "100"),
@@ -27,7 +27,7 @@ const LIMITS: [(&str, &str); 5] = [
     ("LIMIT_REGISTRATIONS_PER_ADDRESS", "20"),
 ];
 
-/// The template's limits, some of them changed.
+/// The template's limits with these changes.
 pub fn limits(changes: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
     let mut limits = BTreeMap::from(LIMITS);
     limits.extend(changes.iter().copied());
@@ -50,7 +50,7 @@ pub fn on_device<'a>(world: &'a World, device_token: &str, password: &str) -> Se
     login(world, EMAIL, password).header("x-device-token", device_token)
 }
 
-/// Guesses wrong `times` times, and is told so each time.
+/// Guesses a wrong password `times` times, and gets a 401 each time.
 pub async fn guess(world: &World, times: usize) {
     for _ in 0..times {
         world.login(WRONG).await.expect(StatusCode::UNAUTHORIZED);
@@ -154,7 +154,8 @@ async fn rl1_a_right_current_password_is_given_back() {
     }
 }
 
-/// 200 guesses at one account, so many at a time: the statuses of the answers.
+/// Makes 200 guesses at one account, `at_a_time` at once, and returns how often each
+/// status was answered.
 async fn flood(world: &World, at_a_time: usize) -> BTreeMap<u16, usize> {
     let guesses = (0..200).map(|number| login(world, EMAIL, WRONG).from(&format!("203.0.113.{number}")).into_future());
     let mut statuses = BTreeMap::new();
@@ -171,7 +172,7 @@ async fn rl1_rl5_200_parallel_guesses_cost_at_most_five_hashes_and_the_owners_de
     let mut statuses = flood(&world, 200).await;
     let hashed = hashes(&world) - before;
     assert!(hashed <= 5, "{hashed}");
-    // So many at once may be too many for the table of a small machine.
+    // On a small machine the table may be too slow for this many at once: hence 503.
     assert_eq!(statuses.remove(&401).unwrap_or_default() as u64, hashed);
     assert!(statuses.keys().all(|status| [429, 503].contains(status)), "{statuses:?}");
     on_device(&world, &device_token, PASSWORD).await.expect(StatusCode::OK);
@@ -273,7 +274,7 @@ async fn rl1_a_device_token_of_another_account_does_not_help() {
     assert_eq!(wait(on_device(&world, &mallorys, WRONG).await), 30);
 }
 
-/// A reply, less what differs from one request to the next.
+/// A reply without the parts that differ between any two.
 pub fn told(reply: Reply) -> (StatusCode, Vec<(String, String)>, Value) {
     let mut body = reply.json();
     body.as_object_mut().unwrap().remove("request_id");
@@ -433,7 +434,7 @@ async fn en3_registrations_are_counted_by_address_before_the_hash() {
     register("dave@example.com").await.expect(StatusCode::CREATED);
 }
 
-/// Counters fail with this error; everything else passes.
+/// Lets calls to counters fail with this error, and all others pass.
 fn break_counters(world: &World, status: u16, code: &'static str) {
     world.wire.on_call(move |call| {
         let is_counter = call.body["Key"]["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with("LIMIT#"));
@@ -500,7 +501,8 @@ async fn rl5_a_guess_that_cannot_be_given_back_stays_counted_and_the_login_succe
     assert_eq!(wait(world.login(PASSWORD).await), 30);
 }
 
-/// `fate` for the next write of the counter whose name begins so; everything else passes.
+/// Sets `fate` for the next write of a counter whose key begins with `name`. All
+/// other calls pass.
 fn meet_counter(world: &World, name: &'static str, fate: Fate) {
     let is_met = AtomicBool::new(false);
     world.wire.on_call(move |call| {
@@ -514,7 +516,7 @@ fn meet_counter(world: &World, name: &'static str, fate: Fate) {
 #[tokio::test]
 async fn rl1_re2_a_guess_whose_count_was_written_and_not_answered_is_counted_once_and_made() {
     let (world, device_token) = guarded(&[]).await;
-    // Among the free ones, where the repeated write would pass.
+    // This guess is one of the free ones, where the repeated write would pass.
     guess(&world, 3).await;
     meet_counter(&world, "LIMIT#account#", Fate::AnswerLost);
     guess(&world, 1).await;
@@ -522,7 +524,8 @@ async fn rl1_re2_a_guess_whose_count_was_written_and_not_answered_is_counted_onc
     guess(&world, 1).await;
     assert_eq!(wait(world.login(PASSWORD).await), 30);
 
-    // After them, where it would meet the pause that the first one started.
+    // This one comes after them, where the repeated write would fall into the pause
+    // that the first write began.
     world.pass(30);
     meet_counter(&world, "LIMIT#account#", Fate::AnswerLost);
     world.login(PASSWORD).await.expect(StatusCode::OK);

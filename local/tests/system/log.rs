@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The log, kept.
+/// A log that is kept in memory.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -29,12 +29,12 @@ impl MakeWriter<'_> for Log {
 }
 
 impl Log {
-    /// What was written so far.
+    /// The text that was written since the log was last taken.
     pub fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    /// The lines since the last time this was asked.
+    /// Takes the lines that were written since the log was last taken.
     pub fn take(&self) -> Vec<Value> {
         let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"))).collect()

@@ -23,7 +23,7 @@ fn new_header(reply: &Reply, name: &str) -> String {
     reply.headers[name].to_str().unwrap().to_owned()
 }
 
-/// The pair that an answer brings.
+/// The new pair of tokens in an answer.
 fn renewed(reply: &Reply, pair: &User) -> User {
     User {
         id: pair.id.clone(),

@@ -1,4 +1,4 @@
-//! `openapi.yaml`, held to the code and the template.
+//! `openapi.yaml` agrees with the code and the template.
 
 use std::collections::BTreeSet;
 use std::iter::successors;
@@ -15,10 +15,10 @@ use serde_json::Value;
 use crate::contract::{CONTRACT, SELF_EVIDENT, faults, members, operations, resolved, unsaid};
 use crate::world::{Reply, signed_up};
 
-/// Response headers that are no concern of a script.
+/// Response headers that scripts do not need.
 const NOT_FOR_SCRIPTS: [&str; 2] = ["set-cookie", "www-authenticate"];
 
-/// One error of each kind; a new kind does not compile until it is here.
+/// One error of each kind. This does not compile if a kind is missing.
 fn errors() -> impl Iterator<Item = Error> {
     successors(Some(Error::InvalidRequest("Not so.".into())), |error| {
         Some(match error {
@@ -50,8 +50,7 @@ fn answer(dialect: Dialect, error: &Error) -> Reply {
     Reply { status: head.status, headers: head.headers, text: String::from_utf8(body.to_vec()).unwrap() }
 }
 
-/// The operations, of those with the tag `symfony` or of the others, that may
-/// answer so.
+/// How many operations, with the tag `symfony` or without it, may give this answer.
 fn answerable(is_symfony: bool, reply: &Reply) -> usize {
     let operations = operations().filter(|(.., operation)| (operation["tags"][0] == "symfony") == is_symfony);
     operations.filter(|(method, path, _)| unsaid(method, path, reply).is_empty()).count()
@@ -79,7 +78,7 @@ fn er1_each_error_is_an_answer_of_some_operation_in_its_dialect() {
     for error in errors() {
         let is_of_a_route = error != Error::Forbidden;
         assert_eq!(answerable(false, &answer(Dialect::V1, &error)) > 0, is_of_a_route, "{error}");
-        // The others take an access token, or check a value; a 403 is like another there.
+        // No Symfony route takes an access token or checks a value. Their 403s look alike.
         let is_of_a_symfony_route = !matches!(
             error,
             Error::InvalidToken { was_sent: true } | Error::EmailTaken | Error::Validation(_) | Error::NotFound
@@ -108,7 +107,7 @@ fn co1_the_contract_has_the_headers_that_other_origins_may_send_and_read() {
     assert_eq!(headers(names.filter(is_for_scripts).collect()), headers(cors.exposed));
 }
 
-/// Every example below `value`, with the schema it stands beside.
+/// Every example below `value`, with its schema.
 fn examples<'a>(value: &'a Value, found: &mut Vec<(&'a Value, &'a Value)>) {
     if let Some(schema) = value.get("schema") {
         found.extend(value.get("example").map(|example| (schema, example)));

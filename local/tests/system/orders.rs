@@ -1,16 +1,15 @@
 //! Two requests at the same time, in every order of their reads and writes.
 //!
 //! Each call to DynamoDB waits at a gate. A scheduler waits until neither
-//! request can go on by itself, lets one call through until it is answered, and
-//! so on; then the story is told anew, until every sequence of such choices has
-//! been made. The deletions that follow a transaction, at best effort, are
-//! ordered like everything else. Two orders are told as one only if they differ
-//! in nothing but neighbours that cannot tell which of them came first: two
-//! reads, or calls that touch different items.
+//! request can go on by itself, lets one call through, waits until it is answered,
+//! and so on. The two requests are run again until every sequence of such choices
+//! has been made. The best-effort deletions after a transaction are ordered like
+//! every other call. Two orders count as one if they differ only in neighbouring
+//! calls whose order cannot matter: two reads, or calls that touch different items.
 //!
-//! What must come out is worked out from the order of two kinds of events
-//! ([`Outcome::told`]): a login counts as made when it reads the credential, and
-//! an end when its write is carried out.
+//! The expected result follows from the order of two kinds of events
+//! ([`Outcome::told`]): a login counts as made when it reads the credential, and an
+//! end when its write is carried out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,8 +33,8 @@ use crate::wire::{Call, Fate, Wire};
 use crate::world::{PASSWORD, World, claims, world};
 
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
-/// For how many turns of the runtime nothing must happen before the scheduler
-/// believes that nothing will.
+/// The number of turns of the runtime without any progress after which the
+/// scheduler takes both requests to be waiting.
 const CALM: usize = 16;
 
 tokio::task_local! {
@@ -43,8 +42,8 @@ tokio::task_local! {
     static REQUEST: usize;
 }
 
-/// Where a session is. Alice is logged in on both at first; a login under test
-/// is on her tablet.
+/// The device of a session. Alice is logged in on the phone and the laptop at first;
+/// a login under test is on her tablet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Device {
     Phone,
@@ -70,7 +69,7 @@ enum Act {
 use Act::{ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Refresh};
 
 impl Act {
-    /// What it does to Alice's sessions, once the write is carried out.
+    /// Which of Alice's sessions it ends, once its write is carried out.
     fn end(self) -> Option<End> {
         match self {
             Login | Refresh(_) => None,
@@ -108,7 +107,7 @@ impl Held {
 #[derive(Clone)]
 struct Alice {
     email: String,
-    /// An address of her own, so that no limit is met.
+    /// Her own IP address, so that no limit is exceeded.
     client: Client,
     id: UserId,
     phone: Held,
@@ -125,13 +124,13 @@ impl Alice {
     }
 }
 
-/// What a request gives its client.
+/// The result of a request for its client.
 type Answer = Result<Option<Held>, Error>;
 
-/// An app whose every call to DynamoDB stops at the gate when a request under
-/// test makes it.
+/// An app whose calls to DynamoDB stop at the gate if a request under test makes
+/// them.
 struct Stage {
-    /// It has the table.
+    /// Holds the table.
     _world: World,
     app: Arc<App>,
     wire: Wire,
@@ -150,7 +149,7 @@ struct Waiting {
 
 impl Gate {
     async fn wait(self, call: Call) -> Fate {
-        // The counters of the limits are nobody's session.
+        // The counters of the limits do not affect sessions.
         let is_counter = call.body["Key"]["pk"]["S"].as_str().is_some_and(|pk| pk.starts_with("LIMIT#"));
         let request = REQUEST.try_with(|request| *request).ok();
         if let Some(request) = request.filter(|_| !is_counter) {
@@ -161,7 +160,7 @@ impl Gate {
         Fate::Pass
     }
 
-    /// Who stands at it. A call that its request has dropped has left.
+    /// The calls that wait at the gate, without those that their request has dropped.
     fn stand(&self) -> MutexGuard<'_, Vec<Waiting>> {
         let mut stand = self.0.lock().unwrap();
         stand.retain(|waiting| !waiting.pass.is_closed());
@@ -169,7 +168,7 @@ impl Gate {
     }
 }
 
-/// A call that is let through: by which request, what, and to which items.
+/// A call that is let through: its request, its operation and its items.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
     request: usize,
@@ -205,13 +204,13 @@ impl Step {
         matches!(self.operation.as_str(), "GetItem" | "Query")
     }
 
-    /// Whether nobody can tell which of the two came first.
+    /// Whether the order of the two cannot matter.
     fn commutes_with(&self, other: &Self) -> bool {
         (self.is_read() && other.is_read()) || self.items.is_disjoint(&other.items)
     }
 }
 
-/// The choices of one telling, and how to come to the next.
+/// The choices of one run, from which those of the next run follow.
 #[derive(Default)]
 struct Choices {
     made: Vec<Choice>,
@@ -222,13 +221,14 @@ struct Choice {
     steps: Vec<Step>,
     /// The step that is being tried.
     taken: usize,
-    /// Steps that are not to be tried here: whatever goes on with one of them
-    /// has been told, with it in an earlier place that nobody can tell from this.
+    /// Steps that are not tried here: every order that goes on with one of them
+    /// has been run with that step in an earlier, equivalent place.
     asleep: BTreeSet<usize>,
 }
 
 impl Choice {
-    /// Takes the next step that is not asleep, from `index` on.
+    /// Takes the next step from `index` on that is not asleep. Returns whether there
+    /// was one.
     fn take(&mut self, index: usize) -> bool {
         let awake = (index..self.steps.len()).find(|index| !self.asleep.contains(index));
         awake.inspect(|awake| self.taken = *awake).is_some()
@@ -244,8 +244,8 @@ impl Choice {
 }
 
 impl Choices {
-    /// Which of these steps is next; none if every order that goes on from here
-    /// is told elsewhere.
+    /// The index of the next of these steps. `None` if every order that goes on from
+    /// here is covered by another run.
     fn choose(&mut self, steps: &[Step]) -> Option<usize> {
         if let Some(made) = self.made.get(self.next) {
             assert_eq!(made.steps, steps, "the same choices lead to the same place");
@@ -263,7 +263,7 @@ impl Choices {
         Some(self.made[self.next - 1].taken)
     }
 
-    /// Moves on to choices not yet made, if there are any.
+    /// Moves on to choices not yet made. Returns whether there are any.
     fn advance(&mut self) -> bool {
         self.next = 0;
         while let Some(last) = self.made.last_mut() {
@@ -276,7 +276,7 @@ impl Choices {
     }
 }
 
-/// How one telling went.
+/// The outcome of one run.
 struct Outcome {
     acts: [Act; 2],
     answers: [Answer; 2],
@@ -295,7 +295,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What must be true afterwards.
+/// What must be true after a run.
 struct Told {
     /// The sessions that live.
     alive: BTreeSet<Device>,
@@ -304,7 +304,7 @@ struct Told {
 }
 
 impl Stage {
-    /// With hashes that cost next to nothing.
+    /// Starts an app whose hashes cost next to nothing.
     async fn set() -> Self {
         let world = world().await;
         let wire = Wire::new();
@@ -362,11 +362,11 @@ impl Stage {
         Ok(None)
     }
 
-    /// Tells the story of `acts` at the same time, in the order of `choices`;
-    /// none if it is told elsewhere.
+    /// Runs the two `acts` at the same time, in the order of `choices`. `None` if
+    /// another run covers this order.
     async fn tell(self: &Arc<Self>, acts: [Act; 2], alice: &Alice, choices: &mut Choices) -> Option<Outcome> {
-        // A call that waits at the gate must not run into its timeout: time
-        // stands still, as long as the runtime never idles.
+        // A call that waits at the gate must not time out, so time is paused. It does
+        // not advance as long as the runtime never idles.
         tokio::time::pause();
         let requests = [0, 1].map(|request| {
             let (stage, alice) = (Arc::clone(self), alice.clone());
@@ -396,9 +396,9 @@ impl Stage {
         Some(Outcome { acts, answers: [first.await.unwrap(), second.await.unwrap()], steps: told })
     }
 
-    /// Waits until every request has been answered or stands at the gate, and
-    /// neither a call nor a hash is on its way: a login that stands at the gate
-    /// may leave it when the hash says that the password is wrong.
+    /// Waits until every request has been answered or waits at the gate, and no
+    /// call or hash is under way. A login may leave the gate when its hash shows
+    /// that the password is wrong.
     async fn settle(&self, requests: &[JoinHandle<Answer>; 2]) {
         let mut calm = 0;
         while calm < CALM {
@@ -413,7 +413,7 @@ impl Stage {
         }
     }
 
-    /// Asks, as a client would, what has become of Alice's sessions.
+    /// Checks, as a client would, which of Alice's sessions are alive.
     async fn check(&self, alice: &Alice, outcome: &Outcome) {
         let told = outcome.told();
         let mut held = BTreeMap::from([(Phone, alice.phone.clone()), (Laptop, alice.laptop.clone())]);
@@ -432,7 +432,7 @@ impl Stage {
             Ok(listed) => {
                 assert!(!told.is_locked, "{outcome}");
                 let listed: BTreeSet<_> = listed.iter().map(|session| session.id).collect();
-                assert_eq!(listed, ids(&told.alive), "the list shows what lives{outcome}");
+                assert_eq!(listed, ids(&told.alive), "the list has exactly the live sessions{outcome}");
             }
             Err(error) => assert!(told.is_locked && error == Error::InvalidToken { was_sent: true }, "{outcome}"),
         }
@@ -444,14 +444,14 @@ impl Stage {
         for late in ids(&BTreeSet::from([Tablet])) {
             ghosts.remove(&late);
         }
-        assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows are those of what lives{outcome}");
+        assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows match the live sessions{outcome}");
 
         if told.is_locked || outcome.has_done(|act| matches!(act, ChangePassword(_))) {
             let login = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None).await;
             assert_eq!(login.err(), Some(Error::InvalidCredentials), "{outcome}");
         }
         if outcome.has_done(|act| act == Disable) && !outcome.has_done(|act| matches!(act, Delete(_))) {
-            // A user who is enabled again finds every session of before dead.
+            // Enabling the user again must revive no session.
             self.app.enable_user(alice.id).await.unwrap();
         }
         for (device, held) in &held {
@@ -462,7 +462,7 @@ impl Stage {
 }
 
 impl Outcome {
-    /// Where the step that makes this act count stands, if it counts at all.
+    /// The index of the step by which this act takes effect, if it has any.
     fn moment(&self, request: usize) -> Option<usize> {
         self.answers[request].as_ref().ok()?;
         let operation = match self.acts[request] {
@@ -478,7 +478,7 @@ impl Outcome {
         self.acts.iter().zip(&self.answers).any(|(act, answer)| is_one(*act) && answer.is_ok())
     }
 
-    /// What must be true, by what was answered and in which order it happened.
+    /// What must be true, given the answers and the order of the steps.
     fn told(&self) -> Told {
         let mut told = Told { alive: BTreeSet::from([Phone, Laptop]), is_locked: false };
         let mut moments: Vec<_> =
@@ -497,7 +497,7 @@ impl Outcome {
                     told.alive.clear();
                 }
                 Some(End::AllBut(device)) => {
-                    assert!(told.alive.contains(&device), "a session that was ended lifted itself{self}");
+                    assert!(told.alive.contains(&device), "a session that was ended kept itself{self}");
                     told.alive.retain(|session| *session == device);
                     is_old_password_right &= !matches!(act, ChangePassword(_));
                 }
@@ -510,14 +510,14 @@ impl Outcome {
         told
     }
 
-    /// Whether the answers are what clients may be given.
+    /// Checks that clients may get these answers.
     fn check_answers(&self) {
         for (request, answer) in self.answers.iter().enumerate() {
             let (act, other) = (self.acts[request], 1 - request);
             match answer {
-                Err(Error::Unavailable { .. } | Error::Internal(_)) => panic!("not for the client{self}"),
-                // Only what the other one did can be the reason.
-                Err(_) => assert!(self.answers[other].is_ok(), "for no reason{self}"),
+                Err(Error::Unavailable { .. } | Error::Internal(_)) => panic!("an error that no client may get{self}"),
+                // Only the other request can be the reason for a refusal.
+                Err(_) => assert!(self.answers[other].is_ok(), "refused for no reason{self}"),
                 Ok(_) => {}
             }
             if let Refresh(device) = act {
@@ -526,8 +526,8 @@ impl Outcome {
         }
     }
 
-    /// A session that lives on is refreshed in any order. One that was ended is
-    /// refused, once the refresh sees anything that the end has written.
+    /// Checks that a session that lives on is refreshed in any order, and that one
+    /// that was ended is refused if the refresh sees anything that the end wrote.
     fn check_refresh(&self, request: usize, device: Device) {
         let is_answered = self.answers[request].is_ok();
         let lives = self.told().alive.contains(&device);
@@ -535,16 +535,16 @@ impl Outcome {
         let Some(end) = self.moment(1 - request) else { return };
         let (before, since) = self.steps.split_at(end);
         if since.iter().all(|step| step.request != request) {
-            assert!(is_answered, "it was over before the end was written{self}");
+            assert!(is_answered, "the refresh was over before the end was written{self}");
         }
         let sees_the_end = |step: &Step| step.request == request && !step.commutes_with(&since[0]);
         if !lives && since.iter().any(sees_the_end) && !before.iter().any(sees_the_end) {
-            assert!(!is_answered, "it began after the end was written{self}");
+            assert!(!is_answered, "the refresh began after the end was written{self}");
         }
     }
 }
 
-/// Tells the story of the two in every order, and how many there were.
+/// Runs the two acts in every order, and returns the number of orders.
 async fn in_every_order(stage: &Arc<Stage>, acts: [Act; 2]) -> usize {
     let mut choices = Choices::default();
     let mut orders = 0;

@@ -1,5 +1,5 @@
-//! Many refreshes of one token at once, over HTTP; and what the reuse interval
-//! forgives. The chain never forks, whoever comes first.
+//! Many refreshes of one token at once, over HTTP, and refreshes that the reuse
+//! interval allows. The chain never forks, no matter which request is first.
 
 use std::iter::{repeat, successors};
 use std::net::Ipv4Addr;
@@ -18,11 +18,11 @@ use tokio::time::sleep;
 use crate::wire::Fate;
 use crate::world::{PATIENT, Reply, User, World, claims, signed_up, signed_up_with};
 
-/// How many refreshes come at once.
+/// The number of refreshes that are sent at once.
 const CROWD: usize = 64;
 const INTERVAL: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "10");
 
-/// A system that listens, and somebody who calls it.
+/// A system that listens, and an HTTP client for it.
 struct Server {
     world: World,
     url: String,
@@ -49,7 +49,7 @@ impl Server {
         Reply { status, headers, text: response.text().await.unwrap() }
     }
 
-    /// Refreshes with these tokens in turn, sent after these delays.
+    /// Sends a crowd of refreshes with these tokens in turn, after these delays.
     async fn crowd(&self, tokens: &[&str], key: Option<&str>, delays: impl Iterator<Item = Duration>) -> Vec<Reply> {
         let refresh = |(token, delay)| async move {
             sleep(delay).await;
@@ -58,7 +58,8 @@ impl Server {
         join_all(tokens.iter().copied().cycle().zip(delays).take(CROWD).map(refresh)).await
     }
 
-    /// Refreshes with one token, all of whose writes reach the table together.
+    /// Sends a crowd of refreshes with one token. All their writes reach the table
+    /// together.
     async fn stampede(&self, token: &str, key: Option<&str>) -> Vec<Reply> {
         let (arrived, _) = watch::channel(0);
         let arrived = Arc::new(arrived);
@@ -75,7 +76,7 @@ impl Server {
         self.crowd(&[token], key, repeat(Duration::ZERO)).await
     }
 
-    /// Keeps every call on its way for up to 50 ms.
+    /// Delays every call by up to 50 ms.
     fn slow_down(&self, seed: u64) {
         let delays = Mutex::new(delays(seed));
         self.world.wire.on_call(move |_| {
@@ -96,7 +97,7 @@ fn delays(seed: u64) -> impl Iterator<Item = Duration> {
     successors(next(&seed), next).map(|state| Duration::from_millis((state >> 33) % 51))
 }
 
-/// The refresh token that all of the answers hold, if all were answered with one.
+/// Returns the refresh token of the answers, which must be the same in all of them.
 #[track_caller]
 fn the_one_successor(replies: Vec<Reply>) -> String {
     assert_eq!(replies.len(), CROWD);

@@ -1,4 +1,4 @@
-//! REFRESH_REUSE_INTERVAL_SECONDS above 0, by the real table.
+//! REFRESH_REUSE_INTERVAL_SECONDS above 0, on the real table.
 
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -16,7 +16,7 @@ async fn rf3_a_session_that_never_rotated_rotates_at_once() {
     let (world, alice) = signed_up_with(&INTERVAL).await;
     let second = refreshed(&world, &alice.refresh_token).await;
     assert_eq!(claims(&second)["gen"], 2);
-    // From here on the interval runs: the predecessor gets the successor, which gets itself.
+    // The interval runs: the predecessor gets the successor, and the successor gets itself.
     assert_eq!(refreshed(&world, &alice.refresh_token).await, second);
     assert_eq!(refreshed(&world, &second).await, second);
     world.pass(11);

@@ -1,4 +1,4 @@
-//! The promises of rotation, kept by the real table.
+//! The promises of rotation, tested on the real table.
 
 use http::StatusCode;
 use serde_json::json;
@@ -29,13 +29,13 @@ async fn re8_a_clock_that_is_behind_takes_the_tokens_of_one_that_is_not_and_revi
     world.post("/api/v1/auth/logout", logout).await.expect(StatusCode::NO_CONTENT);
     assert!(!behind.is_alive(&ended.refresh_token).await);
 
-    // Rotated at a time that for the other is yet to come: spent all the same.
+    // The rotation was at a time that is in the other's future; the token is spent anyway.
     let successor = world.refresh(&reused.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     assert!(!behind.is_alive(&reused.refresh_token).await);
     assert!(!behind.is_alive(&successor).await);
     assert!(!world.is_alive(&successor).await);
 
-    // Rotated in turn by the two, whose time goes forth and back.
+    // Both rotate in turn, so the time goes forward and back.
     let mut token = kept.refresh_token;
     for world in [&behind, &world, &behind, &world] {
         token = world.refresh(&token).await.expect(StatusCode::OK).text("refresh_token");

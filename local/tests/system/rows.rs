@@ -1,4 +1,4 @@
-//! The rows of the table, read and written past the store.
+//! The rows of the table, read and written without the store.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, Region};
@@ -14,7 +14,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// A user, or another row of this sort key in the user's partition.
+    /// The row with this sort key in the user's partition, such as the user's own.
     pub fn of_user(id: &str, sk: &str) -> Self {
         Self { pk: format!("USER#{id}"), sk: sk.into() }
     }
@@ -52,7 +52,7 @@ impl Row {
         call.send().await.unwrap();
     }
 
-    /// Whether there is such a row.
+    /// Whether the row exists.
     pub async fn exists(&self, world: &World) -> bool {
         let call = client(world)
             .get_item()
@@ -64,7 +64,7 @@ impl Row {
     }
 }
 
-/// A client of its own: its calls are not on the world's wire.
+/// A separate client, whose calls do not appear on the world's wire.
 fn client(world: &World) -> Client {
     let config = aws_sdk_dynamodb::Config::builder()
         .behavior_version_latest()

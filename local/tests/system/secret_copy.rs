@@ -112,7 +112,7 @@ async fn jw15_while_the_secret_cannot_be_read_or_used_the_last_ring_is_kept() {
         }
         let login = world.login(PASSWORD).await.expect(StatusCode::OK).user();
         assert_eq!(kid(&login.access_token), "k1");
-        // A token of an unknown key may be good.
+        // A token with an unknown key may be good.
         assert_eq!(me(&world, &newer.access_token).await, StatusCode::SERVICE_UNAVAILABLE, "{fate:?}");
         world.refresh(&newer.refresh_token).await.expect(StatusCode::SERVICE_UNAVAILABLE);
         world.wire.heal();

@@ -46,7 +46,7 @@ async fn mw2_an_access_token_that_ends_with_its_session_is_not_due_for_renewal()
     let reply = me(&world, &pair).await.expect(StatusCode::OK);
     assert!(!reply.headers.contains_key("x-new-access-token"));
     assert!(!world.wire.take().operations().contains(&"UpdateItem"));
-    // The two tokens must be of one session all the same.
+    // The two tokens must be of the same session even so.
     let mallory = world.register("mallory@example.com").await;
     let mixed = User { refresh_token: mallory.refresh_token, ..pair.clone() };
     assert_eq!(me(&world, &mixed).await.expect(StatusCode::UNAUTHORIZED).error(), "invalid_refresh_token");

@@ -1,4 +1,4 @@
-//! What is stored is read tolerantly: rules change, and functions of two
+//! Stored values are read tolerantly, because rules change, and functions of two
 //! versions run side by side during a deployment.
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -22,7 +22,7 @@ async fn email_shown(world: &World, user: &User) -> String {
 async fn en4_a_stored_address_is_shown_as_given_and_its_key_is_never_derived_again() {
     let (world, alice) = signed_up().await;
     let row = Row::of_user(&alice.id, "PROFILE");
-    // An address that no parser takes, and one that would have another key.
+    // Some of these addresses are refused today; others would have another key.
     for email in ["not an address", "b\u{1160}b@local", "bob@example.com", "@", "\u{ff20}"] {
         row.set(&world, "email", text(email)).await;
         assert_eq!(email_shown(&world, &alice).await, email);
@@ -30,8 +30,8 @@ async fn en4_a_stored_address_is_shown_as_given_and_its_key_is_never_derived_aga
     }
 }
 
-/// Logs in, refreshes, changes the password and back, renames, logs out
-/// everywhere else: each finds the credential under the stored key.
+/// Logs in, refreshes, changes the password and back, renames the user and ends the
+/// other sessions. Each finds the credential under the stored key.
 async fn change_everything(world: &World, former: &User, email: &str) {
     let alice = world.login(PASSWORD).await.expect(StatusCode::OK).user();
     assert_eq!(alice.id, former.id);
@@ -61,7 +61,8 @@ async fn en4_an_account_is_deleted_with_the_credential_of_its_stored_key() {
 #[tokio::test]
 async fn rows_of_an_unknown_kind_in_a_users_partition_are_skipped() {
     let (world, alice) = signed_up().await;
-    // Before the user in the order of sort keys, between user and sessions, and after them.
+    // In the order of sort keys, these rows are before the user, between the user and
+    // the sessions, and after them.
     for sk in ["FACTOR#1", "PROFILE#2", "RECOVERY", "SESSIONS", "ZONE"] {
         let row = Row::of_user(&alice.id, sk);
         row.put(&world, &[("email", text("mallory@example.com")), ("epoch", AttributeValue::N("9".into()))]).await;

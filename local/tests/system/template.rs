@@ -1,5 +1,5 @@
-//! `template.yaml` is checked against the code: the functions do what it tells AWS
-//! about them.
+//! `template.yaml` agrees with the code: its routes, permissions and variables are
+//! those of the functions.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +35,7 @@ fn yaml(text: &str) -> Value {
     serde_norway::from_str(text).unwrap()
 }
 
-/// The template as it is written.
+/// The template, unresolved.
 fn template() -> Value {
     read(TEMPLATE)
 }
@@ -61,7 +61,7 @@ fn only(template: &Value, kind: &str) -> Value {
     resource
 }
 
-/// One text or a list of them.
+/// The texts of a value that is one text or a list of them.
 fn texts(value: &Value) -> Vec<&str> {
     let list = value.as_sequence().map_or(std::slice::from_ref(value), Vec::as_slice);
     list.iter().map(|text| text.as_str().unwrap()).collect()
@@ -110,7 +110,8 @@ async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
     user
 }
 
-/// Makes the functions do everything that they do with the table.
+/// Makes the functions do everything that they do with the table. Returns the
+/// actions that each of them needed.
 async fn walk() -> Actions {
     let mut seen = Actions::new();
     let check = ("CHECK_SESSION_ON_EVERY_CALL", "true");
@@ -145,7 +146,7 @@ async fn walk() -> Actions {
     let erin = world.register("erin@example.com").await;
     let disabled = session_of_a_disabled_user(&world, "frank@example.com").await;
     world.pass(HOUR);
-    // A session that cannot be named: what is seen is the layer's work alone.
+    // No session has this id, so only the calls of the layer are seen.
     let nothing = format!("{SESSIONS}/none");
     let mut tokens = erin.clone();
     for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED)] {
@@ -217,7 +218,7 @@ fn re14_nothing_is_allowed_but_calls_to_this_table_and_this_secret() {
     }
 }
 
-/// What `function` answers a request for `route`, without the API in front of it.
+/// The answer of `function` to a request for `route`, without the API in front of it.
 /// `session` is the parameter of the route's path, if it has one.
 async fn invoke(
     world: &World,
@@ -262,10 +263,10 @@ async fn status(world: &World, function: &str, route_key: &str, route: &Route, s
 async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_for_every_other() {
     let world = world().await;
     let mut functions = functions(&[]);
-    // The authorizer has no routes: it is asked about those of other APIs.
+    // The authorizer has no routes: API Gateway calls it for routes of other APIs.
     functions.retain(|function| !function.routes.is_empty());
     let routes = || functions.iter().flat_map(|function| &function.routes);
-    // As API Gateway and `sam local` send a request, and as `cargo lambda watch` does.
+    // API Gateway and `sam local` send the route key; `cargo lambda watch` sends `$default`.
     let requests = routes().flat_map(|route| [route_key(route), "$default".to_owned()].map(|sent| (route, sent)));
     for (number, (route, sent)) in requests.enumerate() {
         let user = world.register(&format!("user-{number}@example.com")).await;
@@ -304,7 +305,7 @@ async fn head_on_a_well_known_document_answers_as_get_does_without_the_body() {
         let answer = invoke(&world, "keys", &route_key(&route), &route, "", &alice).await;
         assert_eq!(answer["body"].as_str().unwrap_or_default(), "", "{answer}");
     }
-    // A GET route alone takes no HEAD.
+    // A route for GET alone does not answer HEAD.
     world.request(Method::HEAD, ME).bearer(&alice.access_token).await.expect(StatusCode::NOT_FOUND);
 }
 
@@ -365,7 +366,7 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     }
     let [(_, properties)] = lambdas(&example).try_into().unwrap();
     let variables = &properties["Environment"]["Variables"];
-    // The same parameters are for keys of any algorithm, and for cookies.
+    // The example must also start with another algorithm and with cookies.
     let told =
         [("JWT_ALGORITHM", "RS256"), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", "https://a.example")];
     let told = BTreeMap::from(told);
@@ -400,7 +401,7 @@ fn re9_re10_the_example_of_an_authorizer_asks_it_as_it_answers_and_remembers_not
     }
     let default = |template: &Value, parameter: &str| template["Parameters"][parameter]["Default"].clone();
     assert_eq!(default(&example, "Audience"), default(&template, "JwtAudience"));
-    // API Gateway looks for the keys at the issuer, so it cannot have a default.
+    // API Gateway fetches the keys from the issuer, so the parameter cannot have a default.
     assert_eq!(example["Parameters"]["Issuer"]["Default"], Value::Null);
     assert_eq!(example["Parameters"]["Issuer"]["AllowedPattern"], yaml("https://.+"));
 
@@ -420,7 +421,7 @@ fn re9_re10_the_example_of_an_authorizer_asks_it_as_it_answers_and_remembers_not
     assert_eq!(jwt["JwtConfiguration"], yaml("{ issuer: !Ref Issuer, audience: [!Ref Audience] }"));
     assert_eq!(jwt["IdentitySource"].as_str(), Some("$request.header.Authorization"));
 
-    // Each route is behind one of the two.
+    // Each route is behind one of the two authorizers.
     let routes = api["DefinitionBody"]["paths"].as_mapping().unwrap();
     let routes = routes.iter().flat_map(|(_, methods)| methods.as_mapping().unwrap().iter());
     let guards: Vec<_> = routes.map(|(_, route)| route["security"].clone()).collect();

@@ -71,7 +71,7 @@ fn computed(world: &World, function: &str) -> u64 {
     world.app(function).hasher().computed()
 }
 
-/// A reply without what differs between any two.
+/// A reply without its request id, which differs between any two.
 fn without_request_id(reply: &Reply) -> (StatusCode, String, Vec<(String, String)>) {
     let request_id = reply.text("request_id");
     let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
@@ -159,8 +159,8 @@ async fn en1_a_wrong_password_is_refused_as_soon_as_the_hash_says_so_however_slo
     world.login("not her password").await.expect(StatusCode::UNAUTHORIZED);
     let asked = world.wire.take();
     let queries = asked.operations().into_iter().filter(|operation| *operation == "Query").count();
-    assert!(queries < 3, "the read was repeated to its end");
-    // A right one needs the user.
+    assert!(queries < 3, "the login waited for every attempt at the read");
+    // A right password needs the user.
     world.login(PASSWORD).await.expect(StatusCode::SERVICE_UNAVAILABLE);
 }
 
@@ -479,7 +479,8 @@ async fn a_user_who_deletes_the_account_is_gone_at_once() {
     assert!(world.is_alive(&again.refresh_token).await);
 }
 
-/// Neither token of `user` opens anything, before the access token expires too.
+/// Checks that neither token of `user` is accepted, although the access token has
+/// not expired.
 async fn assert_is_gone(world: &World, user: &User) {
     assert!(!world.is_alive(&user.refresh_token).await);
     let session = session_id(user);
@@ -506,7 +507,7 @@ async fn jw18_a_user_who_is_disabled_neither_refreshes_nor_logs_in_nor_acts() {
     world.login(PASSWORD).await.expect(StatusCode::UNAUTHORIZED);
 }
 
-/// Writes into the table that a session ends `seconds` from now, whatever its token says.
+/// Makes a session in the table expire `seconds` from now, regardless of its token.
 async fn let_expire(world: &World, user: &User, seconds: i64) {
     let row = rows::Row::session(&user.id, &session_id(user));
     row.set(world, "expires_at", AttributeValue::N((world.now().seconds() + seconds).to_string())).await;
@@ -518,7 +519,7 @@ async fn rf8_a_row_that_has_expired_is_refused_and_hidden_while_it_is_still_ther
     let (world, alice) = signed_up_with(&[key]).await;
     let current = world.login(PASSWORD).await.expect(StatusCode::OK).user();
     let_expire(&world, &alice, 30).await;
-    // The database sweeps by the clock of the first system, which stands still.
+    // The database deletes by the clock of the first system, which does not move.
     let later = world.beside(&[key]).await;
     assert_eq!(sessions(&later, &current).await.len(), 2);
     later.pass(29);
@@ -626,7 +627,7 @@ async fn a_user_logs_out_everywhere_else() {
     assert!(!world.is_alive(&other.refresh_token).await);
     assert_eq!(sessions(&world, &alice).await.len(), 1);
 
-    // Only a session that lives can be kept.
+    // Only a live session can be kept.
     let reply = world.request(Method::DELETE, path).bearer(&other.access_token).await;
     assert_eq!(reply.expect(StatusCode::UNAUTHORIZED).error(), "invalid_token");
     assert!(world.is_alive(&alice.refresh_token).await);

@@ -16,8 +16,8 @@ use crate::limits::{HERE, HOUR, MONTH, WRONG, guarded, guess, limits, login, wai
 use crate::wire::Fate;
 use crate::world::{EMAIL, PASSWORD, Sending, World, world_with};
 
-/// The system that has the table, and one beside it in which time can pass
-/// while DynamoDB's clock stands still, so that expired counters stay in the table.
+/// The system that has the table, and another one on the same table with a clock of
+/// its own. When only that clock moves, expired counters stay in the table.
 async fn with_stale_rows(changes: &[(&'static str, &'static str)]) -> (World, World) {
     let (world, _) = guarded(changes).await;
     let later = world.beside(&limits(changes)).await;

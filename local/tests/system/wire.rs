@@ -1,5 +1,5 @@
 //! The connection between the functions and AWS, on which a test counts calls and
-//! injects faults. It is below the SDK, so each retry is a call of its own.
+//! injects faults. It is below the SDK, so each retry is a separate call.
 //! DynamoDB is at the other end; the wire itself plays Secrets Manager, with one
 //! secret.
 
@@ -58,7 +58,7 @@ struct Inner {
     secret: Mutex<Option<Value>>,
 }
 
-/// What went over the wire.
+/// The calls on the wire.
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     /// Every call, in order.
@@ -182,7 +182,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let mut log = self.wire.0.log.lock().unwrap();
         log.in_flight = log.in_flight.saturating_sub(1);
-        // The log may have been taken meanwhile, so this is at most what it has counted.
+        // The log may have been taken meanwhile, so this is at most its number of round trips.
         log.ended = log.ended.max(self.place.min(log.round_trips));
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests' stories are told with.
+//! A running system for the tests, and helpers to call it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -18,9 +18,9 @@ use crate::wire::Wire;
 
 /// A password that the rules accept.
 pub const PASSWORD: &str = "a quiet river under seven bridges";
-/// A setting for crowds: a machine that is busy answers in time all the same.
+/// A setting for tests with crowds: a busy machine needs longer timeouts.
 pub const PATIENT: (&str, &str) = ("TEST_PATIENCE", "50");
-/// The address that nobody else has.
+/// The e-mail address of the first user.
 pub const EMAIL: &str = "alice@example.com";
 
 /// A running system, its clock and its wire to DynamoDB.
@@ -52,15 +52,15 @@ pub async fn world() -> World {
     world_with(&[]).await
 }
 
-/// A system with these variables over the template's. Its table is its own, in
-/// the embedded DynamoDB or in the one that FRESHKEY_TEST_TABLE_ENDPOINT names.
+/// A system with these variables over the template's. It has its own table, in the
+/// embedded DynamoDB or in the one that FRESHKEY_TEST_TABLE_ENDPOINT names.
 pub async fn world_with(variables: &[(&str, &str)]) -> World {
     world_over(Wire::new(), variables).await
 }
 
 /// The same, over this wire.
 pub async fn world_over(wire: Wire, variables: &[(&str, &str)]) -> World {
-    // 2100-01-15T08:00:00Z: another DynamoDB deletes what expires by its own clock.
+    // 2100-01-15T08:00:00Z: another DynamoDB deletes expired items by its own clock.
     let start = Timestamp::from_seconds(4_103_683_200);
     let elsewhere = std::env::var("FRESHKEY_TEST_TABLE_ENDPOINT").ok();
     let table = uuid::Builder::from_random_bytes(freshkey::entropy::bytes()).into_uuid().to_string();
@@ -98,8 +98,8 @@ pub async fn signed_up_with(variables: &[(&str, &str)]) -> (World, User) {
 }
 
 impl World {
-    /// Another system on the same table, with a clock and a wire of its own and
-    /// these variables over the template's.
+    /// Another system on the same table, with its own clock and wire, and with these
+    /// variables over the template's.
     pub async fn beside(&self, variables: &[(&str, &str)]) -> World {
         self.beside_over(Wire::new(), variables).await
     }
@@ -110,7 +110,7 @@ impl World {
         start_system(wire, &variables, Some(self.system.table_endpoint().to_owned()), self.clock.now()).await
     }
 
-    /// What the clock shows.
+    /// The time of the clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -152,18 +152,18 @@ impl World {
         self.post("/api/v1/auth/login", json!({ "email": EMAIL, "password": password })).await
     }
 
-    /// Refreshes.
+    /// Refreshes without an `Idempotency-Key`.
     pub async fn refresh(&self, refresh_token: &str) -> Reply {
         self.post("/api/v1/auth/refresh", json!({ "refresh_token": refresh_token })).await
     }
 
-    /// Refreshes, as a client that knows the rules.
+    /// Refreshes with this `Idempotency-Key`.
     pub async fn refresh_with_key(&self, refresh_token: &str, key: &str) -> Reply {
         let request = self.post("/api/v1/auth/refresh", json!({ "refresh_token": refresh_token }));
         request.header("idempotency-key", key).await
     }
 
-    /// Whether the session still answers a refresh.
+    /// Whether the session can still be refreshed. This spends the token.
     pub async fn is_alive(&self, refresh_token: &str) -> bool {
         match self.refresh(refresh_token).await.status {
             StatusCode::OK => true,
@@ -173,7 +173,7 @@ impl World {
     }
 }
 
-/// A request under way. Await it for the [`Reply`], which is held to the contract.
+/// A request. Awaiting it sends it, and checks the [`Reply`] against the contract.
 pub struct Sending<'a> {
     world: &'a World,
     request: Request<Bytes>,
@@ -186,7 +186,7 @@ impl Sending<'_> {
         self
     }
 
-    /// Sent from this address.
+    /// The request from this IP address. The default is 127.0.0.1.
     pub fn from(self, ip: &str) -> Self {
         Self { source: ip.parse().unwrap(), ..self }
     }
@@ -223,7 +223,7 @@ impl<'a> IntoFuture for Sending<'a> {
 }
 
 impl Reply {
-    /// This reply, if it has the status.
+    /// This reply, which must have this status.
     #[track_caller]
     pub fn expect(self, status: StatusCode) -> Self {
         assert_eq!(self.status, status, "{}", self.text);
@@ -265,7 +265,7 @@ impl Reply {
     }
 }
 
-/// What a token says, unverified.
+/// The claims of a token, unverified.
 pub fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).expect("a JWT has three parts");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()

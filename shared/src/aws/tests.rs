@@ -1,4 +1,4 @@
-//! Where calls to AWS go, and what their faults mean.
+//! The destinations of calls to AWS, and the meaning of their faults.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -20,8 +20,8 @@ fn re4_attempts_fit_into_an_operation_and_three_operations_into_a_request() {
     assert_eq!(ATTEMPTS, 3);
 }
 
-/// A server on this machine that answers one request, with this code of an
-/// error, and hands over what it was sent.
+/// A server on this machine that answers one request with this error code. Returns
+/// its URL, and a channel on which the request arrives.
 fn server(code: &'static str) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -62,7 +62,7 @@ async fn the_table_is_where_the_environment_says_unless_table_endpoint_names_ano
     let heard = hears.recv().unwrap();
     assert!(heard.contains("credential=akiafrankfurt/") && heard.contains("/eu-central-1/dynamodb/"), "{heard}");
 
-    // A plain-HTTP URL is not AWS: it gets neither its region nor its credentials.
+    // A plain-HTTP URL is not AWS: it gets neither the region nor the credentials for AWS.
     assert!(read(&sdk, Some(&other)).await.is_throttling());
     let heard = hears_other.recv().unwrap();
     assert!(heard.contains("credential=local/") && heard.contains("/local/dynamodb/"), "{heard}");

@@ -11,7 +11,7 @@ use crate::token::RefreshToken;
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 
-/// What is required, and these variables over it.
+/// Parses the required variables, with these changes.
 pub(crate) fn parse(changes: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let mut variables = HashMap::from([
         ("JWT_SECRET_KEY", SECRET),
@@ -126,7 +126,7 @@ fn a_length_of_time_out_of_range_is_a_fault_with_one_unit_for_both_ends() {
             assert_eq!(parse(&[(name, value)]).unwrap_err().0, [format!("{name} {expected}")]);
         }
     }
-    // The ends themselves are allowed.
+    // Both ends of a range are allowed.
     for (name, value) in [
         ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "0.017"),
         ("JWT_ACCESS_TOKEN_EXPIRE_MINUTES", "52560000"),
@@ -246,7 +246,7 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
     for token in [refresh, device, access] {
         let length = token.expose_secret().len();
-        // With a cookie's name before it, and roles to spare.
+        // This leaves room for the name of a cookie and for roles.
         assert!((1000..3000).contains(&length), "{length}");
     }
 }
@@ -288,7 +288,7 @@ fn all_faults_are_reported_together_and_show_no_secret() {
     assert!(!text.contains(secret), "{text}");
 }
 
-/// A key of `token/testdata`, by its path.
+/// The path of a key in `token/testdata`.
 fn key(name: &str) -> String {
     format!("{}/src/token/testdata/{name}.pem", env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! Events as API Gateway sends them, and what becomes of all others.
+//! Events as API Gateway sends them, and events that must be refused.
 
 use std::future::pending;
 use std::sync::Mutex;
@@ -22,12 +22,12 @@ where
     Function::new(App::connect(config.unwrap(), Arc::new(SystemClock), None).await, handler)
 }
 
-/// Answers with the body as it arrives.
+/// Answers with the body of the request.
 async fn echo(_: Arc<App>, request: Request) -> Answer {
     Ok(Response::new(request.into_body()))
 }
 
-/// Asks a request for all that a handler can ask of one.
+/// Reads everything from a request that a handler can read.
 async fn ask(_: Arc<App>, request: Request) -> Answer {
     let _ = (http::route_key(&request), http::bearer(&request), http::client(&request));
     let members = http::members(&request)?;
@@ -36,7 +36,7 @@ async fn ask(_: Arc<App>, request: Request) -> Answer {
     Ok(http::json(StatusCode::OK, &json!({ "token": token.ok(), "email": members.optional("email")? })))
 }
 
-/// A login as API Gateway hands it on.
+/// A login as API Gateway sends it.
 fn event() -> Value {
     json!({
         "version": "2.0",
@@ -78,7 +78,7 @@ fn event() -> Value {
     })
 }
 
-/// The event with the value at this JSON pointer, whose parent is there, changed.
+/// The event with this value at this JSON pointer, whose parent must exist.
 fn with(pointer: &str, value: impl Into<Value>) -> Value {
     let mut event = event();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -266,7 +266,7 @@ async fn re4_a_handler_that_never_answers_is_a_503_at_the_deadline() {
     assert_eq!(status(&answer), 503);
     assert_eq!(problem(&answer)["error"], "temporarily_unavailable");
     assert_eq!(answer["headers"]["retry-after"], "1");
-    // Timers are as fine as a millisecond.
+    // The resolution of timers is a millisecond.
     assert!((DEADLINE..=DEADLINE + Duration::from_millis(1)).contains(&start.elapsed()));
 }
 
@@ -338,7 +338,7 @@ async fn er1_an_error_is_rendered_in_the_dialect_of_its_route() {
     assert_eq!(problem(&answer), json!({ "code": 401, "message": "Invalid credentials." }));
 }
 
-/// The JSON pointers of all that is in `value`.
+/// The JSON pointers of `value` and everything in it.
 fn pointers(value: &Value) -> Vec<String> {
     let members: Vec<(String, &Value)> = match value {
         Value::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
@@ -352,7 +352,7 @@ fn pointers(value: &Value) -> Vec<String> {
     std::iter::once(String::new()).chain(below).collect()
 }
 
-/// A value that might stand in an event, and often should not.
+/// A value for a place in an event where it often does not belong.
 fn odd_value() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
@@ -371,14 +371,14 @@ fn odd_value() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// An event with a few of its values changed for odd ones.
+/// An event with a few of its values replaced by odd ones.
 fn odd_event() -> impl Strategy<Value = Value> {
     let changes = prop::collection::vec((any::<prop::sample::Index>(), odd_value()), 1..4);
     changes.prop_map(|changes| {
         let mut event = event();
         for (at, value) in changes {
             let pointers = pointers(&event);
-            // The first is the event itself.
+            // The first pointer is the event itself.
             if let Some(pointer) = pointers.get(1..).filter(|pointers| !pointers.is_empty()).map(|all| at.get(all)) {
                 *event.pointer_mut(pointer).unwrap() = value;
             }
@@ -387,7 +387,7 @@ fn odd_event() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Runs `check` on the status that each text gets as an event.
+/// Checks the status of the answer to each of these events.
 fn for_every<S: Strategy<Value = String>>(cases: u32, events: S, check: impl Fn(u64) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let function = runtime.block_on(function(ask));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A refresh as API Gateway hands it on.
+/// A refresh as API Gateway sends it.
 fn event() -> Value {
     json!({
         "version": "2.0",

@@ -8,7 +8,7 @@ fn fault(text: &str) -> Option<WeakPassword> {
 fn pw1_pw2_length_counts_code_points() {
     assert_eq!(fault("\u{1f600}\u{1f601}\u{1f602}\u{1f603}\u{1f604}\u{1f605}\u{1f606}\u{1f607}"), None);
     assert_eq!(fault(&"\u{1f600}".repeat(7)), Some(WeakPassword::TooShort { minimum: 8 }));
-    // Seven code points once composed, eight as typed.
+    // The second password has eight code points as typed, but seven after composition.
     assert_eq!(fault("zyxwvute\u{301}"), None);
     assert_eq!(fault("yxwvute\u{301}"), Some(WeakPassword::TooShort { minimum: 8 }));
 }
@@ -33,7 +33,7 @@ fn pw2_pw3_pw4_the_limits_count_the_composed_form_whichever_was_sent() {
         assert_eq!(Password::presented(text).unwrap().expose(), composed);
         assert_eq!(fault(&format!("{text}x")), Some(WeakPassword::TooLong));
     }
-    // Hangul in NFD has three code points and nine bytes for each that counts.
+    // Hangul in NFD has three code points and nine bytes for each composed code point.
     let hangul: String = "\u{ac01}".repeat(256).nfd().collect();
     assert_eq!((hangul.len(), fault(&hangul)), (2304, Some(WeakPassword::Blocklisted)));
     // This letter has no composed form: 129 of them are 258 code points.

@@ -1,4 +1,4 @@
-//! The rule of rotation, branch by branch and at every edge.
+//! The rule of rotation, for every branch and every boundary.
 
 use std::time::Duration;
 
@@ -53,12 +53,12 @@ fn token(generation: u64) -> Attempt {
     Attempt { generation, secret_hash: hash("secret"), key: hash("second"), now: NOW, reuse_interval: Duration::ZERO }
 }
 
-/// The same with an interval of 10 seconds.
+/// The same attempt with a reuse interval of 10 seconds.
 fn with_interval(generation: u64) -> Attempt {
     Attempt { reuse_interval: INTERVAL, ..token(generation) }
 }
 
-/// The attempt "first", again.
+/// A repetition of the attempt "first".
 fn first(generation: u64) -> Attempt {
     Attempt { key: hash("first"), ..token(generation) }
 }
@@ -137,7 +137,7 @@ fn the_session_decides_the_outcome_of_a_refused_write() {
         ("reuse has ended it: the token in force", token(5), revoked(), Refused(Refusal::Revoked)),
         ("reuse has ended it: the attempt's own rotation", first(4), revoked(), Refused(Refusal::Revoked)),
         ("reuse has ended it: a spent token raises no second alarm", token(1), revoked(), Refused(Refusal::Revoked)),
-        // The attempt that made the rotation, until the next one.
+        // The attempt that made the rotation, until the next rotation.
         ("rf6: n+1 by this attempt", first(4), session(), Issued(Issue::Repeated)),
         ("rf6: n+1 by this attempt, a moment ago", first(4), rotated(MOMENT), Issued(Issue::Repeated)),
         ("rf6: n+2 by an attempt of the same key", first(3), session(), Revoked),
@@ -155,7 +155,7 @@ fn the_session_decides_the_outcome_of_a_refused_write() {
         ("rf3: n, at the edge of the interval", with_interval(5), rotated(INTERVAL), Issued(Issue::Shared)),
         ("rf4: n+2, inside the interval", with_interval(3), rotated(Duration::ZERO), Revoked),
         ("rf4: n+2, after the interval", with_interval(3), rotated(INTERVAL + MOMENT), Revoked),
-        // What a condition that holds cannot refuse.
+        // Cases that the condition of the write never refuses.
         ("n, without an interval", token(5), session(), Impossible),
         ("n, never rotated", token(1), never_rotated(), Impossible),
         ("rf3: n, never rotated, with an interval", with_interval(1), just_opened(), Impossible),
@@ -244,7 +244,7 @@ fn a_new_session_is_alive_until_its_end_and_knows_its_secret_by_hash_alone() {
     assert!(!Session { revoked_at: Some(NOW), ..session }.is_live(user(true, 3), NOW));
 }
 
-/// Only the source can tell in how much time two hashes are compared.
+/// Whether the comparison takes constant time shows only in the source.
 #[test]
 fn se7_hashes_are_compared_by_the_librarys_own_function() {
     let source = include_str!("mod.rs");

@@ -1,6 +1,5 @@
-//! What attackers try against access tokens of asymmetric keys, whose public
-//! half they know. Each token is signed by hand, as authentically as its one
-//! fault allows.
+//! Attacks on access tokens of asymmetric keys, whose public half the attacker
+//! knows. Each token is made by hand and has one fault; otherwise it is authentic.
 
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The order of P-256.
 const ORDER: &str = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
 
-/// A key of the ring, whole.
+/// A key pair of the ring.
 struct Owner {
     algorithm: Algorithm,
     pem: &'static str,
@@ -74,7 +73,7 @@ impl Owner {
         json!({ "alg": self.algorithm, "typ": "at+jwt", "kid": "k2" })
     }
 
-    /// A token with these parts, signed by the owner.
+    /// A token with this header and these claims, signed by the owner.
     fn token(&self, header: impl ToString, claims: impl ToString) -> String {
         let message = message(header, claims);
         let signature = self.sign(&message);

@@ -1,5 +1,5 @@
-//! Tokens, and everything that looks like one. Most tokens here are written by
-//! hand and signed authentically, so that each is refused for its only fault.
+//! Tokens, and texts that look like tokens. Most tokens here are written by hand and
+//! signed with the right key, so that each is refused for its only fault.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,7 +33,7 @@ const NEVER: Timestamp = Timestamp::from_seconds(4_000_000_000);
 
 static KEYS: LazyLock<KeyRing> = LazyLock::new(|| KeyRing::single(&SECRET.into()).unwrap());
 
-/// The text of a JSON object, with values that no serializer would write.
+/// The text of a JSON object, which may have values that no serializer writes.
 #[derive(Clone)]
 struct Text(Vec<(&'static str, String)>);
 
@@ -46,7 +46,7 @@ impl Text {
         Self(self.0.iter().filter(|member| member.0 != name).cloned().collect())
     }
 
-    /// With this member, and none before it of the same name.
+    /// The object with this member in place of any other of the same name.
     fn with(&self, name: &'static str, value: &str) -> Self {
         let mut text = self.without(name);
         text.0.push((name, value.to_owned()));
@@ -61,7 +61,8 @@ impl fmt::Display for Text {
     }
 }
 
-/// Access tokens or refresh tokens: what a good one holds, and who verifies it.
+/// Access tokens or refresh tokens: the parts of a good token, and how it is
+/// verified.
 struct Kind {
     key: hmac::Key,
     header: Text,
@@ -181,7 +182,7 @@ fn key(bytes: &[u8]) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, bytes)
 }
 
-/// The key of refresh tokens: HKDF by the two steps of RFC 5869, from HMAC alone.
+/// The key of refresh tokens, by the two steps of HKDF (RFC 5869), from HMAC alone.
 fn refresh_key(secret: &str) -> hmac::Key {
     let extracted = hmac::sign(&key(&[0; 32]), secret.as_bytes());
     let expanded = hmac::sign(&key(extracted.as_ref()), b"freshkey refresh token v1\x01");
@@ -357,7 +358,7 @@ fn jw6_every_part_has_one_encoding() {
     }
 }
 
-/// A way to write a part differently that a lenient decoder reads as the same bytes.
+/// Another spelling of a part, which a lenient decoder reads as the same bytes.
 type Disguise = (&'static str, fn(&str) -> String);
 
 const DISGUISES: [Disguise; 9] = [
@@ -662,7 +663,7 @@ fn claims_that_are_not_one_json_object_are_refused() {
 fn jw12_a_token_of_4096_bytes_is_read_and_a_longer_one_is_not() {
     for kind in kinds() {
         let mut lengths = BTreeSet::new();
-        // The header's spaces fill the lengths that base64 leaves out.
+        // A space in the header reaches the lengths that base64 skips.
         for (claims, header) in (2400..3000).flat_map(|claims| [(claims, 0), (claims, 1)]) {
             let claims = kind.claims.with("x", &format!("{:?}", "x".repeat(claims)));
             let token = kind.forge(format!("{}{}", kind.header, " ".repeat(header)), claims);
@@ -769,7 +770,7 @@ fn jw1_an_access_token_of_another_algorithm_is_authentic_and_admits_nobody() {
         assert_eq!(access_tokens().verify(&of(after), &token, NOW), Err(Rejection::Algorithm));
         let read = access_tokens().read(&of(after), &token, NOW).unwrap();
         assert!(!read.is_of_algorithm && access_tokens().has_expired(&read, NOW));
-        // Refresh tokens have the same algorithm with every JWT_ALGORITHM.
+        // Refresh tokens have the same algorithm whatever JWT_ALGORITHM is.
         let refresh = signed(&of(before), &opened().1);
         assert!(refresh_tokens().verify(&of(after), &refresh, NOW).is_ok());
     }
@@ -796,7 +797,7 @@ fn jw12_roles_are_allowed_as_long_as_the_token_is_accepted() {
                 |count| access_tokens().issue(&keys, user_id(), session_id(), &roles(count), NEVER, NOW).unwrap();
             let length = |count| token(count).token.expose_secret().len();
             assert!(access_tokens().verify(&keys, token(most).token.expose_secret(), NOW).is_ok(), "{algorithm:?}");
-            // There is room for an RSA key of 8192 bits, and for times after 2286, which take more digits.
+            // `spare` is for an RSA key of 8192 bits, and for times after 2286, which have more digits.
             let spare = if algorithm == Algorithm::RS256 { 1366 - 342 } else { 0 } + 12;
             assert!(length(most + 1) + spare > 4096, "{algorithm:?} {}", length(most));
         }
@@ -891,7 +892,7 @@ fn rf1_the_successor_is_the_same_string_each_time_and_differs_in_gen_iat_and_exp
     let before = signed(&KEYS, &token);
     let after = signed(&KEYS, &token.successor(&rotated));
     assert_eq!(signed(&KEYS, &token.successor(&rotated)), after);
-    // From the token as a client brings it, not only as it was made.
+    // The successor of the token that a client presents is the same.
     let presented = refresh_tokens().verify(&KEYS, &before, NOW).unwrap();
     assert_eq!(signed(&KEYS, &presented.successor(&rotated)), after);
 
@@ -985,7 +986,7 @@ fn is_refused_everywhere(token: &str) -> bool {
     kinds().iter().all(|kind| kind.verify(token).is_err())
 }
 
-/// A text that looks like JSON, or like part of it, more often than chance would have it.
+/// A text that is often JSON, or part of it.
 fn almost_json() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "{",

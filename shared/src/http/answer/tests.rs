@@ -18,7 +18,7 @@ fn unavailable(retry_after: Duration) -> Error {
     Error::Unavailable { cause: "the cause".into(), retry_after }
 }
 
-/// Every error with its status and code in v1, and its status and message in lexik.
+/// Every error, with its status and code in v1, and its status and message in lexik.
 fn errors() -> [(Error, u16, &'static str, u16, &'static str); 18] {
     const EXCEPTION: &str = "An authentication exception occurred.";
     let fault = FieldError { field: "email", code: "email_invalid", message: "No address.".into() };

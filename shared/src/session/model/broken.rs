@@ -1,4 +1,4 @@
-//! Rules with one fault each: a promise that no fault breaks would prove nothing.
+//! Rules with one fault each. A promise that no fault breaks would prove nothing.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::session::{Attempt, Decision, Issue, Refusal, Rotation, Session, decid
 use crate::user::UserState;
 use crate::write::Write;
 
-/// What is wrong, the rules with this fault, a world in which it shows, and the
+/// A description of the fault, the rules with it, a scenario that reveals it, and the
 /// promise that it breaks.
 type Fault = (&'static str, Rules, Scenario, Promise);
 
@@ -23,7 +23,7 @@ const fn deciding(decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision)
     Rules { decide, ..SHIPPED }
 }
 
-/// What a write that was refused would have met if the session were another.
+/// The outcome of a write, with the session that refused it altered.
 fn met(write: Rotation, alter: fn(Session) -> Session) -> Rotation {
     match write {
         Write::Refused(session) => Write::Refused(session.map(alter)),
@@ -39,7 +39,7 @@ fn assert_each_is_found(faults: &[Fault]) {
     for (fault, rules, scenario, promise) in faults {
         let name = promise().name;
         assert!(scenario.promises.iter().any(|kept| kept().name == name), "not explored without a fault: {name}");
-        assert!(is_broken(Scenario { rules: *rules, ..*scenario }, *promise), "{fault}: yet {name}");
+        assert!(is_broken(Scenario { rules: *rules, ..*scenario }, *promise), "{fault}: not revealed by {name}");
     }
 }
 
@@ -47,7 +47,7 @@ fn assert_each_is_found(faults: &[Fault]) {
 fn every_fault_in_the_condition_of_the_write_is_found() {
     assert_each_is_found(&[
         (
-            "RF1: the generation is not looked at",
+            "RF1: the generation is ignored",
             rotating(|attempt, session| {
                 let generation = session.generation.min(attempt.generation);
                 attempt.may_rotate(&Session { generation, ..session.clone() })
@@ -64,7 +64,7 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             the_thief_and_the_client_never_both_go_on,
         ),
         (
-            "RF3: it does not wait for the interval",
+            "RF3: a rotation does not wait for the interval",
             rotating(|attempt, session| {
                 Attempt { reuse_interval: Duration::ZERO, ..attempt.clone() }.may_rotate(session)
             }),
@@ -81,7 +81,7 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             the_table_holds_what_it_can,
         ),
         (
-            "RF3: and the login's token is answered with itself",
+            "RF3: the first rotation waits, and the login's token is answered with itself",
             Rules {
                 may_rotate: |attempt, session| {
                     attempt.may_rotate(session)
@@ -106,7 +106,7 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             a_refresh_after_a_revocation_fails,
         ),
         (
-            "RF8: a session rotates at the very moment of its end",
+            "RF8: a session rotates at the moment of its end",
             rotating(|attempt, session| {
                 attempt.may_rotate(&Session { expires_at: session.expires_at + MOMENT, ..session.clone() })
             }),
@@ -114,13 +114,13 @@ fn every_fault_in_the_condition_of_the_write_is_found() {
             no_refresh_outlives_the_session,
         ),
         (
-            "RF17: `=` where `<=` belongs",
+            "RF17: `=` instead of `<=`",
             rotating(|attempt, session| session.generation == attempt.generation && attempt.may_rotate(session)),
             RESTORE,
             the_table_holds_what_it_can,
         ),
         (
-            "RF17: the same with an interval",
+            "RF17: `=` instead of `<=`, with an interval",
             rotating(|attempt, session| session.generation == attempt.generation && attempt.may_rotate(session)),
             INTERVAL_RESTORE,
             the_table_holds_what_it_can,
@@ -152,7 +152,7 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
             the_thief_and_the_client_never_both_go_on,
         ),
         (
-            "RF3: an interval of zero is one of a moment",
+            "RF3: an interval of zero lasts for a moment",
             deciding(|attempt, write, user| {
                 let reuse_interval = attempt.reuse_interval.max(MOMENT);
                 decide(&Attempt { reuse_interval, ..attempt.clone() }, write, user)
@@ -197,7 +197,7 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
             a_rotation_is_shared_within_the_interval_alone,
         ),
         (
-            "RF5: an attempt is recognised within the interval alone",
+            "RF5: an attempt is recognised only within the interval",
             deciding(|attempt, write, user| match decide(attempt, write, user) {
                 Decision::Issue { session, how: Issue::Repeated } if !is_within_interval(attempt, &session) => {
                     Decision::Revoke(session)
@@ -212,7 +212,7 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
         ("RF15: and so raises an alarm", forgetting, KEY, no_alarm_is_raised),
         ("requests with one pair are not one attempt", forgetting, MIDDLEWARE, nobody_is_signed_out),
         (
-            "RF7: a session that reuse ended is not looked at closely",
+            "RF7: the decision ignores that reuse ended the session",
             deciding(|attempt, write, user| {
                 decide(attempt, met(write, |session| Session { revoked_at: None, ..session }), user)
             }),
@@ -220,7 +220,7 @@ fn every_fault_in_the_answer_to_a_token_is_found() {
             a_refresh_after_a_revocation_fails,
         ),
         (
-            "RF8: an answer is given again at the very moment of the end",
+            "RF8: an answer is given again at the moment of the end",
             deciding(|attempt, write, user| {
                 let write = met(write, |session| Session { expires_at: session.expires_at + MOMENT, ..session });
                 decide(attempt, write, user)
@@ -252,13 +252,13 @@ fn every_fault_in_what_is_asked_of_the_user_is_found() {
     assert_each_is_found(&[
         ("RF7: nothing is asked", blind, ENDING, a_refresh_after_a_revocation_fails),
         (
-            "RF10: nothing but whether the user is active, now",
+            "RF10: only whether the user is active is checked",
             deciding(|attempt, write, user| decide(attempt, write, user.map(|user| UserState { epoch: 0, ..user }))),
             disabling,
             a_refresh_after_a_revocation_fails,
         ),
         (
-            "RF10: a user who is gone is none who was locked out",
+            "RF10: a deleted user is not treated as locked",
             deciding(|attempt, write, user| {
                 decide(attempt, write, user.or(Some(UserState { is_active: true, epoch: 0 })))
             }),
@@ -295,7 +295,7 @@ fn every_fault_in_what_is_asked_of_the_user_is_found() {
 fn every_fault_in_the_conditions_of_the_other_writes_is_found() {
     assert_each_is_found(&[
         (
-            "RF7: a session is discarded, lifted or not",
+            "RF7: a session is discarded even if a password change kept it",
             Rules { may_discard: |_, _| true, ..SHIPPED },
             PASSWORD_CHANGE,
             the_kept_session_lives,
@@ -307,13 +307,13 @@ fn every_fault_in_the_conditions_of_the_other_writes_is_found() {
             a_refresh_after_a_revocation_fails,
         ),
         (
-            "RF7: a password change does not look at the user's epoch",
+            "RF7: a password change ignores the user's epoch",
             Rules { may_keep: |read, _, session, now| session.epoch == read && session.is_open(now), ..SHIPPED },
             CONTESTED_CHANGE,
             what_has_ended_stays_ended,
         ),
         (
-            "RF7: a password change does not look at the session's epoch",
+            "RF7: a password change ignores the session's epoch",
             Rules { may_keep: |read, user, session, now| user.epoch == read && session.is_open(now), ..SHIPPED },
             CONTESTED_CHANGE,
             what_has_ended_stays_ended,

@@ -1,14 +1,14 @@
-//! The protocol of rotation, explored.
+//! A model of the protocol of rotation, which is explored completely.
 //!
-//! One session, its user, and everybody who acts on them at once. Every read
-//! and every write of the table is a step of its own, and stateright tries all
+//! It has one session, its user, and everybody who acts on them at once. Every read
+//! and every write of the table is a separate step, and stateright tries all
 //! orders of the steps, with requests and answers that are lost or delivered twice.
-//! The shipped functions decide what a refresh writes and answers; the model runs
-//! them.
+//! The model runs the shipped functions, which decide what a refresh writes and
+//! answers.
 //!
-//! - `promises`: what must hold in every state, and what must be reachable
+//! - `promises`: what must hold in every state, and which states must be reachable
 //! - `scenarios`: small worlds, and the promises that each of them is explored for
-//! - `broken`: rules with one fault each, and the promise that finds it
+//! - `broken`: rules with one fault each, and the promise that reveals it
 
 mod broken;
 mod promises;
@@ -26,9 +26,9 @@ use crate::id::{SessionId, UserId};
 use crate::user::UserState;
 use crate::write::Write;
 
-/// How far the clock moves at once, and the length of the reuse interval where there is one.
+/// One step of the clock. The reuse interval is one such step, or none.
 const TICK: Duration = Duration::from_secs(10);
-/// The moment at which a world begins, with the login, in ticks.
+/// The moment of the login, with which a world begins, in ticks.
 const BEGINNING: u8 = 10;
 /// An idle lifetime that no scenario outlives, in ticks.
 const LONG: u8 = 100;
@@ -41,14 +41,14 @@ static USER: LazyLock<UserId> = LazyLock::new(UserId::random);
 /// The conditions of every write, and the decision on every refresh.
 #[derive(Clone, Copy)]
 struct Rules {
-    /// The condition of a refresh's first write.
+    /// The condition of the first write of a refresh.
     may_rotate: fn(&Attempt, &Session) -> bool,
-    /// The decision on its outcome.
+    /// The decision on the outcome of that write.
     decide: fn(&Attempt, Rotation, Option<UserState>) -> Decision,
     /// The condition of the delete that [`Decision::Discard`] asks for.
     may_discard: fn(&Session, Option<UserState>) -> bool,
-    /// The condition under which a password change, which read the user's epoch
-    /// before, keeps the session: the user and the session as they are now.
+    /// The condition under which a password change keeps the session: from the
+    /// user's epoch that it read before, and the user and the session as they are now.
     may_keep: fn(u64, UserState, &Session, Timestamp) -> bool,
 }
 
@@ -64,7 +64,7 @@ const SHIPPED: Rules = Rules {
 #[derive(Clone)]
 struct Scenario {
     rules: Rules,
-    /// Who refreshes. Where there may be a theft, the second is the thief.
+    /// Who refreshes. With [`Event::Theft`], the second is the thief.
     holders: &'static [Keys],
     /// The reuse interval, in ticks.
     interval: u8,
@@ -72,13 +72,13 @@ struct Scenario {
     idle: u8,
     /// What may happen besides refreshes.
     events: &'static [Event],
-    /// How many requests and answers are on their way at once.
+    /// The most requests and answers that are on their way at once.
     flights: usize,
-    /// The last generation that is presented.
+    /// The highest generation that is presented.
     last_token: u8,
-    /// How many attempts are begun.
+    /// The most attempts that are begun.
     attempts: u8,
-    /// How often the clock moves.
+    /// The most ticks of the clock.
     ticks: u8,
     promises: &'static [fn() -> Property<Scenario>],
 }
@@ -86,13 +86,13 @@ struct Scenario {
 /// How a holder of a token identifies an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keys {
-    /// An Idempotency-Key, kept beside the token until another token arrives,
-    /// and shared by all tabs.
+    /// By an Idempotency-Key, which all tabs share, and which is kept beside the
+    /// token until another token arrives.
     Kept,
-    /// None: each request is an attempt of its own.
+    /// Not at all: each request is a separate attempt.
     Fresh,
-    /// The `jti` of the access token that came with the refresh token, as the
-    /// middleware has it.
+    /// By the `jti` of the access token that came with the refresh token, as in the
+    /// middleware.
     Pair,
 }
 
@@ -106,10 +106,10 @@ enum Event {
     /// A write is carried out, but the SDK does not hear of it and repeats it.
     Unheard,
     /// The next rotation begins while a request or an answer of the one before
-    /// is still on its way: what a client must not do.
+    /// is still on its way. A client must not do this.
     Straggling,
-    /// The client drops its key also when the answer brings its token again, as
-    /// it does inside the interval: what a client must not do either.
+    /// The client drops its key even if the answer holds the token that it sent, as
+    /// within the interval. A client must not do this either.
     Forgetting,
     /// Somebody copies the token that the first holder has at that moment.
     Theft,
@@ -125,10 +125,10 @@ enum Event {
     PasswordChange,
     /// The clock moves.
     Time,
-    /// The clock moves, but only when a burst of refreshes is over: nothing on
-    /// its way, and everybody holding the same token.
+    /// The clock moves, but only when a burst of refreshes is over: nothing is on
+    /// its way, and everybody holds the same token.
     Pause,
-    /// The session's item is put back to what it was at some moment before.
+    /// The session's item is restored to an earlier state.
     Restore,
 }
 
@@ -150,18 +150,18 @@ struct User {
     epoch: u8,
 }
 
-/// Somebody with a token.
+/// Somebody who may hold a token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Holder {
-    /// Its generation; 0 for none.
+    /// The generation of the token; 0 for none.
     token: u8,
     /// The attempt that is pending or, with [`Keys::Pair`], the next one.
     key: Option<u8>,
-    /// It was refused, and has dropped its token.
+    /// Whether the holder was refused, and has dropped the token.
     is_out: bool,
-    /// The latest token that it was issued, as an observer sees it.
+    /// The latest token that was issued to the holder, as an observer sees it.
     issued: u8,
-    /// The latest of its tokens that got any answer.
+    /// The latest token of the holder that got any answer.
     answered: u8,
 }
 
@@ -179,14 +179,14 @@ struct Flight {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Step {
-    /// The write and the read, in either order; `now` is taken at the first.
-    /// With both done it waits for its second write.
+    /// The write and the read happen, in either order; `now` is the time of the
+    /// first. With both done, the request waits for its second write.
     Open {
         now: Option<u8>,
         write: Option<Written>,
         user: Option<Option<User>>,
     },
-    /// Issued: this token, and an access token whose `jti` this is.
+    /// The answer is this token, and an access token with this `jti`.
     Issued {
         token: u8,
         jti: u8,
@@ -200,13 +200,13 @@ enum Written {
     Refused(Option<Row>),
 }
 
-/// What an observer who sees everything notes down, when it first happens.
+/// An event that an observer who sees everything notes when it first happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Note {
     /// A generation was made, or issued, in two ways.
     Fork,
-    /// Token n was answered with something else than n+1, or than n itself within
-    /// the interval after a rotation.
+    /// Token n was answered neither with n+1 nor, within the interval after a
+    /// rotation, with n itself.
     Stray,
     /// An attempt was answered with the rotation of another, outside the interval.
     LateShare,
@@ -214,17 +214,17 @@ enum Note {
     Revival,
     /// A session was used at its end or later.
     Outlived,
-    /// [`Decision::Impossible`].
+    /// A refresh met [`Decision::Impossible`].
     Impossible,
     /// A spent token ended the session.
     Reuse,
-    /// A rotation was answered again, to the attempt that had made it.
+    /// The attempt that had made a rotation got its answer again.
     Repeat,
-    /// The same, when the interval was over.
+    /// The same, after the interval was over.
     LateRepeat,
-    /// A rotation was answered to another attempt.
+    /// Another attempt got the answer of a rotation.
     Share,
-    /// A session that was to be discarded had been lifted meanwhile.
+    /// A session that was to be discarded had been kept by a password change meanwhile.
     Lift,
     /// A token that was ahead of the table was accepted.
     PullForward,
@@ -232,32 +232,32 @@ enum Note {
     Enabling,
 }
 
-/// Everything, at one moment.
+/// The state of everything at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     tick: u8,
     row: Option<Row>,
     user: Option<User>,
     backup: Option<Row>,
-    /// The epoch that a password change under way has read.
+    /// The epoch that an unfinished password change has read.
     change: Option<u8>,
     holders: Vec<Holder>,
-    /// In order, so that worlds which differ in nothing else are one.
+    /// Sorted, so that worlds that differ only in this order are the same.
     flights: Vec<Flight>,
-    /// The next attempt, or `jti`.
+    /// The number of the next attempt or `jti`.
     next_key: u8,
     /// The generation of the stolen token; 0 for none.
     stolen: u8,
-    /// A revocation has returned.
+    /// Whether a revocation has returned.
     is_over: bool,
-    /// A password change has kept the session.
+    /// Whether a password change has kept the session.
     is_kept: bool,
-    /// How each generation came about: the attempt and the moment.
+    /// The attempt and the moment by which each generation was made.
     chain: [Option<(Option<u8>, u8)>; GENERATIONS],
     notes: u16,
 }
 
-/// One step. A number is the place of a holder or of a flight.
+/// One step of the model. The number is the index of a holder or of a flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Send(usize),
@@ -351,12 +351,12 @@ impl World {
         self.notes & 1 << note as u16 != 0
     }
 
-    /// Whether the session can be used: by its own record, and by its user's.
+    /// Whether the session can be used, by its own item and its user's.
     fn is_alive(&self) -> bool {
         self.row.is_some_and(|row| row.session().is_live(self.user.map(User::state), moment(self.tick)))
     }
 
-    /// Notes that this row came to be: no other may have its generation.
+    /// Records that this row was made. No other row may have its generation.
     fn enchain(&mut self, row: Row) {
         let made = (row.attempt, row.rotated_at);
         if *self.chain[usize::from(row.generation)].get_or_insert(made) != made {
@@ -441,7 +441,7 @@ impl Scenario {
     }
 
     /// Takes a step of the flight at `at`. When both the write and the read are
-    /// done, the answer follows at once, unless it takes a second write.
+    /// done, the answer follows at once, unless it needs a second write.
     fn proceed(&self, world: &mut World, at: usize, action: Action) {
         let flight = world.flights[at];
         let Step::Open { mut now, mut write, mut user } = flight.step else { return };
@@ -465,8 +465,8 @@ impl Scenario {
         }
     }
 
-    /// The decision on a refresh, once its write and its read are done, and when it
-    /// began.
+    /// The decision on a refresh and the time at which it began, once its write and
+    /// its read are done.
     fn decision(&self, flight: &Flight) -> Option<(Decision, u8)> {
         let Step::Open { now: Some(now), write: Some(write), user: Some(user) } = flight.step else { return None };
         let write = match write {
@@ -476,7 +476,7 @@ impl Scenario {
         Some(((self.rules.decide)(&self.attempt(flight, now), write, user.map(User::state)), now))
     }
 
-    /// The second write, and the answer.
+    /// Makes the second write, and the answer.
     fn write_again(&self, world: &mut World, at: usize) {
         match self.decision(&world.flights[at]) {
             Some((Decision::Revoke(_), _)) => {
@@ -550,14 +550,14 @@ impl Scenario {
         }
     }
 
-    /// The thief's copy: the token and, where a pair is kept, its other half.
+    /// Gives the thief a copy of the token and, with [`Keys::Pair`], of the access token.
     fn steal(&self, world: &mut World) {
         world.stolen = world.holders[0].token;
         world.holders[1].token = world.stolen;
         world.holders[1].key = world.holders[0].key.filter(|_| self.holders[1] == Keys::Pair);
     }
 
-    /// The transaction of a password change that keeps this session.
+    /// Makes the transaction of a password change that keeps this session.
     fn change_password(&self, world: &mut World) {
         let (Some(read), Some(user)) = (world.change.take(), world.user) else { return };
         let Some(row) = &mut world.row else { return };

@@ -7,7 +7,7 @@ use super::{Note, Scenario, World};
 /// What a scenario explores: a promise, or a state that must be reachable.
 pub(super) type Promise = fn() -> Property<Scenario>;
 
-/// RF1: one write decides, and everybody who asks gets the same successor.
+/// RF1: one write decides, and everybody who is answered gets the same successor.
 pub(super) fn the_chain_never_forks() -> Property<Scenario> {
     Property::always("the chain never forks", |_, world: &World| !world.has(Note::Fork))
 }
@@ -20,30 +20,30 @@ pub(super) fn a_token_is_answered_with_its_successor() -> Property<Scenario> {
     })
 }
 
-/// RF3, RF5: nor does it last any longer than it is set to.
+/// RF3, RF5: the interval is never longer than configured.
 pub(super) fn a_rotation_is_shared_within_the_interval_alone() -> Property<Scenario> {
     Property::always("a rotation is shared within the interval alone", |_, world: &World| !world.has(Note::LateShare))
 }
 
-/// RF6 and the heart of it all: a client that follows the rules stays signed in.
+/// RF6, and the main promise: a client that follows the rules stays signed in.
 pub(super) fn nobody_is_signed_out() -> Property<Scenario> {
     Property::always("nobody is signed out", |_, world: &World| world.holders.iter().all(|holder| !holder.is_out))
 }
 
-/// RF15: the alarm is for theft.
+/// RF15: only theft raises the alarm.
 pub(super) fn no_alarm_is_raised() -> Property<Scenario> {
     Property::always("no alarm is raised", |_, world: &World| !world.has(Note::Reuse))
 }
 
-/// RF2: of two parties that hold one token, one at most goes on.
+/// RF2: of two parties that hold one token, at most one gets beyond it.
 pub(super) fn the_thief_and_the_client_never_both_go_on() -> Property<Scenario> {
     Property::always("the thief and the client never both go on", |_, world: &World| {
         both_went_beyond(world, world.stolen)
     })
 }
 
-/// The same where the thief has the access token as well, and so can join the
-/// attempt that is due: then it is the rotation after that one.
+/// The same if the thief has the access token as well, and so can join the next
+/// attempt. Then at most one of them gets beyond the rotation after it.
 pub(super) fn the_thief_and_the_client_never_both_go_on_twice() -> Property<Scenario> {
     Property::always("the thief and the client never both go on twice", |_, world: &World| {
         both_went_beyond(world, world.stolen + 1)
@@ -54,54 +54,56 @@ fn both_went_beyond(world: &World, token: u8) -> bool {
     world.stolen == 0 || world.holders.iter().any(|holder| holder.issued <= token)
 }
 
-/// RF2: at the latest when both have presented the stolen token, or one that
-/// came of it, the session has ended, and the successor with it.
+/// RF2: the session has ended by the time that both have presented the stolen token
+/// or a successor of it.
 pub(super) fn a_theft_is_found_when_both_have_refreshed() -> Property<Scenario> {
     Property::always("a theft is found when both have refreshed", |_, world: &World| {
         world.stolen == 0 || world.holders.iter().any(|holder| holder.answered < world.stolen) || !world.is_alive()
     })
 }
 
-/// RF7, RF10: logout, reuse, ending all sessions, disabling, deletion.
+/// RF7, RF10: a revocation is a logout, reuse, ending all sessions, disabling or
+/// deletion.
 pub(super) fn a_refresh_after_a_revocation_fails() -> Property<Scenario> {
     Property::always("no refresh that began after a revocation returned succeeds", |_, world: &World| {
         !world.has(Note::Revival)
     })
 }
 
-/// RF7, RF10: a session cannot lift itself, and enabling a user revives nothing.
+/// RF7, RF10: no session revives itself, and enabling a user revives none.
 pub(super) fn what_has_ended_stays_ended() -> Property<Scenario> {
     Property::always("what has ended stays ended", |_, world: &World| !world.is_over || !world.is_alive())
 }
 
-/// RF7: in every order with the refreshes that run meanwhile.
+/// RF7: the kept session lives in every order of the refreshes that run meanwhile.
 pub(super) fn the_kept_session_lives() -> Property<Scenario> {
     Property::always("the session that a password change keeps lives", |_, world: &World| {
         !world.is_kept || world.is_over || world.is_alive()
     })
 }
 
-/// RF8: the end is in the condition; nothing waits for a sweep.
+/// RF8: the condition of the write checks the end; nothing relies on a sweep.
 pub(super) fn no_refresh_outlives_the_session() -> Property<Scenario> {
     Property::always("no refresh outlives the session", |_, world: &World| !world.has(Note::Outlived))
 }
 
-/// RF17: an authentic token is ahead, in force or spent; never unheard of.
+/// RF17: an authentic token is ahead of the table, current or spent, and nothing
+/// else.
 pub(super) fn the_table_holds_what_it_can() -> Property<Scenario> {
     Property::always("the table never holds what it cannot", |_, world: &World| !world.has(Note::Impossible))
 }
 
-/// A spent token is found.
+/// A spent token is detected.
 pub(super) fn reuse_is_reached() -> Property<Scenario> {
     Property::sometimes("reuse is found", |_, world: &World| world.has(Note::Reuse))
 }
 
-/// An answer was lost, and is given again.
+/// A lost answer is given again.
 pub(super) fn a_repeat_is_reached() -> Property<Scenario> {
     Property::sometimes("a rotation is answered again", |_, world: &World| world.has(Note::Repeat))
 }
 
-/// The same, when no interval covers it.
+/// A lost answer is given again after the interval.
 pub(super) fn a_late_repeat_is_reached() -> Property<Scenario> {
     Property::sometimes("a rotation is answered again much later", |_, world: &World| world.has(Note::LateRepeat))
 }
@@ -111,7 +113,8 @@ pub(super) fn a_share_is_reached() -> Property<Scenario> {
     Property::sometimes("a rotation is shared", |_, world: &World| world.has(Note::Share))
 }
 
-/// The delete that [`super::Decision::Discard`] asks for meets a lifted session.
+/// The delete of [`super::Decision::Discard`] finds a session that a password change
+/// has kept.
 pub(super) fn a_lift_is_reached() -> Property<Scenario> {
     Property::sometimes("a session to be discarded has been lifted", |_, world: &World| world.has(Note::Lift))
 }
@@ -121,14 +124,14 @@ pub(super) fn a_pull_forward_is_reached() -> Property<Scenario> {
     Property::sometimes("a token ahead of the table is accepted", |_, world: &World| world.has(Note::PullForward))
 }
 
-/// A user is disabled and enabled again, and the old session is tried.
+/// A user is disabled and enabled again, and a refresh of the old session is refused.
 pub(super) fn a_try_after_enabling_is_reached() -> Property<Scenario> {
     Property::sometimes("a refresh is refused after the user was enabled again", |_, world: &World| {
         world.has(Note::Enabling) && world.user.is_some_and(|user| user.is_active) && world.holders[0].is_out
     })
 }
 
-/// A session ends by itself.
+/// A session expires.
 pub(super) fn a_refusal_at_the_end_is_reached() -> Property<Scenario> {
     Property::sometimes("a refresh is refused at the session's end", |_, world: &World| {
         world.holders[0].is_out && world.row.is_some_and(|row| row.expires_at == world.tick)

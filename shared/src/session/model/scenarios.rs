@@ -5,7 +5,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use super::promises::*;
 use super::{Event, Keys, LONG, SHIPPED, Scenario};
 
-/// The base of the others: a client with a key, and no events.
+/// The base of the other scenarios: a client with a key, and no events.
 const STILL: Scenario = Scenario {
     rules: SHIPPED,
     holders: &[Keys::Kept],
@@ -19,7 +19,8 @@ const STILL: Scenario = Scenario {
     promises: &[],
 };
 
-/// A client with a key, in two tabs, while messages are lost, doubled or repeated.
+/// A client with a key, in several tabs, while messages are lost or delivered twice and
+/// writes are repeated.
 pub(super) const KEY: Scenario = Scenario {
     events: &[Event::Loss, Event::Doubling, Event::Unheard],
     flights: 4,
@@ -35,7 +36,7 @@ pub(super) const KEY: Scenario = Scenario {
     ..STILL
 };
 
-/// The same client with a token that it presents again much later.
+/// The same client, which presents a token again much later.
 pub(super) const PATIENT: Scenario = Scenario {
     events: &[Event::Loss, Event::Time],
     ticks: 5,
@@ -68,8 +69,8 @@ pub(super) const MIDDLEWARE: Scenario = Scenario {
     ..STILL
 };
 
-/// Two tabs without a key that do not share what they hold, each burst of
-/// refreshes within the interval.
+/// Two tabs without a key that do not share their tokens. Each burst of refreshes is
+/// within the interval.
 pub(super) const BURST: Scenario = Scenario {
     holders: &[Keys::Fresh, Keys::Fresh],
     interval: 1,
@@ -137,7 +138,7 @@ pub(super) const INTERVAL_THEFT: Scenario = Scenario {
     ..STILL
 };
 
-/// Everything by which a user or an operator ends a session.
+/// All the ways in which a user or an operator ends a session.
 pub(super) const ENDING: Scenario = Scenario {
     events: &[Event::Loss, Event::Logout, Event::Everywhere, Event::Disabling, Event::Deletion],
     promises: &[
@@ -158,7 +159,7 @@ pub(super) const PASSWORD_CHANGE: Scenario = Scenario {
     ..STILL
 };
 
-/// The same, while the session is ended by others.
+/// The same, while others end the session.
 pub(super) const CONTESTED_CHANGE: Scenario = Scenario {
     events: &[Event::PasswordChange, Event::Logout, Event::Everywhere, Event::Disabling],
     promises: &[what_has_ended_stays_ended, a_refresh_after_a_revocation_fails, the_kept_session_lives],
@@ -174,7 +175,7 @@ pub(super) const EXPIRY: Scenario = Scenario {
     ..STILL
 };
 
-/// A table that is restored, under a client with a key.
+/// A table that is restored while a client with a key uses it.
 pub(super) const RESTORE: Scenario = Scenario {
     events: &[Event::Loss, Event::Doubling, Event::Restore],
     last_token: 3,
@@ -186,13 +187,13 @@ pub(super) const RESTORE: Scenario = Scenario {
 pub(super) const INTERVAL_RESTORE: Scenario =
     Scenario { interval: 1, events: &[Event::Restore, Event::Time], last_token: 2, ticks: 4, ..RESTORE };
 
-/// Explores all of `scenario`: every promise holds, and every state that must
-/// be reachable is reached.
+/// Explores all of `scenario`, and checks that every promise holds and that every
+/// state that must be reachable is reached.
 fn explore(scenario: Scenario) {
     scenario.checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join().assert_properties();
 }
 
-/// Looks for a state of `scenario` in which `promise` does not hold.
+/// Whether `scenario` has a state in which `promise` does not hold.
 pub(super) fn is_broken(scenario: Scenario, promise: Promise) -> bool {
     let name = promise().name;
     let promises: &'static [Promise] = Box::leak(Box::new([promise]));

@@ -1,4 +1,4 @@
-//! Private keys in every form that they arrive in.
+//! Private keys in all their forms.
 
 use jsonwebtoken::jwk::ThumbprintHash;
 
@@ -19,7 +19,7 @@ fn fault(text: &str, word: &str) -> KeyError {
 
 #[test]
 fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
-    // The thumbprints were computed with Python, from what OpenSSL says of the keys.
+    // The thumbprints were computed with Python, from OpenSSL's output for the keys.
     let rsa = (Algorithm::RS256, "gRqp0i2LleDGSZAHIOfV-pT--5OEZzQcZPV8Up7EEAI");
     let ec = (Algorithm::ES256, "khjF8eakoIm15SwJ5dFO9F7s7WI7HM6viCL6CGOFtgU");
     let ed = (Algorithm::EdDSA, "tdhw0N6udxgxdiPLbHxPGIyD55hIsNwFtRL9oKOcreo");
@@ -29,7 +29,7 @@ fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
         (include_str!("../testdata/rsa-2048-pkcs1.pem"), "", rsa),
         (AES, WORD, rsa),
         (include_str!("../testdata/rsa-2048-aes128-sha1.pem"), WORD, rsa),
-        // What PHP, and so `lexik:jwt:generate-keypair`, writes.
+        // The format that PHP, and so `lexik:jwt:generate-keypair`, writes.
         (include_str!("../testdata/rsa-2048-des3-sha256.pem"), WORD, rsa),
         (P256, "", ec),
         (include_str!("../testdata/p256-sec1.pem"), "", ec),
@@ -40,7 +40,7 @@ fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
         let unwrapped = lines("");
         for text in [
             text,
-            // Written into one line, in every way that a variable, YAML or JSON brings it about.
+            // On one line, in every form that variables, YAML and JSON produce.
             &lines("\\n"),
             &lines("\\\\n"),
             &lines("\\r\\n"),
@@ -49,14 +49,14 @@ fn jw13_a_private_key_brings_its_algorithm_in_every_form_that_openssl_writes() {
             &lines("  "),
             &unwrapped,
             &format!("\"{}\"", lines("\\n")),
-            // Otherwise spaced.
+            // With other white space.
             &lines("\r\n"),
             &lines("\r"),
             &lines("\n\n"),
             &format!("    {}", lines("\n    ")),
             &format!("\n{text}\n"),
             &format!("\u{feff}{text}"),
-            // In base64 as a whole, with and without lines of its own.
+            // The whole PEM in base64, with and without line breaks.
             &STANDARD.encode(text),
             &format!(
                 "{}\n",

@@ -62,7 +62,7 @@ const ENCRYPTED: &str = include_str!("../testdata/rsa-2048-des3-sha256.pem");
 const P256: &str = include_str!("../testdata/p256.pem");
 const ED25519: &str = include_str!("../testdata/ed25519.pem");
 
-/// A secret with a key of each kind, signed by the one of this name.
+/// A ring with a key of each kind, of which the named one signs access tokens.
 fn every_kind(signing: &str) -> KeyRing {
     let keys = json!({
         "signing": signing, "refresh": "k1", "k1": SECRET, "k2": P256, "k3": ENCRYPTED,
@@ -142,7 +142,7 @@ fn jw14_the_public_halves_are_published_and_nothing_else() {
 
 #[test]
 fn jw14_the_public_halves_of_the_largest_secret_are_below_150_kb() {
-    // Secrets Manager takes 65,536 bytes. The smallest keys make the longest list.
+    // Secrets Manager accepts 65,536 bytes. The smallest keys make the longest list.
     let mut secret = json!({ "signing": "k1", "refresh": "k1", "k1": SECRET });
     for n in 0.. {
         secret[format!("{n:x}")] = ED25519.into();

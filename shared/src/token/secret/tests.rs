@@ -1,4 +1,4 @@
-//! Secrets that others know or guess, and secrets that are good.
+//! Secrets that others know or can guess, and good secrets.
 
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn se1_what_jwt_io_shows_is_refused() {
 
 #[test]
 fn se1_a_published_secret_is_refused_also_in_capitals_in_quotes_and_encoded() {
-    // Of wallarm/jwt-secrets, two tutorials, and RFCs 7515 and 7520.
+    // From wallarm/jwt-secrets, two tutorials, and RFCs 7515 and 7520.
     for secret in [
         "!RCR#hJFp*d8nHUZ@U79vC*HndVg292phyZ#5^Xb",
         "$gbK!srXc2Oivn8ZjHa8WRel&Zy4481W",
