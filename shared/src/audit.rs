@@ -20,7 +20,7 @@ use crate::id::{SessionId, UserId};
 use crate::metrics::{self, Metric};
 use crate::session::Hash;
 
-/// The `target` of every audit event, and of no other.
+/// The `target` of audit events, and of no other log events.
 pub const TARGET: &str = "freshkey::audit";
 
 /// How many bytes of the hash of a `User-Agent` are logged, enough to tell two apart.

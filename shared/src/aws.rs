@@ -62,8 +62,8 @@ const MISCONFIGURED: [&str; 18] = [
 /// A table at a plain-HTTP `endpoint` is not in AWS, and the machine may have no
 /// region. The region is then looked up only in the environment and the profile,
 /// without waiting for a metadata service. `http_client` replaces the SDK's own, for
-/// tests, and needs neither region nor credentials. The timeouts are `patience` times
-/// those above.
+/// tests, and needs neither region nor credentials. The timeouts of this module are
+/// multiplied by `patience`.
 pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(

@@ -60,7 +60,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// RFC 3339, in UTC, to the second: `2026-11-21T17:57:35Z`.
+/// Writes RFC 3339, in UTC, to the second: `2026-11-21T17:57:35Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =

@@ -44,12 +44,12 @@ pub struct Limits {
     pub registrations_per_address: u64,
 }
 
-/// How many wrong passwords in succession are accepted, and how fast.
+/// How many wrong passwords in succession are allowed, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guesses {
-    /// How many are accepted without a pause.
+    /// How many are allowed without a pause.
     pub free: u64,
-    /// How many are accepted until a right one, or until the window of 30 days ends.
+    /// How many are allowed until a right one, or until the window of 30 days ends.
     pub most: u64,
     /// The pause after the last free one. Each further wrong password doubles it.
     pub first_pause: Duration,
@@ -131,7 +131,7 @@ impl Counter {
     }
 }
 
-/// Without the name, which contains the e-mail address or the IP address of a client.
+/// Leaves out the name, which contains the e-mail address or the IP address of a client.
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Counter").field("window", &self.window).finish_non_exhaustive()

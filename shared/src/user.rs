@@ -193,10 +193,10 @@ pub struct Credential {
     /// The user's epoch. It is kept here too, so that a login reads it at the same
     /// moment as the hash.
     pub epoch: u64,
-    /// Device tokens issued before this are void. In whole seconds.
+    /// The time before which device tokens are void, in whole seconds.
     pub devices_since: Timestamp,
-    /// When the password was last set. Devices whose tokens were issued before
-    /// this are counted together. In whole seconds.
+    /// When the password was last set, in whole seconds. Guesses from devices with
+    /// older tokens are counted together.
     pub password_changed_at: Timestamp,
 }
 

@@ -13,7 +13,7 @@ use crate::session::Hash;
 use crate::token::{AccessToken, RefreshToken, Rejection};
 use crate::user::User;
 
-/// How long before its expiry an access token is renewed. Half its lifetime, if that is shorter.
+/// How long before its expiry an access token is renewed, but at most half its lifetime.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
 /// The caller of a function, as identified by an access token.

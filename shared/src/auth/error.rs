@@ -27,13 +27,13 @@ pub enum Error {
     /// The access token is missing, expired or invalid, or its session has ended.
     #[error("invalid access token")]
     InvalidToken {
-        /// Whether the request had one.
+        /// Whether the request had an access token.
         was_sent: bool,
     },
     /// The refresh token is missing, expired, spent or invalid.
     #[error("invalid refresh token")]
     InvalidRefreshToken {
-        /// Whether the request had one.
+        /// Whether the request had a refresh token.
         was_sent: bool,
     },
     /// The caller does not have the required role.

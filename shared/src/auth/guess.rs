@@ -252,7 +252,7 @@ impl App {
 
     /// Counts a guess for the address, if its guesser is unknown. [`Write::Done`]
     /// carries when the window of the address ends, if the guess was counted;
-    /// [`Write::Refused`] how long to wait.
+    /// [`Write::Refused`] carries how long to wait.
     async fn count_address(&self, guess: &Guess) -> Result<Write<Option<Timestamp>, Duration>, StoreError> {
         let Guesser::Unknown { address, account_tag, .. } = &guess.guesser else { return Ok(Write::Done(None)) };
         let limits = &self.config.limits;

@@ -2,8 +2,8 @@
 //!
 //! A refresh presents a token of some generation. One conditional write moves the
 //! session on to the next generation: [`Attempt::may_rotate`] is the condition,
-//! [`Attempt::rotate`] the write. From its outcome and the user's [`UserState`],
-//! [`decide`] decides what the client gets.
+//! [`Attempt::rotate`] the write. From the outcome of the write and the user's
+//! [`UserState`], [`decide`] determines what the client gets.
 
 #[cfg(test)]
 mod model;
@@ -45,7 +45,7 @@ pub struct Session {
     pub created_at: Timestamp,
     /// The time of the login, in milliseconds. Sessions give way to newer ones in this order.
     pub opened_at: Timestamp,
-    /// The time of the latest rotation, in whole seconds.
+    /// The time of the latest rotation, or of the login before the first, in whole seconds.
     pub last_used_at: Timestamp,
     /// The earlier of the idle and the absolute end, in whole seconds. From this moment
     /// on, the session has ended.

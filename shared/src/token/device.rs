@@ -18,7 +18,7 @@ use crate::entropy;
 use crate::id::UserId;
 
 const TYP: &str = "dt+jwt";
-/// `aud`: the same for every installation, whatever the audience of access tokens.
+/// `aud`: the same for every installation. It does not depend on the audience of access tokens.
 pub const AUDIENCE: &str = "urn:freshkey:device";
 
 /// The settings of device tokens.

@@ -78,7 +78,7 @@ pub enum KeyError {
         /// The algorithm of the key.
         found: Algorithm,
     },
-    /// One of the keys has a fault of its own.
+    /// One of the keys in the secret has a fault.
     #[error("the key {name:?} {fault}")]
     Key {
         /// The name of the key.

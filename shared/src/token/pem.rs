@@ -26,7 +26,7 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// A document of ASN.1, in DER.
+/// An ASN.1 document in DER.
 type Der = Zeroizing<Vec<u8>>;
 
 /// Returns whether a text is meant to be a key: PEM, the base64 of PEM, or PEM without
@@ -35,8 +35,8 @@ pub fn is_pem(text: &str) -> bool {
     text.contains(BEGIN) || unwrapped(text).is_some() || without_boundaries(text).is_some()
 }
 
-/// Reads a private key: PKCS#8, also encrypted (PBES2, RFC 8018), PKCS#1 or
-/// SEC1. The algorithm follows from the key.
+/// Reads a private key: PKCS#8, also encrypted (PBES2, RFC 8018), PKCS#1 or SEC1. The
+/// key determines the algorithm.
 ///
 /// Line ends may be any blanks or the two characters `\n`, lines may be
 /// indented, and the whole text may be encoded in base64 once more.

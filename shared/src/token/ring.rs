@@ -20,9 +20,9 @@ use crate::json;
 /// The `kid` of the key in JWT_SECRET_KEY. The first key of a generated secret has the
 /// same name, so that moving from one to the other signs nobody out.
 const ONLY_KEY: &str = "k1";
-/// The label from which the key of refresh tokens is derived. A change signs everyone out.
+/// The HKDF label of the key for refresh tokens. Changing it signs everyone out.
 const REFRESH_LABEL: &[u8] = b"freshkey refresh token v1";
-/// The label from which the key of device tokens is derived. A change makes every device unknown.
+/// The HKDF label of the key for device tokens. Changing it makes every device unknown.
 const DEVICE_LABEL: &[u8] = b"freshkey device token v1";
 /// The most characters of a `kid`.
 pub(super) const MAX_KID: usize = 64;

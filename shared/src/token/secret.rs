@@ -1,4 +1,4 @@
-//! Which random secrets are accepted: long enough, and known to nobody else.
+//! Which random secrets are accepted: those that are long enough, hard to guess and not published.
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +37,7 @@ const SEPARATORS: &[u8] = b"-_ ./:";
 /// How far apart the members of a sequence may be: `abcd…`, `a1b2…`, `ab12cd34…`.
 const MAX_LAG: usize = 4;
 
-/// Phrases of example files, without punctuation.
+/// Phrases from example files, without punctuation.
 const PLACEHOLDERS: [&str; 14] = [
     "yoursupersecret",
     "yoursecret",
