@@ -33,7 +33,7 @@ struct Unit {
 
 const MINUTES: Unit = Unit { name: "minutes", seconds: 60.0, least: 0.017 };
 const DAYS: Unit = Unit { name: "days", seconds: 86_400.0, least: 0.000_012 };
-/// The longest time, in seconds: a century.
+/// The longest time, in seconds: 100 years of 365 days.
 const LONGEST: f64 = 36_500.0 * DAYS.seconds;
 /// The most bytes of JWT_ISSUER and of JWT_AUDIENCE.
 const MAX_PARTY: usize = 256;
@@ -51,13 +51,13 @@ pub struct Config {
     /// ES256 or EdDSA.
     pub algorithm: Algorithm,
     /// `JWT_ISSUER` and `JWT_AUDIENCE` (required, at most 256 bytes each),
-    /// `JWT_ACCESS_TOKEN_EXPIRE_MINUTES` (default 60, from 1 second to 100 years) and
+    /// `JWT_ACCESS_TOKEN_EXPIRE_MINUTES` (default 60, from 0.017 to 52560000) and
     /// `JWT_LEEWAY_SECONDS` (default 0, from 0 to 60).
     pub access_tokens: AccessTokens,
     /// `JWT_ISSUER` (required, at most 256 bytes).
     pub refresh_tokens: RefreshTokens,
     /// `JWT_REFRESH_TOKEN_EXPIRE_DAYS` (default 30), the idle lifetime, and
-    /// `SESSION_ABSOLUTE_EXPIRE_DAYS` (default 180): each from 1 second to 100 years.
+    /// `SESSION_ABSOLUTE_EXPIRE_DAYS` (default 180): each from 0.000012 to 36500.
     pub session_lifetime: Lifetime,
     /// `REFRESH_REUSE_INTERVAL_SECONDS`: default 0, from 0 to 60.
     pub reuse_interval: Duration,
@@ -72,8 +72,8 @@ pub struct Config {
     pub password_work: WorkFactor,
     /// `PASSWORD_MIN_LENGTH`, in code points: default 8, from 8 to 64.
     pub password_min_length: usize,
-    /// `DEFAULT_ROLES` of a new user, separated by commas: default ROLE_USER, as
-    /// many as an access token has room for.
+    /// `DEFAULT_ROLES` of a new user, separated by commas: default ROLE_USER, at most
+    /// as many as fit into an access token.
     pub default_roles: Vec<String>,
     /// `CHECK_SESSION_ON_EVERY_CALL`, true or false (default): whether the session and
     /// the user are read on every call, so that an ended session is refused at once.
@@ -93,15 +93,15 @@ pub struct Config {
     /// `LIMIT_REGISTRATIONS_PER_ADDRESS` (default 20, from 1 to 1000000).
     pub limits: Limits,
     /// `JWT_ISSUER` (required, at most 256 bytes) and `DEVICE_TOKEN_EXPIRE_DAYS`
-    /// (default 365, from 1 second to 100 years).
+    /// (default 365, from 0.000012 to 36500).
     pub device_tokens: DeviceTokens,
     /// `TRUSTED_PROXY_SECRET`, the secret that a trusted proxy sends with each request:
     /// at least 32 random bytes. Default: no proxy is trusted.
     pub trusted_proxy: Option<TrustedProxy>,
     /// `TABLE_NAME` (required).
     pub table_name: String,
-    /// `TABLE_ENDPOINT`, the http or https URL of another DynamoDB than the
-    /// region's. Default: the region's, or that of `AWS_ENDPOINT_URL_DYNAMODB` or
+    /// `TABLE_ENDPOINT`, the http or https URL of a DynamoDB other than the region's.
+    /// Default: the region's, or that of `AWS_ENDPOINT_URL_DYNAMODB` or
     /// `AWS_ENDPOINT_URL`.
     pub table_endpoint: Option<String>,
     /// `LOG_LEVEL`: ERROR, WARN, INFO (default), DEBUG or TRACE.

@@ -19,7 +19,7 @@ use crate::token::{KeyRing, Rejection};
 /// long before it signs.
 const STALE: Duration = Duration::from_secs(5 * 60);
 /// The time between two attempts to read a secret that cannot be read, so that requests
-/// do not make an outage worse or expensive.
+/// do not make an outage worse or more expensive.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long a request waits for the secret when it can use an older ring instead.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret was never read.
+    /// [`Error::Unavailable`] when the secret has never been read.
     pub async fn public_keys(&self) -> Result<JwkSet, Error> {
         Ok(self.ring().await?.public())
     }
@@ -87,7 +87,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret was never read.
+    /// [`Error::Unavailable`] when the secret has never been read.
     pub(super) async fn ring(&self) -> Result<Arc<KeyRing>, Error> {
         Ok(self.current_ring().await?.ring)
     }

@@ -117,8 +117,8 @@ fn is_encoded(request: &Request) -> bool {
     codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// Returns whether JSON is refused because of half a surrogate pair, which only
-/// serde_json's message tells.
+/// Returns whether JSON is refused because of half a surrogate pair. Only serde_json's
+/// message tells.
 fn is_surrogate(fault: &serde_json::Error) -> bool {
     let fault = fault.to_string();
     ["lone leading surrogate in hex escape", "unexpected end of hex escape"]

@@ -16,11 +16,11 @@ use crate::audit::{Act, Event};
 use crate::auth::{App, Error, Tokens};
 use crate::transport::{Mode, SameSite, Transport};
 
-/// Browsers accept a cookie with this prefix only with `Secure` and `Path=/`, and
-/// from the host itself, so other hosts of the same domain cannot set it (RFC
-/// 6265bis, section 4.1.3.2).
+/// The cookie of the refresh token. Browsers accept a cookie with this prefix only with
+/// `Secure` and `Path=/`, and from the host itself, so other hosts of the same domain
+/// cannot set it (RFC 6265bis, section 4.1.3.2).
 const REFRESH_TOKEN: &str = "__Host-refresh_token";
-/// The same for the device token.
+/// The cookie of the device token, with the same prefix.
 const DEVICE_TOKEN: &str = "__Host-device_token";
 /// The most bytes of name and value that browsers accept (RFC 6265bis, section 5.6).
 const MAX_COOKIE: usize = 4096;

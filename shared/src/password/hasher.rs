@@ -123,7 +123,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
+    /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
         let phc = self.template(&entropy::bytes::<32>());
@@ -138,7 +138,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
+    /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
         let readable = stored.and_then(|stored| {

@@ -61,8 +61,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Returns the table named `table` in the DynamoDB at `endpoint`, or in the
-    /// one of the configured region. `http_client` replaces the SDK's own, for tests.
+    /// Returns the table named `table` in the DynamoDB at `endpoint`, or else of the
+    /// configured region. `http_client` replaces the SDK's own, for tests.
     pub async fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
         Self::with_sdk(&aws::load(endpoint, http_client, 1).await, table, endpoint)
     }

@@ -154,8 +154,9 @@ impl Store {
     }
 
     /// Ends every session of `user` by raising the epoch in the user and the
-    /// credential, if neither has changed since `user` was read. `kept` is lifted
-    /// to the new epoch in the same transaction.
+    /// credential, if neither has changed since `user` was read. `kept` is lifted to
+    /// the new epoch in the same transaction. [`Write::Refused`] carries the reason why
+    /// no session was ended.
     ///
     /// # Errors
     ///

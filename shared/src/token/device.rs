@@ -1,6 +1,6 @@
 //! Device tokens: `typ: dt+jwt`, signed proof that a device has logged in as a user
-//! before. It grants no access. The limits count such a device by itself, so that
-//! guesses made elsewhere cannot lock it out.
+//! before. A device token grants no access. The limits count such a device separately,
+//! so that guesses made elsewhere cannot lock it out.
 //!
 //! The token names the user, not the e-mail address, so that it is worthless once the
 //! address belongs to another user.

@@ -34,17 +34,17 @@ pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result
 
 /// Verifies all of `token` except its claims, and returns the claims.
 ///
-/// The header must have exactly `alg`, `typ` and `kid`: any other member (`jwk`,
-/// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the key
-/// by its `kid`. The key determines the algorithm; the header must agree.
+/// The header must have exactly `alg`, `typ` and `kid`: any other member (`jwk`, `jku`,
+/// `x5c`, `crit`, …) could change how the token is verified. `key_of` finds the key by
+/// its `kid`. The key determines the algorithm; the header must agree.
 ///
 /// # Errors
 ///
-/// The first that applies: [`Rejection::TooLarge`] for a token over 4096 bytes or a
-/// header over 1024; [`Rejection::Malformed`] for a token that is not in canonical
-/// compact form, or whose claims are not a JSON object; [`Rejection::Header`] for a
-/// header with other members, `typ` or `alg`; [`Rejection::UnknownKey`] for an unknown
-/// `kid`; [`Rejection::Signature`] for a wrong signature.
+/// [`Rejection::TooLarge`] for a token over 4096 bytes or a header over 1024;
+/// [`Rejection::Malformed`] for a token that is not in canonical compact form, or whose
+/// claims are not a JSON object; [`Rejection::Header`] for a header with other members,
+/// `typ` or `alg`; [`Rejection::UnknownKey`] for an unknown `kid`;
+/// [`Rejection::Signature`] for a wrong signature.
 pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'k Pair>) -> Result<Claims, Rejection> {
     if token.len() > MAX_TOKEN {
         return Err(Rejection::TooLarge);
