@@ -1,6 +1,6 @@
-//! Metrics for CloudWatch. A request that counted something ends with one line in
-//! the embedded metric format, which CloudWatch reads from the log, so that no
-//! request waits for a call.
+//! Metrics for CloudWatch. A request that counted something ends with one line in the
+//! embedded metric format, which CloudWatch reads from the log, so that no request
+//! waits for a call to CloudWatch.
 //!
 //! Every metric is in the namespace `Freshkey` and has one dimension, `Table`: the
 //! functions of a stack share a table with any other functions that mount the layer on

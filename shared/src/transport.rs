@@ -7,11 +7,12 @@ use url::{Origin, Url};
 /// The settings of the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transport {
-    /// REFRESH_TOKEN_TRANSPORT.
+    /// The setting REFRESH_TOKEN_TRANSPORT.
     pub mode: Mode,
-    /// COOKIE_SAME_SITE.
+    /// The setting COOKIE_SAME_SITE.
     pub same_site: SameSite,
-    /// ALLOWED_ORIGINS: the origins whose pages may use the cookie, compared byte for byte.
+    /// The setting ALLOWED_ORIGINS: the origins whose pages may use the cookie,
+    /// compared byte for byte.
     pub allowed_origins: Vec<String>,
 }
 

@@ -47,7 +47,13 @@ impl App {
         })
     }
 
-    /// Refreshes with an authentic token.
+    /// Refreshes the session of a token that has been verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`] when the token is spent or its session has ended;
+    /// [`Error::RateLimited`] when the session has used up its rotation budget;
+    /// [`Error::Unavailable`] when the keys or the table cannot be read.
     pub(super) async fn rotate(
         &self,
         presented: &RefreshToken,

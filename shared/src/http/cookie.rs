@@ -27,7 +27,7 @@ const MAX_COOKIE: usize = 4096;
 /// The longest time for which browsers keep a cookie (RFC 6265bis, section 5.5).
 const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// Where the refresh token and the device token of a request and of its answer are.
+/// Where a request and its answer carry the refresh token and the device token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// In the body. A cookie that the browser attached is ignored.

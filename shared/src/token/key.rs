@@ -73,7 +73,7 @@ pub enum KeyError {
     /// The key that signs access tokens is not a key for JWT_ALGORITHM.
     #[error("is for {found:?}, and JWT_ALGORITHM is {expected:?}")]
     Algorithm {
-        /// JWT_ALGORITHM.
+        /// The setting JWT_ALGORITHM.
         expected: Algorithm,
         /// The algorithm of the key.
         found: Algorithm,
@@ -83,7 +83,7 @@ pub enum KeyError {
     Key {
         /// The name of the key.
         name: String,
-        /// Its fault.
+        /// The fault of the key.
         fault: Box<KeyError>,
     },
 }
