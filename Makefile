@@ -44,7 +44,7 @@ test-openapi: ## openapi.yaml, linted and compared with the local system; needs 
 	tools/test-openapi
 
 test-typescript: ## @freshkey/client, and its npm package; needs Node
-	node --test tests/support/
+	node --test tests/support/proxy.test.js
 	tools/install clients/typescript
 	cd clients/typescript && npm run lint && npm test && npm run test:packaging
 

@@ -179,7 +179,7 @@ pub async fn ensure_table(endpoint: &str, table: &Table) -> Result<(), Error> {
 /// machine: it accepts any credentials, but may keep separate tables for each.
 async fn client(endpoint: &str) -> Client {
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).endpoint_url(endpoint);
-    if endpoint.starts_with("http://") {
+    if endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://")) {
         let anyone = Credentials::new("local", "local", None, None, "a DynamoDB on this machine");
         loader = loader.region(Region::from_static("local")).credentials_provider(anyone);
     }

@@ -1,14 +1,14 @@
 //! The audit trail: one log event for each act that matters to security, named
 //! as in OWASP's Logging Vocabulary.
 //!
-//! An event says what was done, about which user and session, when, with which
-//! outcome and why, by which request and from where. It holds no text that a
-//! client wrote: an IP address is logged only if it parses as one, a `User-Agent`
-//! as its hash, and no field can hold a token or a password.
+//! An event records the act, its time, its outcome and reason, the user and session it
+//! is about, the request, and the client's address. It holds no text that a client
+//! wrote: an IP address is logged only if it parses as one, a `User-Agent` as its hash,
+//! and no field can hold a token or a password.
 //!
-//! The trail is not part of the transaction: an event that cannot be written is
-//! lost, and the act remains done. What must not be lost is in the table itself:
-//! a session that reuse ended keeps `revoked_at` and `revoked_reason`.
+//! The trail is not part of the transaction: an event that cannot be written is lost,
+//! and the act remains done. The table itself keeps what must not be lost: a session
+//! that reuse ended retains `revoked_at` and `revoked_reason`.
 
 use std::net::IpAddr;
 
@@ -20,13 +20,13 @@ use crate::id::{SessionId, UserId};
 use crate::metrics::{self, Metric};
 use crate::session::Hash;
 
-/// The `target` of every audit event, and of no other.
+/// The `target` of audit events, and of no other log events.
 pub const TARGET: &str = "freshkey::audit";
 
 /// How many bytes of the hash of a `User-Agent` are logged, enough to tell two apart.
 const USER_AGENT_HASH: usize = 8;
 
-/// What was done or tried.
+/// An act that the trail records, whether it succeeded or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     /// A password was right, and a session was opened.
@@ -47,8 +47,8 @@ pub enum Act {
     Reused,
     /// An authentic refresh token was refused, because its session is over.
     SessionOver,
-    /// A token was refused that this system did not issue for this purpose, or that
-    /// does not grant what was asked for.
+    /// A token was refused because this system did not issue it for this purpose, or
+    /// because it does not grant the requested access.
     AccessDenied,
     /// A limit was exceeded.
     LimitExceeded,
@@ -88,7 +88,7 @@ impl Act {
         Self::UserDeleted,
     ];
 
-    /// Its name in OWASP's vocabulary: the `event` in the log.
+    /// Returns the act's name in OWASP's vocabulary: the `event` in the log.
     pub fn name(self) -> &'static str {
         self.words().event
     }
@@ -141,12 +141,12 @@ impl Event {
         Self { reason: Some(reason.to_string()), ..self }
     }
 
-    /// Adds the user whose account it is about.
+    /// Adds the user whose account the event is about.
     pub fn about(self, user: UserId) -> Self {
         Self { user: Some(user), ..self }
     }
 
-    /// Adds the session that it is about.
+    /// Adds the session that the event is about.
     pub fn in_session(self, session: SessionId) -> Self {
         Self { session: Some(session), ..self }
     }
@@ -200,13 +200,13 @@ tokio::task_local! {
     static REQUEST: Request;
 }
 
-/// Does `work`. The events that it records name this request and its client. An
-/// IP address that does not parse is left out.
+/// Runs `work`. The events that it records name this request and its client. An IP
+/// address that does not parse is left out.
 pub(crate) async fn scope<F: Future>(request_id: &str, client: &Client, work: F) -> F::Output {
     REQUEST.scope(Request::new(request_id, client), work).await
 }
 
-/// Whether events already name a request.
+/// Returns whether events already name a request.
 pub(crate) fn is_in_scope() -> bool {
     REQUEST.try_with(|_| ()).is_ok()
 }

@@ -1,5 +1,4 @@
-//! AWS: one configuration for every call that leaves the function, and what its
-//! faults mean.
+//! AWS: one configuration for every call, and what the faults of a call mean.
 
 #[cfg(test)]
 mod tests;
@@ -27,7 +26,7 @@ const ATTEMPT: Duration = Duration::from_millis(1200);
 /// most that a login makes, stay below [`crate::function::DEADLINE`]. A longer
 /// request ends at the deadline, with 503.
 pub(crate) const OPERATION: Duration = Duration::from_millis(2800);
-/// How often a call is attempted.
+/// How many times a call is attempted, including the first.
 const ATTEMPTS: u32 = 3;
 /// The first pause between two attempts. The SDK doubles it and adds jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -58,13 +57,13 @@ const MISCONFIGURED: [&str; 18] = [
     "ValidationException",
 ];
 
-/// The configuration of this environment, for every service.
+/// Returns the configuration of this environment, for every service.
 ///
-/// With a table at a plain-HTTP `endpoint`, which is not in AWS, the machine may
-/// have no region: the search for one ends with the environment and the profile
-/// and does not wait for a metadata service. `http_client` takes the place of the
-/// SDK's, for tests, and needs neither region nor credentials. The timeouts are
-/// `patience` times those above.
+/// A table at a plain-HTTP `endpoint` is not in AWS, and the machine may have no
+/// region. The region is then looked up only in the environment and the profile,
+/// without waiting for a metadata service. `http_client` replaces the SDK's own, for
+/// tests, and needs neither region nor credentials. The timeouts of this module are
+/// multiplied by `patience`.
 pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
@@ -90,9 +89,9 @@ pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpC
     loader.load().await
 }
 
-/// The configuration of the table's client: that of the environment, with its
-/// AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL, unless `endpoint` names another
-/// DynamoDB. One at a plain-HTTP URL is not in AWS and takes any credentials.
+/// Returns the configuration of the table's client. Without `endpoint`,
+/// AWS_ENDPOINT_URL_DYNAMODB and AWS_ENDPOINT_URL apply. A DynamoDB at a plain-HTTP URL
+/// is not in AWS and takes any credentials.
 pub(crate) fn of_table(sdk: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_dynamodb::config::Builder {
     let config = aws_sdk_dynamodb::config::Builder::from(sdk);
     match endpoint {
@@ -111,14 +110,14 @@ fn local_credentials() -> Credentials {
 }
 
 fn is_plain_http(endpoint: &str) -> bool {
-    endpoint.starts_with("http://")
+    endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
 
 /// Reads a secret from Secrets Manager.
 ///
 /// # Errors
 ///
-/// The [`Fault`] of the call, or that the secret does not hold a string.
+/// The [`Fault`] of the call, or one that says that the secret holds no string.
 pub(crate) async fn secret(sdk: &SdkConfig, arn: &str) -> Result<SecretString, Fault> {
     let client = aws_sdk_secretsmanager::Client::new(sdk);
     let answer = client.get_secret_value().secret_id(arn).send().await;
@@ -133,12 +132,12 @@ pub(crate) struct Fault {
     /// The code of the answer, or what kept the call from being answered. It goes
     /// into the log; the request, which may hold secrets, does not.
     pub(crate) code: String,
-    /// Whether it lasts until somebody changes the configuration.
+    /// Whether the fault lasts until somebody changes the configuration.
     is_misconfiguration: bool,
 }
 
 impl Fault {
-    /// The fault that an error of the SDK is.
+    /// Returns the fault for an error of the SDK.
     pub(crate) fn of<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Self {
         let (code, is_misconfiguration) = match error {
             SdkError::ServiceError(refused) => {
@@ -148,18 +147,18 @@ impl Fault {
             SdkError::TimeoutError(_) => ("timeout", false),
             SdkError::DispatchFailure(_) => ("not sent", false),
             SdkError::ResponseError(_) => ("unreadable answer", false),
-            // Only what does not depend on the network is done before a call is sent.
+            // Building a call does not depend on the network.
             _ => ("not built", true),
         };
         Self { code: code.to_owned(), is_misconfiguration }
     }
 
-    /// Counts and logs the fault, if it is one of the configuration; otherwise it
-    /// is an outage, and `outage` counts it.
+    /// Logs and counts a fault of the configuration. Any other fault is an outage, and
+    /// is counted in `outage`.
     pub(crate) fn report(&self, action: impl fmt::Display, outage: Option<Metric>) {
         if self.is_misconfiguration {
             metrics::count(Metric::Misconfigured);
-            tracing::error!(aws.action = %action, aws.code = self.code, "AWS refuses a call as it is configured");
+            tracing::error!(aws.action = %action, aws.code = self.code, "AWS refuses a misconfigured call");
         } else if let Some(outage) = outage {
             metrics::count(outage);
         }

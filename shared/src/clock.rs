@@ -1,4 +1,4 @@
-//! Time. No other module asks the machine for it.
+//! Time. Only this module reads the machine's clock.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -14,28 +14,27 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The moment `millis` milliseconds after the epoch.
+    /// Returns the moment `millis` milliseconds after the epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// The moment `seconds` seconds after the epoch.
+    /// Returns the moment `seconds` seconds after the epoch.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1000))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub const fn millis(self) -> i64 {
         self.0
     }
 
-    /// Whole seconds since the epoch, rounded down.
+    /// Returns the whole seconds since the epoch, rounded down.
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1000)
     }
 
-    /// The same moment without its milliseconds, as JWT claims and the table's
-    /// TTL hold it.
+    /// Returns the same moment without its milliseconds, as in JWT claims and the table's TTL.
     pub const fn truncated(self) -> Self {
         Self::from_seconds(self.seconds())
     }
@@ -61,7 +60,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// RFC 3339, in UTC, to the second: `2026-11-21T17:57:35Z`.
+/// Writes RFC 3339, in UTC, to the second: `2026-11-21T17:57:35Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text =
@@ -88,14 +87,14 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until a test moves it.
+/// A clock that moves only when a test moves it.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
 
 #[cfg(any(test, feature = "testing"))]
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Returns a clock that shows `now`.
     pub const fn at(now: Timestamp) -> Self {
         Self(AtomicI64::new(now.0))
     }

@@ -22,18 +22,18 @@ use crate::token::{
 };
 use crate::transport::{Mode, SameSite, Transport, is_origin};
 
-/// A unit in which a setting is a length of time.
+/// The unit of a setting that is a length of time.
 #[derive(Clone, Copy)]
 struct Unit {
     name: &'static str,
     seconds: f64,
-    /// One second, rounded up.
+    /// One second in this unit, rounded up.
     least: f64,
 }
 
 const MINUTES: Unit = Unit { name: "minutes", seconds: 60.0, least: 0.017 };
 const DAYS: Unit = Unit { name: "days", seconds: 86_400.0, least: 0.000_012 };
-/// The longest time, in seconds: a century.
+/// The longest time, in seconds: 100 years of 365 days.
 const LONGEST: f64 = 36_500.0 * DAYS.seconds;
 /// The most bytes of JWT_ISSUER and of JWT_AUDIENCE.
 const MAX_PARTY: usize = 256;
@@ -42,24 +42,24 @@ const MAX_PARTY: usize = 256;
 /// have decimals, and are rounded to whole seconds.
 #[derive(Debug)]
 pub struct Config {
-    /// The keys. `JWT_SECRET_KEY` (at least 32 random bytes) with
-    /// `JWT_PRIVATE_KEY` (PEM or the path of a file, required unless
-    /// `JWT_ALGORITHM` is HS256) and `JWT_PASSPHRASE`; or else
-    /// `JWT_SECRET_ARN` (the ARN of a secret in Secrets Manager). No default.
+    /// The keys. `JWT_SECRET_KEY` (at least 32 random bytes) with `JWT_PRIVATE_KEY`
+    /// (PEM or the path of a file, required unless `JWT_ALGORITHM` is HS256) and
+    /// `JWT_PASSPHRASE` (required if that key is encrypted); or else `JWT_SECRET_ARN`
+    /// (the ARN of a secret in Secrets Manager). No default.
     pub keys: KeySource,
     /// `JWT_ALGORITHM`, the algorithm of access tokens: HS256 (default), RS256,
     /// ES256 or EdDSA.
     pub algorithm: Algorithm,
     /// `JWT_ISSUER` and `JWT_AUDIENCE` (required, at most 256 bytes each),
-    /// `JWT_ACCESS_TOKEN_EXPIRE_MINUTES` (default 60, from 1 second to 100 years)
-    /// and `JWT_LEEWAY_SECONDS` (default 0, at most 60).
+    /// `JWT_ACCESS_TOKEN_EXPIRE_MINUTES` (default 60, from 0.017 to 52560000) and
+    /// `JWT_LEEWAY_SECONDS` (default 0, from 0 to 60).
     pub access_tokens: AccessTokens,
     /// `JWT_ISSUER` (required, at most 256 bytes).
     pub refresh_tokens: RefreshTokens,
     /// `JWT_REFRESH_TOKEN_EXPIRE_DAYS` (default 30), the idle lifetime, and
-    /// `SESSION_ABSOLUTE_EXPIRE_DAYS` (default 180): each from 1 second to 100 years.
+    /// `SESSION_ABSOLUTE_EXPIRE_DAYS` (default 180): each from 0.000012 to 36500.
     pub session_lifetime: Lifetime,
-    /// `REFRESH_REUSE_INTERVAL_SECONDS`: default 0, at most 60.
+    /// `REFRESH_REUSE_INTERVAL_SECONDS`: default 0, from 0 to 60.
     pub reuse_interval: Duration,
     /// `REFRESH_BURST` (default 60) and `REFRESH_PER_LIFETIME` (default 4): each
     /// from 1 to 1000000000.
@@ -72,12 +72,11 @@ pub struct Config {
     pub password_work: WorkFactor,
     /// `PASSWORD_MIN_LENGTH`, in code points: default 8, from 8 to 64.
     pub password_min_length: usize,
-    /// `DEFAULT_ROLES` of a new user, separated by commas: default ROLE_USER, as
-    /// many as an access token has room for.
+    /// `DEFAULT_ROLES` of a new user, separated by commas: default ROLE_USER, at most
+    /// as many as fit into an access token.
     pub default_roles: Vec<String>,
-    /// `CHECK_SESSION_ON_EVERY_CALL`: default false. Whether session and user are
-    /// read for every access token, so that a session that was ended is refused
-    /// at once.
+    /// `CHECK_SESSION_ON_EVERY_CALL`, true or false (default): whether the session and
+    /// the user are read on every call, so that an ended session is refused at once.
     pub check_session_on_every_call: bool,
     /// `REFRESH_TOKEN_TRANSPORT` (body (default), cookie or both),
     /// `COOKIE_SAME_SITE` (Strict (default), Lax or None) and `ALLOWED_ORIGINS`
@@ -94,22 +93,23 @@ pub struct Config {
     /// `LIMIT_REGISTRATIONS_PER_ADDRESS` (default 20, from 1 to 1000000).
     pub limits: Limits,
     /// `JWT_ISSUER` (required, at most 256 bytes) and `DEVICE_TOKEN_EXPIRE_DAYS`
-    /// (default 365, from 1 second to 100 years).
+    /// (default 365, from 0.000012 to 36500).
     pub device_tokens: DeviceTokens,
-    /// `TRUSTED_PROXY_SECRET`, by which a proxy proves itself: at least 32 random
-    /// bytes. Default: no proxy is trusted.
+    /// `TRUSTED_PROXY_SECRET`, the secret that a trusted proxy sends with each request:
+    /// at least 32 random bytes. Default: no proxy is trusted.
     pub trusted_proxy: Option<TrustedProxy>,
     /// `TABLE_NAME` (required).
     pub table_name: String,
-    /// `TABLE_ENDPOINT`, the http or https URL of another DynamoDB than the
-    /// region's. Default: the region's, or that of `AWS_ENDPOINT_URL_DYNAMODB` or
+    /// `TABLE_ENDPOINT`, the http or https URL of a DynamoDB other than the region's.
+    /// Default: the region's, or that of `AWS_ENDPOINT_URL_DYNAMODB` or
     /// `AWS_ENDPOINT_URL`.
     pub table_endpoint: Option<String>,
     /// `LOG_LEVEL`: ERROR, WARN, INFO (default), DEBUG or TRACE.
     pub log_level: Level,
-    /// What the timeouts of calls and handlers are multiplied by: 1, but for tests
-    /// that bring more work at once than the machine can do within them. They set
-    /// TEST_PATIENCE, from 1 to 100, which is read only with the feature `testing`.
+    /// `TEST_PATIENCE` (default 1, from 1 to 100), read only with the feature
+    /// `testing`: the factor by which the timeouts of calls and handlers are
+    /// multiplied. Tests raise it when they create more work than the machine can do in
+    /// time.
     pub(crate) patience: u32,
 }
 
@@ -122,18 +122,18 @@ pub enum KeySource {
     Secret(String),
 }
 
-/// How many rotations a session may make. A client that follows the rules makes
-/// one per access-token lifetime; one that loops is stopped before it costs money.
+/// How many rotations a session may make. A client that follows the rules makes one per
+/// access-token lifetime; a client that loops is stopped before it costs money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RotationBudget {
-    /// At once.
+    /// Rotations that are always allowed.
     pub burst: u64,
-    /// More for each access-token lifetime since the login.
+    /// Further rotations for each access-token lifetime since the login.
     pub per_lifetime: u64,
 }
 
-/// A proxy in front of the API, which says from which address a request came.
-/// Without the secret, nobody else's word is taken for it.
+/// A proxy in front of the API, which reports the client's address. It is believed only
+/// if it sends the secret.
 #[derive(Clone, Debug)]
 pub struct TrustedProxy {
     /// The secret that the proxy sends with each request.
@@ -158,8 +158,8 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// All faults together, each with its variable and what is allowed. None shows
-    /// the value of a secret.
+    /// [`ConfigError`] with all faults together, each with its variable and what is
+    /// allowed. No fault shows the value of a secret.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, faults: Vec::new() };
         let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, ALGORITHMS);
@@ -229,19 +229,18 @@ impl Config {
         if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
     }
 
-    /// Checks that a user may have these roles: that an access token with them is
-    /// not longer than any that is accepted. An operator's change of roles must
-    /// pass this check.
+    /// Checks that an access token has room for these roles. An operator's change of
+    /// roles must pass this check.
     ///
     /// # Errors
     ///
-    /// [`RolesTooLong`] when it is longer.
+    /// [`RolesTooLong`] when the roles do not fit.
     pub fn check_roles(&self, roles: &[String]) -> Result<(), RolesTooLong> {
         self.access_tokens.check_roles(self.algorithm, roles)
     }
 }
 
-/// TABLE_ENDPOINT.
+/// The value of TABLE_ENDPOINT.
 struct Endpoint {
     given: String,
     /// Whether it is plain HTTP to this machine.
@@ -258,7 +257,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    /// Secrets keep the white space around them.
+    /// Returns a secret with the white space around it.
     fn secret(&self, name: &str) -> Option<SecretString> {
         (self.lookup)(name).filter(|value| !value.trim().is_empty()).map(SecretString::from)
     }
@@ -274,8 +273,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         })
     }
 
-    /// The issuer or the audience, which is in every token. The limit leaves room
-    /// for the other claims, also where JSON escapes every byte.
+    /// Reads the issuer or the audience, which every token contains. The limit leaves
+    /// room for the other claims even if JSON escapes every byte.
     fn party(&mut self, name: &str, expects: &str) -> String {
         let party = self.required(name, expects);
         if party.len() > MAX_PARTY || party.contains(char::is_control) {
@@ -299,7 +298,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         }
     }
 
-    /// A length of time, with decimals. It is rounded to whole seconds.
+    /// Reads a length of time, with decimals, and rounds it to whole seconds.
     fn duration(&mut self, name: &str, default: f64, unit: Unit) -> Duration {
         let seconds = match self.parsed::<f64>(name) {
             None => default * unit.seconds,
@@ -376,7 +375,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 longest_pause: Duration::from_secs(self.number("LIMIT_LONGEST_PAUSE_SECONDS", 3600, 1..=86_400)),
             },
             failures_per_address: self.number("LIMIT_FAILURES_PER_ADDRESS", 100, 1..=MANY),
-            // Each takes a few bytes of an item that every failure writes again.
+            // Each account takes a few bytes of an item that every failure rewrites.
             accounts_per_address: self.number("LIMIT_ACCOUNTS_PER_ADDRESS", 20, 1..=1000),
             registrations_per_address: self.number("LIMIT_REGISTRATIONS_PER_ADDRESS", 20, 1..=MANY),
         };
@@ -393,6 +392,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let secret = SecretString::from(self.get("TRUSTED_PROXY_SECRET")?);
         if let Err(fault) = check_secret(secret.expose_secret()) {
             self.fault("TRUSTED_PROXY_SECRET", fault);
+        } else if secret.expose_secret().contains(|c: char| !c.is_ascii_graphic() && c != ' ') {
+            self.fault("TRUSTED_PROXY_SECRET", "must be printable ASCII, because it is sent in a header");
         }
         Some(TrustedProxy { secret })
     }
@@ -432,7 +433,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         let passphrase = self.secret("JWT_PASSPHRASE");
         let private_key = self.get("JWT_PRIVATE_KEY").map(pem);
         let secret = match (self.secret("JWT_SECRET_KEY"), arn) {
-            // The demo's functions are given the demo's table.
+            // The demo's secret is accepted only with a table on this machine.
             (Some(secret), _) if secret.expose_secret() == DEMO_SECRET && table.is_some_and(|table| table.is_local) => {
                 KeyRing::demo().map_err(|fault| fault.to_string())
             }
@@ -441,7 +442,7 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
                 if private_key.is_some() {
                     self.fault(
                         "JWT_PRIVATE_KEY",
-                        "is read only beside JWT_SECRET_KEY: put the key into the secret of JWT_SECRET_ARN",
+                        "is used only with JWT_SECRET_KEY: put the key into the secret of JWT_SECRET_ARN",
                     );
                 }
                 return KeySource::Secret(arn);
@@ -463,8 +464,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
     }
 }
 
-/// Returns the key, or the content of the file that is named. If it is neither,
-/// the fault does not show it: it might be a part of a key.
+/// Returns the key, or the content of the file that `key` names. If `key` is neither,
+/// the fault does not show it, because it may be part of a key.
 fn pem(key: String) -> Result<SecretString, String> {
     if is_pem(&key) {
         return Ok(key.into());
@@ -473,8 +474,7 @@ fn pem(key: String) -> Result<SecretString, String> {
     file.map_err(|error| format!("is neither a private key in PEM nor the path of a file that can be read: {error}"))
 }
 
-/// Adds the private key, if there is one, and checks that the key that signs is
-/// for `algorithm`.
+/// Adds the private key, if there is one, and checks that the signing key is for `algorithm`.
 fn signing(
     keys: KeyRing,
     private_key: Option<Result<SecretString, String>>,

@@ -11,29 +11,30 @@ const MAX_OCTETS: usize = 254;
 /// The most octets of its local part (RFC 5321, section 4.5.3.1.1).
 const MAX_LOCAL_OCTETS: usize = 64;
 
-/// What a local part may hold of ASCII beside letters, digits and dots (RFC 5322, section 3.2.3).
+/// The ASCII characters that a local part may have besides letters, digits and dots
+/// (RFC 5322, section 3.2.3).
 const ATEXT: &str = "!#$%&'*+-/=?^_`{|}~";
-/// The signs that are written inside words: the Catalan, Greek, Hebrew, Sindhi,
-/// Tibetan, Chinese and Japanese exceptions of RFC 5892, section 2.6.
+/// The characters that are written inside words without being letters: the Catalan,
+/// Greek, Hebrew, Sindhi, Tibetan, Chinese and Japanese exceptions of RFC 5892, section
+/// 2.6.
 const WORD_SIGNS: &str = "\u{b7}\u{375}\u{5f3}\u{5f4}\u{6fd}\u{6fe}\u{f0b}\u{3007}\u{30fb}";
-/// Letters of everyday Armenian, Thai and Lao, for which Unicode knows another
-/// spelling in compatible characters. The two spellings are one address.
+/// Everyday letters of Armenian, Thai and Lao that have a second, compatible spelling
+/// in Unicode. The two spellings are one address.
 const COMPATIBLE_LETTERS: &str = "\u{587}\u{e33}\u{eb3}\u{edc}\u{edd}";
 
 /// An e-mail address, as its owner writes it, with the key by which the table finds it.
 ///
-/// Two spellings of an address have one key when they differ only in case, in
-/// Unicode composition, in white space around them, or in whether the domain is
-/// written in Unicode or in its ASCII form (`xn--…`). Dots and `+tags` are kept:
-/// what they mean is for the mail server to say. Look-alikes in other scripts
-/// are other addresses.
+/// Two spellings of an address have the same key if they differ only in case, in
+/// Unicode composition, in white space around them, or in whether the domain is written
+/// in Unicode or in its ASCII form (`xn--…`). Dots and `+tags` are kept: only the mail
+/// server knows what they mean. Look-alikes in other scripts are different addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Email {
     written: String,
     key: String,
 }
 
-/// The text is not an e-mail address that this system takes.
+/// The text is not an e-mail address that this system accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an e-mail address")]
 pub struct InvalidEmail;
@@ -76,37 +77,38 @@ impl Email {
         Ok(Self { written: written.to_owned(), key: format!("{local}@{ascii}") })
     }
 
-    /// The address with its key, as they were stored when it was read. Neither is
-    /// judged again: later rules must not lock anybody out.
+    /// Returns an address and its key as the table holds them. Neither is checked
+    /// again, because later rules must not lock anybody out.
     pub fn stored(written: impl Into<String>, key: impl Into<String>) -> Self {
         Self { written: written.into(), key: key.into() }
     }
 
-    /// As its owner wrote it, without white space around it.
+    /// Returns the address as its owner wrote it, without white space around it.
     pub fn as_str(&self) -> &str {
         &self.written
     }
 
-    /// The form by which the table finds it: the local part case-folded and
-    /// composed (NFC), the domain in its ASCII form (RFC 5890, A-labels).
+    /// Returns the key by which the table finds the address: the local part case-folded
+    /// and composed (NFC), the domain in its ASCII form (RFC 5890, A-labels).
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The part of the key before the `@`.
+    /// Returns the part of the key before the `@`.
     pub fn local_part(&self) -> &str {
         self.key.rsplit_once('@').map_or("", |(local, _)| local)
     }
 }
 
-/// Whether this is an unquoted word of a local part. A mark needs a character to combine with.
+/// Returns whether this is an unquoted word of a local part. A mark needs a character
+/// to combine with.
 fn is_atom(text: &str) -> bool {
     let is_mark = |c| GeneralCategoryGroup::Mark.contains(text::category(c));
     text.nfc().all(is_atext) && text.nfc().next().is_some_and(|first| !is_mark(first))
 }
 
-/// Whether an unquoted word of an address may hold this character: in ASCII
-/// what RFC 5322 lists, outside it what RFC 5892 takes as part of a word.
+/// Returns whether an unquoted word of an address may contain this character: an ASCII
+/// character that RFC 5322 lists, or another one that RFC 5892 allows in a word.
 fn is_atext(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || ATEXT.contains(c);
@@ -120,7 +122,7 @@ fn is_atext(c: char) -> bool {
         || WORD_SIGNS.contains(c)
 }
 
-/// Whether a character of a decomposed text is there only for compatibility with
+/// Returns whether a character of a decomposed text exists only for compatibility with
 /// older encodings.
 fn is_compatible(c: char) -> bool {
     std::iter::once(c).nfkd().ne([c]) && !COMPATIBLE_LETTERS.contains(c)

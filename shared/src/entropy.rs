@@ -1,4 +1,4 @@
-//! Randomness. No other module asks the machine for it.
+//! Randomness. Only this module asks the operating system for it.
 
 /// Returns `N` bytes from the system's cryptographic generator.
 ///
@@ -9,6 +9,6 @@
 #[expect(clippy::expect_used, reason = "nothing is safe without randomness")]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives randomness");
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system provides randomness");
     bytes
 }

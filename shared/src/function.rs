@@ -71,7 +71,8 @@ where
 ///
 /// # Errors
 ///
-/// As for [`run`].
+/// [`ConfigError`](crate::ConfigError) for faults of the settings; the error of the
+/// Lambda Runtime API when it cannot be reached.
 pub async fn run_authorizer<H, F>(handler: H) -> Result<(), lambda_http::Error>
 where
     H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -89,7 +90,7 @@ impl Function {
         lambda_runtime::run(service_fn(invoke)).await
     }
 
-    /// A function for the routes of an HTTP API.
+    /// Returns a function for the routes of an HTTP API.
     pub fn new<H, F>(app: Arc<App>, handler: H) -> Self
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -99,10 +100,10 @@ impl Function {
         Self { app, handler, trigger: Trigger::Api }
     }
 
-    /// A Lambda authorizer of an HTTP API (payload 2.0, simple response). If the
-    /// handler answers with 200, the request is authorized, and the body of the
-    /// answer becomes the context for the functions behind. After any other answer
-    /// or fault, it is not.
+    /// Returns a Lambda authorizer of an HTTP API (payload 2.0, simple response). If
+    /// the handler answers with 200, the request is authorized, and the body of the
+    /// answer becomes the context for the functions behind it. After any other answer
+    /// or a fault, the request is denied.
     pub fn authorizer<H, F>(app: Arc<App>, handler: H) -> Self
     where
         H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
@@ -111,7 +112,7 @@ impl Function {
         Self { trigger: Trigger::Authorizer, ..Self::new(app, handler) }
     }
 
-    /// The app.
+    /// Returns the app.
     pub fn app(&self) -> &Arc<App> {
         &self.app
     }
@@ -171,8 +172,8 @@ impl fmt::Debug for Function {
     }
 }
 
-/// Removes `identitySource` from an authorizer's event. It is in the headers too,
-/// and does not have the form that lambda_http expects.
+/// Removes `identitySource` from an authorizer's event. The headers have it too, and
+/// lambda_http expects it in another form.
 fn without_identity_source(event: &str) -> String {
     let mut event: Value = serde_json::from_str(event).unwrap_or_default();
     if let Some(members) = event.as_object_mut() {
@@ -190,8 +191,8 @@ fn simple(answer: &Value) -> Value {
     }
 }
 
-/// Reads an event. Refuses what would make lambda_http panic: a body that is not
-/// base64, a URL that is malformed or too long.
+/// Reads an event. Rejects events that would make lambda_http panic: those with a body
+/// that is not base64, or a URL that is malformed or too long.
 fn read(event: &str) -> Result<LambdaRequest, Error> {
     const NOT_AN_EVENT: Error =
         Error::InvalidRequest(Cow::Borrowed("Not an event of an HTTP API, payload version 2.0."));
@@ -210,7 +211,7 @@ fn read(event: &str) -> Result<LambdaRequest, Error> {
     if event.is_base64_encoded && event.body.as_ref().is_some_and(|body| STANDARD.decode(body).is_err()) {
         return Err(Error::InvalidRequest("The body is not valid base64.".into()));
     }
-    // The path alone is a URL. Host and stage are not needed.
+    // The path alone makes a URL. Host and stage are not needed.
     event.headers.remove(HOST);
     event.request_context.domain_name = None;
     event.request_context.stage = None;

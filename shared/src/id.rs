@@ -18,7 +18,7 @@ macro_rules! id {
                 Self(Builder::from_random_bytes(entropy::bytes()).into_uuid())
             }
 
-            /// Reads the form that `Display` writes. Returns `None` for any other.
+            /// Reads the form that `Display` writes. Returns `None` for any other text.
             pub fn parse(text: &str) -> Option<Self> {
                 let id = Self(Uuid::try_parse(text).ok()?);
                 (id.to_string() == text).then_some(id)
@@ -59,7 +59,7 @@ mod tests {
             String::new(),
             "../../dev/null".into(),
         ] {
-            // A UUID of digits alone has no upper case of its own.
+            // A UUID of digits alone is the same in upper case.
             assert!(other == id.to_string() || UserId::parse(&other).is_none(), "{other}");
         }
     }

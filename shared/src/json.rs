@@ -10,8 +10,8 @@ use serde_json::{Map, Number, Value};
 ///
 /// # Errors
 ///
-/// When the bytes are not UTF-8, not JSON, or not an object; when an object has
-/// two members of the same name; when the nesting is deeper.
+/// When the bytes are not UTF-8, not JSON, or not an object; when an object has two
+/// members of the same name; when the nesting is deeper than `depth`.
 pub fn object(bytes: &[u8], depth: usize) -> Result<Map<String, Value>, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth }.deserialize(&mut deserializer)?;

@@ -50,7 +50,7 @@ pub struct Authenticate {
 }
 
 impl Authenticate {
-    /// A layer that admits every caller with an access token.
+    /// Returns a layer that admits every caller with a valid access token.
     pub fn new(app: Arc<App>) -> Self {
         Self { app, dialect: Dialect::V1, role: None }
     }
@@ -95,7 +95,7 @@ where
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
-    /// Always ready: the inner service is asked when it is called.
+    /// Always ready: `call` waits until the inner service is ready.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
@@ -130,7 +130,7 @@ impl Authenticate {
         let access = http::bearer(request);
         let refresh = match Carrier::picked(&self.app.config().transport, request)? {
             Carrier::Body => http::refresh_token_header(request)?,
-            // In cookie mode, no script may get hold of a refresh token.
+            // In cookie mode, scripts must never see a refresh token.
             Carrier::Cookie(_) => None,
         };
         let admitted = self.app.admit(access, refresh, http::client(request)).await?;
@@ -151,11 +151,11 @@ impl Authenticate {
     }
 }
 
-/// The headers with the new tokens, for no cache to keep.
+/// Returns the headers with the new tokens, which no cache may keep.
 fn headers(tokens: &Tokens) -> Result<HeaderMap, Error> {
     let secret = |token: &str| {
         let mut value =
-            HeaderValue::from_str(token).map_err(|_| Error::Internal("a token is no header value".into()))?;
+            HeaderValue::from_str(token).map_err(|_| Error::Internal("a token is not a valid header value".into()))?;
         value.set_sensitive(true);
         Ok::<_, Error>(value)
     };

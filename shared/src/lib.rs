@@ -3,22 +3,22 @@
 //!
 //! The modules, in reading order; each uses only those above it:
 //!
-//! - [`clock`], [`entropy`]: the only doors to time and randomness
+//! - [`clock`], [`entropy`]: the only sources of time and randomness
 //! - [`metrics`]: counts for CloudWatch
 //! - [`mod@write`]: the outcome of a conditional write
 //! - [`client`]: where a request came from
-//! - [`id`], [`email`], [`password`]: parsed values; who holds one, holds a valid one
-//! - [`user`], [`session`]: the records, and the rule by which a session rotates
-//! - [`audit`]: what is told of each act that bears on security
-//! - [`telemetry`]: the log that all of it goes to
-//! - [`limit`]: how often one may guess
+//! - [`id`], [`email`], [`password`]: parsed values, which are always valid
+//! - [`user`], [`session`]: the records, and the rule for rotating a session
+//! - [`audit`]: the record of every act that matters to security
+//! - [`telemetry`]: the log
+//! - [`limit`]: limits on guesses and registrations
 //! - [`token`]: access tokens, refresh tokens, device tokens and their keys
 //! - [`transport`]: how refresh tokens travel
 //! - [`config`]: the settings, parsed once
 //! - [`store`]: the table in DynamoDB
-//! - [`auth`]: register, login, refresh, logout and what a user does with an account
+//! - [`auth`]: registration, login, refresh, logout and the account of a user
 //! - [`http`]: requests in, answers out, in either dialect
-//! - [`layer`]: the middleware for functions of your own
+//! - [`layer`]: the middleware for your own functions
 //! - [`function`]: a handler as a Lambda function
 
 pub mod audit;

@@ -5,14 +5,14 @@
 //! Four kinds of counters are used (OWASP, "Slow Down Online Guessing Attacks
 //! with Device Cookies"):
 //!
-//! - failures at an *account*, from devices that have not logged in to it before:
-//!   after a few, each has to wait longer than the one before;
-//! - failures from a *device* that has logged in to it, which its device token
-//!   proves: the same rule with a counter of its own, so that nobody else can fill it;
+//! - failures at an *account*, from devices that have not logged in to it before: after
+//!   a few, each guess has to wait longer than the one before;
+//! - failures from a *device* that has logged in to it, which its device token proves:
+//!   the same rule with a separate counter, so that nobody else can fill it;
 //! - failures from all *outdated devices* of a user, whose tokens are older than
 //!   the password: the same rule, with one counter for all of them;
-//! - failures from an *address*, and the number of accounts they were at: passwords
-//!   that leaked elsewhere are tried once each, at many accounts.
+//! - failures from an *address*, and the number of accounts they were at, because
+//!   passwords that leaked elsewhere are tried once each, at many accounts.
 //!
 //! An account that does not exist is counted like one that does.
 
@@ -38,20 +38,20 @@ pub struct Limits {
     pub guesses: Guesses,
     /// Wrong passwords from one address in an hour.
     pub failures_per_address: u64,
-    /// Different accounts at which those may be.
+    /// Different accounts at which one address may fail in an hour.
     pub accounts_per_address: u64,
     /// Registrations from one address in an hour.
     pub registrations_per_address: u64,
 }
 
-/// How many wrong passwords in succession are accepted, and how fast.
+/// How many wrong passwords in succession are allowed, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Guesses {
-    /// How many may follow each other without a pause.
+    /// How many are allowed without a pause.
     pub free: u64,
-    /// How many there may be until a right one or the end of the window of 30 days.
+    /// How many are allowed until a right one, or until the window of 30 days ends.
     pub most: u64,
-    /// The pause after the last free one. Each further one doubles it.
+    /// The pause after the last free one. Each further wrong password doubles it.
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
@@ -67,8 +67,8 @@ pub struct Step {
 }
 
 impl Guesses {
-    /// The rule as a table, from the fewest failures to the most. The first row
-    /// that applies says how long to wait; where none applies, no guess is allowed.
+    /// Returns the rule as a table, from the fewest failures to the most. The first row
+    /// that applies says how long to wait; if none applies, no guess is allowed.
     pub fn steps(&self) -> Vec<Step> {
         let mut steps = vec![Step { below: self.free, pause: Duration::ZERO }];
         let mut pause = self.first_pause.min(self.longest_pause);
@@ -80,8 +80,8 @@ impl Guesses {
         steps.into_iter().map(|step| Step { below: step.below.min(self.most), ..step }).collect()
     }
 
-    /// How long to wait at `now` after `failures`, the last of them at `latest`.
-    /// `None` when no further guess is allowed.
+    /// Returns how long to wait at `now` after `failures`, the last of which was at
+    /// `latest`, or `None` when no further guess is allowed.
     pub fn wait(&self, failures: u64, latest: Timestamp, now: Timestamp) -> Option<Duration> {
         let step = self.steps().into_iter().find(|step| failures < step.below)?;
         Some(until(latest + step.pause, now))
@@ -92,45 +92,46 @@ impl Guesses {
 /// first count, so that the windows of different counters end at different times.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// Its name, unique to what it counts and for whom.
+    /// The name, unique to what is counted and for whom.
     pub name: String,
-    /// How long after its first count it ends.
+    /// How long the window lasts, from the first count.
     pub window: Duration,
 }
 
 impl Counter {
-    /// Failures at an account, whether or not it exists.
+    /// Returns the counter of failures at an account, whether or not it exists.
     pub fn account(email: &Email) -> Self {
         Self { name: format!("account#{}", email.key()), window: MEMORY }
     }
 
-    /// Failures from the device with this id.
+    /// Returns the counter of failures from the device with this id.
     pub fn device(id: &str) -> Self {
         Self { name: format!("device#{id}"), window: MEMORY }
     }
 
-    /// Failures from all devices of a user whose tokens are older than the password.
+    /// Returns the counter of failures from all devices of a user whose tokens are
+    /// older than the password.
     pub fn outdated_devices(user: UserId) -> Self {
         Self { name: format!("outdated-devices#{user}"), window: MEMORY }
     }
 
-    /// Failures from an address.
+    /// Returns the counter of failures from an address.
     pub fn address(address: &Address) -> Self {
         Self { name: format!("address#{address}"), window: HOUR }
     }
 
-    /// Registrations from an address.
+    /// Returns the counter of registrations from an address.
     pub fn registrations(address: &Address) -> Self {
         Self { name: format!("register#{address}"), window: HOUR }
     }
 
-    /// When a window ends that begins at `now`, in whole seconds.
+    /// Returns when a window that begins at `now` ends, in whole seconds.
     pub fn end(&self, now: Timestamp) -> Timestamp {
         (now + self.window).truncated()
     }
 }
 
-/// Without the name, which contains an email address or the address of a client.
+/// Leaves out the name, which contains the e-mail address or the IP address of a client.
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Counter").field("window", &self.window).finish_non_exhaustive()
@@ -143,7 +144,7 @@ impl fmt::Debug for Counter {
 pub struct AccountTag([u8; 8]);
 
 impl AccountTag {
-    /// The tag of an account.
+    /// Returns the tag of an account.
     pub fn of(email: &Email) -> Self {
         let hash = Hash::of(&[b"account:", email.key().as_bytes()]);
         let mut tag = [0; 8];
@@ -151,20 +152,20 @@ impl AccountTag {
         Self(tag)
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-/// The address that a request is counted by: the whole of an IPv4 address, the
-/// /64 network of an IPv6 address, because one customer is given that much.
-/// Everything that is not an IP address counts as one address.
+/// The address that a request is counted by: a whole IPv4 address, or the /64 network
+/// of an IPv6 address, because one customer usually gets a whole /64. All texts that
+/// are not IP addresses count as one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address(String);
 
 impl Address {
-    /// The address of a client.
+    /// Returns the address of a client.
     pub fn of(ip: &str) -> Self {
         Self(match ip.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             Ok(IpAddr::V4(ip)) => ip.to_string(),
@@ -180,7 +181,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// How long to wait at `now` until `moment`; zero when it has passed.
+/// Returns how long to wait at `now` until `moment`; zero when it has passed.
 pub fn until(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::from_millis(moment.millis().saturating_sub(now.millis()).max(0) as u64)
 }

@@ -1,10 +1,10 @@
-//! Metrics for CloudWatch. A request that counted something ends with one line in
-//! the embedded metric format, which CloudWatch reads from the log, so that no
-//! request waits for a call.
+//! Metrics for CloudWatch. A request that counted something ends with one line in the
+//! embedded metric format, which CloudWatch reads from the log, so that no request
+//! waits for a call to CloudWatch.
 //!
-//! Every metric is in the namespace `Freshkey` and has one dimension, `Table`:
-//! the functions of a stack share the table, with any others that mount the
-//! layer on it.
+//! Every metric is in the namespace `Freshkey` and has one dimension, `Table`: the
+//! functions of a stack share a table with any other functions that mount the layer on
+//! it.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -43,8 +43,8 @@ pub enum Metric {
     ImpossibleSessions,
     /// Reads of the secret that failed, or found keys that cannot be used.
     SecretFaults,
-    /// Calls to AWS that cannot succeed with this configuration: rights, names,
-    /// keys of encryption.
+    /// Calls to AWS that cannot succeed with this configuration: permissions, names,
+    /// encryption keys.
     Misconfigured,
 }
 
@@ -63,7 +63,7 @@ impl Metric {
         Self::Misconfigured,
     ];
 
-    /// The name of the metric.
+    /// Returns the name of the metric.
     pub fn name(self) -> &'static str {
         match self {
             Self::Logins => "Logins",
@@ -91,7 +91,7 @@ tokio::task_local! {
     static METRICS: RefCell<Metrics>;
 }
 
-/// Counts one. Outside a request, nothing is counted.
+/// Adds one to a counter. Outside a request, nothing is counted.
 pub(crate) fn count(counter: Metric) {
     let _ = METRICS.try_with(|metrics| metrics.borrow_mut().counts[counter as usize] += 1);
 }
@@ -106,7 +106,7 @@ pub(crate) fn hashed(elapsed: Duration) {
     });
 }
 
-/// Does `work`, and then logs what it counted for `table`.
+/// Runs `work`, and then logs its counts for `table`.
 pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, work: F) -> F::Output {
     let counted = async {
         let output = work.await;
@@ -120,7 +120,7 @@ pub(crate) async fn scope<F: Future>(table: &str, now: impl Fn() -> Timestamp, w
 }
 
 impl Metrics {
-    /// The line in the embedded metric format, if anything was counted.
+    /// Returns the line in the embedded metric format, if anything was counted.
     fn line(&self, table: &str, now: Timestamp) -> Option<Value> {
         let counted = Metric::ALL.into_iter().map(|counter| (counter.name(), self.counts[counter as usize]));
         let counted = counted.filter(|&(_, count)| count > 0);

@@ -19,10 +19,10 @@ pub fn init(level: Level) {
     let _ = subscriber(level, std::io::stdout).try_init();
 }
 
-/// Returns the log of a function at `level`, with the metrics, to `writer`.
+/// Returns the subscriber that writes a function's log at `level`, and its metrics, to `writer`.
 ///
-/// A line that cannot be written is lost silently. By default there would be a
-/// message on standard error, and a panic where that cannot be written either.
+/// A line that cannot be written is lost silently. By default, the subscriber would
+/// write a message to standard error, and panic if that fails too.
 pub fn subscriber<W>(level: Level, writer: W) -> impl Subscriber + for<'a> LookupSpan<'a> + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,

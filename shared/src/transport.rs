@@ -7,15 +7,16 @@ use url::{Origin, Url};
 /// The settings of the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transport {
-    /// REFRESH_TOKEN_TRANSPORT.
+    /// The setting REFRESH_TOKEN_TRANSPORT.
     pub mode: Mode,
-    /// COOKIE_SAME_SITE.
+    /// The setting COOKIE_SAME_SITE.
     pub same_site: SameSite,
-    /// ALLOWED_ORIGINS: the origins whose pages may use the cookie, compared byte for byte.
+    /// The setting ALLOWED_ORIGINS: the origins whose pages may use the cookie,
+    /// compared byte for byte.
     pub allowed_origins: Vec<String>,
 }
 
-/// Where a refresh token is.
+/// Where clients and answers put a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// In bodies, and in the headers of the middleware.
@@ -29,11 +30,11 @@ pub enum Mode {
 /// The requests with which a browser sends the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// Those of pages of the API's own site.
+    /// Requests from pages of the API's own site.
     Strict,
-    /// Those, and links to the API from other sites.
+    /// Those, and links to the API from pages of other sites.
     Lax,
-    /// All.
+    /// All requests.
     None,
 }
 
@@ -43,14 +44,14 @@ impl fmt::Display for SameSite {
     }
 }
 
-/// Whether `text` is an origin exactly as browsers send it (RFC 6454, section
+/// Returns whether `text` is an origin exactly as browsers send it (RFC 6454, section
 /// 6.2): scheme, host, and the port if it is not the default; in lower case, and
-/// without path. Apps have schemes of their own, such as `capacitor://localhost`.
+/// without path. Apps use their own schemes, such as `capacitor://localhost`.
 pub fn is_origin(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let canonical = match url.origin() {
         origin @ Origin::Tuple(..) => origin.ascii_serialization(),
-        // Of a scheme that is not the web's, a URL is kept as it is written.
+        // The host of a URL with a scheme outside the web is kept as written.
         Origin::Opaque(_) => {
             let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
             format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default()).to_lowercase()

@@ -18,7 +18,7 @@ pub const MAX_FIELD_CHARS: usize = 256;
 pub struct User {
     /// The `sub` of every token.
     pub id: UserId,
-    /// The email address, as written at registration, with its key.
+    /// The e-mail address, as written at registration, with its key.
     pub email: Email,
     /// What the user may do: the `roles` of an access token.
     pub roles: Vec<String>,
@@ -26,7 +26,7 @@ pub struct User {
     pub is_active: bool,
     /// A session is alive only while its epoch is at least this one.
     pub epoch: u64,
-    /// What the user says about themselves.
+    /// The profile, which the user edits.
     pub profile: Profile,
     /// When the user registered.
     pub created_at: Timestamp,
@@ -129,7 +129,7 @@ pub enum InvalidField {
 }
 
 impl InvalidField {
-    /// The machine-readable reason: the `code` of a 422 answer.
+    /// Returns the machine-readable reason: the `code` of a 422 answer.
     pub fn code(self) -> &'static str {
         match self {
             Self::TooLong => "too_long",
@@ -139,8 +139,8 @@ impl InvalidField {
     }
 }
 
-/// Whether browsers load this from an http(s) URL, or from the site that shows it
-/// (WHATWG URL Standard).
+/// Returns whether browsers load this from an http(s) URL, or from the site that shows
+/// it (WHATWG URL Standard).
 fn is_picture(text: &str) -> bool {
     const SITE: &str = "https://site.invalid";
     let is_url = ["http://", "https://"].iter().any(|scheme| {
@@ -185,17 +185,17 @@ impl Profile {
     }
 }
 
-/// What a login is checked against, found by the email address.
+/// The credential that a login is checked against, found by e-mail address.
 #[derive(Clone, Debug)]
 pub struct Credential {
-    /// The user whose credential it is.
+    /// The user that the credential belongs to.
     pub user_id: UserId,
     /// The hash of the password.
     pub password_hash: PasswordHash,
-    /// The user's epoch. It is kept here too, so that a login copies the epoch
-    /// of the moment at which it read the hash.
+    /// The user's epoch. It is kept here too, so that a login reads it at the same
+    /// moment as the hash.
     pub epoch: u64,
-    /// Device tokens issued before this are void. In whole seconds.
+    /// The time before which device tokens are void, in whole seconds.
     pub devices_since: Timestamp,
     /// When the password was last set, in whole seconds. Devices whose tokens name
     /// another time are counted together.
@@ -203,7 +203,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The credential of a user who registers at `now`.
+    /// Returns the credential of a user who registers at `now`.
     pub fn new(user: &User, password_hash: PasswordHash, now: Timestamp) -> Self {
         Self {
             user_id: user.id,

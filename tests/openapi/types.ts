@@ -14,12 +14,13 @@ export const answers: [
   Fits<User, Schemas['User']>,
   Fits<Schemas['Session'], Session>,
   Fits<Schemas['FieldError'], FieldError>,
-  Fits<Schemas['SignedIn'], LoginAnswer>,
-  Fits<Schemas['LexikSignedIn'], LoginAnswer>,
+  Fits<Schemas['SignedIn'], LoginAnswer<'v1'>>,
+  Fits<LoginAnswer<'v1'>, Partial<Schemas['SignedIn']>>,
+  Fits<Schemas['LexikSignedIn'], LoginAnswer<'lexik'>>,
+  Fits<LoginAnswer<'lexik'>, Partial<Schemas['LexikSignedIn']>>,
   Fits<Schemas['LexikUser'], LexikUser>,
   Fits<LexikUser, Schemas['LexikUser']>,
-  Fits<LoginAnswer, Partial<Schemas['SignedIn'] & Schemas['LexikSignedIn']>>,
-] = [true, true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true];
 
 /** What the client sends is what the server takes. */
 export const requests: [

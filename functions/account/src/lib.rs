@@ -13,12 +13,8 @@ use lambda_http::{Request, RequestExt, service_fn};
 
 /// Answers a request of a signed-in user.
 ///
-/// Errors are rendered here, behind the layer, so that tokens that the layer
-/// renewed are delivered with them.
-///
-/// # Errors
-///
-/// Never fails.
+/// Errors are rendered here, behind the layer, so that their answers also carry the
+/// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::new(Arc::clone(&app));
     let account = layer.layer(service_fn(move |request: Request| {
@@ -70,14 +66,14 @@ async fn serve(app: &App, request: &Request) -> Answer {
     }
 }
 
-/// The profile fields that the body has. `null` removes one.
+/// Returns the changes to the profile fields that the body has. `null` removes a field.
 fn changes(body: &Members) -> Result<Vec<ProfileChange>, Error> {
     let named = ProfileField::ALL.into_iter().filter(|field| body.has(field.name()));
     named.map(|field| Ok((field, body.optional(field.name())?.map(str::to_owned)))).collect()
 }
 
-/// Whether the query asks to keep the calling session. Anything else in a query is
-/// refused: a misspelled one would sign the user out everywhere.
+/// Returns whether the query asks to keep the calling session. Any other query is
+/// refused, because a misspelled one would sign the user out everywhere.
 fn keeps_current(request: &Request) -> Result<bool, Error> {
     let query = request.query_string_parameters_ref().into_iter().flat_map(|query| query.iter());
     match query.collect::<Vec<_>>().as_slice() {

@@ -1,5 +1,4 @@
-//! The Lambda authorizer: access tokens, checked in front of functions in any
-//! language.
+//! The Lambda authorizer: checks access tokens in front of functions in any language.
 
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde_json::json;
 
-/// Answers with the identity of the caller. It is the same for every route, so API
-/// Gateway may cache it for all of them.
+/// Answers with the identity of the caller. The answer is the same for every route, so
+/// API Gateway may cache it for all routes.
 ///
 /// # Errors
 ///

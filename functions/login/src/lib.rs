@@ -12,9 +12,9 @@ use lambda_http::http::StatusCode;
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] without
-/// `email` and `password`; and those of [`Carrier::of`],
-/// [`Carrier::device_token`], [`http::members`] and [`App::login`].
+/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] when `email` or
+/// `password` is not a string; and those of [`Carrier::of`], [`Carrier::device_token`],
+/// [`http::members`] and [`App::login`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let route = http::route_key(&request);
     if !matches!(&*route, "POST /api/v1/auth/login" | "POST /api/auth") {

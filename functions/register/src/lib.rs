@@ -12,9 +12,9 @@ use lambda_http::http::StatusCode;
 ///
 /// # Errors
 ///
-/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] without
-/// `email` and `password`, or for a profile field that is not a string; and those
-/// of [`Carrier::of`], [`http::members`] and [`App::register`].
+/// [`Error::NotFound`] for another route; [`Error::InvalidRequest`] when `email`,
+/// `password` or a profile field is not a string; and those of [`Carrier::of`],
+/// [`http::members`] and [`App::register`].
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     if http::route_key(&request) != "POST /api/v1/auth/register" {
         return Err(Error::NotFound);

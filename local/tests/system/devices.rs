@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use freshkey::Timestamp;
+use freshkey::config::KeySource;
+use freshkey::id::UserId;
 use http::{Method, StatusCode};
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::limits::{ELSEWHERE, HERE, WRONG, guarded, guess, hashes, login, on_device, told, wait};
@@ -207,6 +211,25 @@ async fn rl1_devices_from_before_a_change_of_the_password_share_one_count_and_a_
     }
     wait(on_device(&world, &tokens[5], WRONG).await);
     on_device(&world, &replaced, WRONG).await.expect(StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn rl1_a_token_of_a_login_that_raced_a_change_of_the_password_counts_as_older_than_the_change() {
+    let (world, first) = guarded(&[]).await;
+    let alice = login(&world, EMAIL, PASSWORD).await.user();
+    change_password(&world, &alice, PASSWORD, NEW_PASSWORD).await;
+    // Such a login has checked the earlier password, and answers after the change.
+    let app = world.system.function("login").unwrap().app();
+    let KeySource::Given(ring) = &app.config().keys else { panic!("the secret is given") };
+    let time = |claim: &str| Timestamp::from_seconds(claims(&first)[claim].as_i64().unwrap());
+    let (changed_at, later) = (time("password_changed_at"), time("iat") + Duration::from_secs(3600));
+    let user = UserId::parse(&alice.id).unwrap();
+    let racing = || app.config().device_tokens.issue(ring, user, changed_at, later).unwrap();
+    let (one, other) = (racing(), racing());
+    for _ in 0..5 {
+        on_device(&world, one.expose_secret(), WRONG).await.expect(StatusCode::UNAUTHORIZED);
+    }
+    on_device(&world, other.expose_secret(), WRONG).await.expect(StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]

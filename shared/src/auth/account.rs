@@ -1,4 +1,4 @@
-//! What a signed-in user does with the account.
+//! What signed-in users can do with their own account, and operators with any account.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::store::{Ending, NotEnded, StoreError};
 use crate::user::{Credential, ProfileChange, User};
 use crate::write::Write;
 
-/// How often a change is tried when another one comes between the read and the write.
+/// How often a change is attempted when another change comes between its read and its write.
 const TRIES: usize = 2;
 /// How long an answer waits for the deletion of dead sessions, well within the
 /// functions' deadline.
@@ -32,8 +32,7 @@ impl App {
     /// # Errors
     ///
     /// [`Error::InvalidToken`] when the user is gone or disabled;
-    /// [`Error::Unavailable`] when DynamoDB fails. Both hold for every flow below
-    /// that takes a caller.
+    /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn user(&self, caller: &Identity) -> Result<User, Error> {
         self.store.user(caller.user_id).await?.filter(|user| user.is_active).ok_or(GONE)
     }
@@ -42,7 +41,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Validation`] naming every field that is too long.
+    /// [`Error::Validation`] naming every field with a value that is not accepted;
+    /// [`Error::InvalidToken`] when the user is gone or disabled;
+    /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn update_profile(&self, caller: &Identity, changes: &[ProfileChange]) -> Result<User, Error> {
         let faults = profile_faults(changes.iter().map(|(field, value)| (*field, value.as_deref())));
         if !faults.is_empty() {
@@ -60,7 +61,8 @@ impl App {
     ///
     /// # Errors
     ///
-    /// As for [`user`](Self::user).
+    /// [`Error::InvalidToken`] when the user is gone or disabled;
+    /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn sessions(&self, caller: &Identity) -> Result<Vec<Session>, Error> {
         let (user, mut sessions) = self.store.user_and_sessions(caller.user_id).await?;
         let user = user.filter(|user| user.is_active).ok_or(GONE)?;
@@ -74,7 +76,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`] for a session that is not alive or is another user's.
+    /// [`Error::NotFound`] when the session is not alive or belongs to another user;
+    /// [`Error::InvalidToken`] when the user is gone or disabled;
+    /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn end_session(&self, caller: &Identity, session: SessionId) -> Result<(), Error> {
         if !self.sessions(caller).await?.iter().any(|live| live.id == session) {
             return Err(Error::NotFound);
@@ -86,7 +90,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidToken`] when the session to be kept is not alive.
+    /// [`Error::InvalidToken`] when the user is gone or disabled, or the session to
+    /// keep is not alive; [`Error::Unavailable`] when DynamoDB fails or the user keeps
+    /// changing.
     pub async fn end_sessions(&self, caller: &Identity, keep_current: bool) -> Result<(), Error> {
         let kept = keep_current.then_some(caller.session_id);
         for _ in 0..TRIES {
@@ -106,8 +112,10 @@ impl App {
     /// # Errors
     ///
     /// [`Error::Validation`] naming `current_password` when it is wrong, or
-    /// `new_password` when it is weak; [`Error::RateLimited`] after too many
-    /// wrong ones, here and at the login.
+    /// `new_password` when it is weak; [`Error::RateLimited`] after too many wrong
+    /// passwords, here or at login; [`Error::InvalidToken`] when the user is gone or
+    /// disabled, or the calling session has ended; [`Error::Unavailable`] when DynamoDB
+    /// fails, the user keeps changing, or no turn for hashing came in time.
     pub async fn change_password(
         &self,
         caller: &Identity,
@@ -137,8 +145,10 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Validation`] naming `password` when it is wrong;
-    /// [`Error::RateLimited`] as for a change of the password.
+    /// [`Error::Validation`] naming `password` when it is wrong; [`Error::RateLimited`]
+    /// after too many wrong passwords, here or at login; [`Error::InvalidToken`] when
+    /// the user is gone or disabled; [`Error::Unavailable`] when DynamoDB fails, the
+    /// user keeps changing, or no turn for hashing came in time.
     pub async fn delete_user(
         &self,
         caller: &Identity,
@@ -196,8 +206,8 @@ impl App {
         }
     }
 
-    /// Ends the user's sessions. [`Write::Refused`] when the user has changed
-    /// since it was read. The caller records the act and then sweeps.
+    /// Ends the user's sessions. [`Write::Refused`] when the user has changed since the
+    /// read. The caller records the act and then sweeps.
     async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Write, Error> {
         match self.store.end_sessions(user, ending, kept, self.now()).await? {
             Write::Done(()) => Ok(Write::Done(())),
@@ -206,8 +216,8 @@ impl App {
         }
     }
 
-    /// Counts a guess and checks it. Returns the credential when the password is
-    /// right, with the guess, which the caller gives back.
+    /// Counts a guess at the password and checks it. If it is right, returns the guess,
+    /// which the caller must give back, and the credential.
     async fn check_password(
         &self,
         user: &User,
@@ -239,9 +249,9 @@ impl App {
         }
     }
 
-    /// Deletes the rows of a user's dead sessions. They are dead already: a
-    /// failure is only logged, nothing waits long for it, and the table's TTL
-    /// deletes what is left.
+    /// Deletes the rows of a user's dead sessions. The sessions can no longer be used,
+    /// so a failure is only logged, the caller waits at most [`SWEEP`], and the table's
+    /// TTL deletes the rest.
     async fn sweep(&self, id: UserId) {
         let swept = async {
             let (user, sessions) = self.store.user_and_sessions(id).await?;

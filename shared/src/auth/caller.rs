@@ -1,4 +1,4 @@
-//! The caller of a request, by its access token, which is renewed when it is
+//! Identifies the caller of a request by its access token, and renews a token that is
 //! about to expire.
 
 use std::time::Duration;
@@ -13,29 +13,28 @@ use crate::session::Hash;
 use crate::token::{AccessToken, RefreshToken, Rejection};
 use crate::user::User;
 
-/// How long before its expiry an access token is renewed, or half its lifetime
-/// if that is shorter.
+/// How long before its expiry an access token is renewed, but at most half its lifetime.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
-/// The caller of a function, by an access token.
+/// The caller of a function, as identified by an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user.
     pub user_id: UserId,
-    /// The session of the access token.
+    /// The session that the access token belongs to.
     pub session_id: SessionId,
     /// The user's roles when the access token was issued.
     pub roles: Vec<String>,
 }
 
 impl Identity {
-    /// Whether the user has this role.
+    /// Returns whether the user has this role.
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| held == role)
     }
 }
 
-/// A caller who is admitted.
+/// A caller who was admitted.
 #[derive(Debug)]
 pub struct Admitted {
     /// The caller.
@@ -57,21 +56,24 @@ enum NotRenewed {
 }
 
 impl App {
-    /// Admits a caller by the access token of a request. If that has expired or is
-    /// about to, and a refresh token came with it, the session is refreshed
-    /// first. Requests with the same pair of tokens are one attempt, and all get
+    /// Admits a caller by the access token of a request. If the token has expired or is
+    /// about to, and the request also has a refresh token, the session is refreshed
+    /// first. Requests with the same pair of tokens count as one attempt, and all get
     /// the same refresh token.
     ///
-    /// An access token of another algorithm than JWT_ALGORITHM counts as expired:
-    /// it is renewed, but admits nobody.
+    /// An access token signed with an algorithm other than JWT_ALGORITHM counts as
+    /// expired: it can be renewed, but does not admit the caller.
     ///
     /// # Errors
     ///
-    /// - [`Error::InvalidToken`] when there is no access token, or it is forged, or
-    ///   has expired and no refresh token came with it; with
-    ///   CHECK_SESSION_ON_EVERY_CALL also when its session has ended
-    /// - [`Error::InvalidRefreshToken`] when the two tokens are not of one session
-    /// - the error of the refresh, if it failed and the access token has expired
+    /// - [`Error::InvalidToken`] when the access token is missing or forged, or has
+    ///   expired and the request has no refresh token; with CHECK_SESSION_ON_EVERY_CALL
+    ///   also when the session has ended
+    /// - [`Error::InvalidRefreshToken`] when the two tokens belong to different
+    ///   sessions, or the access token has expired and the refresh token is forged,
+    ///   expired or spent
+    /// - [`Error::RateLimited`] when the access token has expired and the session has
+    ///   used up its rotation budget
     /// - [`Error::Unavailable`] when the keys or the table cannot be read
     pub async fn admit(&self, access: Option<&str>, refresh: Option<&str>, client: Client) -> Result<Admitted, Error> {
         let now = self.now();
@@ -133,8 +135,7 @@ impl App {
         Ok(Admitted { identity, renewed: Some(refreshed.tokens) })
     }
 
-    /// Checks that the session is still alive, not only when the access token was
-    /// issued: two reads, in one round trip.
+    /// Checks that the session of `access` is still alive, with two parallel reads.
     async fn check_session(&self, access: &AccessToken, now: Timestamp) -> Result<(), Error> {
         let (session, user) =
             tokio::join!(self.store.session(access.user_id, access.session_id), self.store.user(access.user_id));
@@ -147,7 +148,7 @@ impl App {
     }
 }
 
-/// Whether an access token is about to expire.
+/// Returns whether an access token is about to expire.
 fn is_due(access: &AccessToken, now: Timestamp) -> bool {
     let lifetime = access.expires_at.millis() - access.issued_at.millis();
     let window = RENEWAL.min(Duration::from_millis(lifetime.max(0) as u64 / 2));

@@ -17,23 +17,23 @@ pub enum Error {
     /// The request is malformed. The text says what is expected.
     #[error("invalid request: {0}")]
     InvalidRequest(Cow<'static, str>),
-    /// A refresh without a refresh token in the body. The body may have been lost
-    /// on the way, so this says nothing about the session.
+    /// A refresh without a refresh token in the body. The body may have been lost on
+    /// the way, so the session may still be good.
     #[error("no refresh token")]
     NoRefreshToken,
-    /// The user is unknown or disabled, or the password is wrong: one answer for all.
+    /// The user is unknown or disabled, or the password is wrong. The answer does not say which.
     #[error("invalid credentials")]
     InvalidCredentials,
     /// The access token is missing, expired or invalid, or its session has ended.
     #[error("invalid access token")]
     InvalidToken {
-        /// Whether the request had one.
+        /// Whether the request had an access token.
         was_sent: bool,
     },
     /// The refresh token is missing, expired, spent or invalid.
     #[error("invalid refresh token")]
     InvalidRefreshToken {
-        /// Whether the request had one.
+        /// Whether the request had a refresh token.
         was_sent: bool,
     },
     /// The caller does not have the required role.
@@ -43,16 +43,16 @@ pub enum Error {
     /// have made it.
     #[error("origin not allowed")]
     OriginNotAllowed,
-    /// Another user has the address.
+    /// The e-mail address already has an account.
     #[error("e-mail address taken")]
     EmailTaken,
     /// Some fields have values that are not accepted.
     #[error("validation failed")]
     Validation(Vec<FieldError>),
-    /// The request is over a limit. It may be tried again after this time.
+    /// The request is over a limit. The client may try again after this time.
     #[error("rate limited")]
     RateLimited(Duration),
-    /// There is no such resource, or it is another user's.
+    /// The resource does not exist, or belongs to another user.
     #[error("not found")]
     NotFound,
     /// The body has a type or a content coding that is not accepted. The text says
@@ -71,7 +71,7 @@ pub enum Error {
         /// When the client may try again.
         retry_after: Duration,
     },
-    /// A fault on our side, for the log.
+    /// A fault on our side. The text is for the log only.
     #[error("internal: {0}")]
     Internal(String),
 }
@@ -81,14 +81,14 @@ pub enum Error {
 pub struct FieldError {
     /// The name of the field.
     pub field: &'static str,
-    /// What is wrong, for programs.
+    /// The machine-readable code of the fault.
     pub code: &'static str,
-    /// What is wrong, for people.
+    /// The fault in words, for people.
     pub message: String,
 }
 
 impl Error {
-    /// A short outage: the client may try again in a second.
+    /// Returns the error for a short outage: the client may try again in a second.
     pub fn unavailable() -> Self {
         Self::because("unavailable")
     }
@@ -97,14 +97,14 @@ impl Error {
         Self::Unavailable { cause: cause.to_string(), retry_after: OUTAGE_PAUSE }
     }
 
-    /// One field with a value that is not accepted.
+    /// Returns the error for one field with a value that is not accepted.
     pub fn field(field: &'static str, code: &'static str, message: impl Into<String>) -> Self {
         Self::Validation(vec![FieldError { field, code, message: message.into() }])
     }
 }
 
 impl FieldError {
-    /// A new password that is too weak.
+    /// Returns the error for a new password that is too weak.
     pub fn password(field: &'static str, weak: WeakPassword) -> Self {
         Self { field, code: weak.code(), message: weak.to_string() }
     }

@@ -1,4 +1,5 @@
-//! A guess at a password: counted before the hash, given back when it was right.
+//! Guesses at passwords. A guess is counted before the password is hashed, and given
+//! back if it was right.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::token::{Device, KeyRing};
 use crate::user::Credential;
 use crate::write::Write;
 
-/// How long to wait when DynamoDB itself asks for fewer calls.
+/// How long a client must wait when DynamoDB throttles a counter.
 const THROTTLED: Duration = Duration::from_secs(1);
 
 /// A guess at a password that is about to be made.
@@ -28,29 +29,29 @@ struct Guess {
     guesser: Guesser,
 }
 
-/// What a guess is counted by.
+/// Who makes a guess, with the counters that count it.
 enum Guesser {
     /// A device that has logged in as this user with the current password: by
     /// itself alone.
     Known { device: Counter },
     /// A device that has logged in with an earlier one: with all such devices.
     Outdated { devices: Counter },
-    /// Any other: by the account and by the address that the guess comes from.
+    /// Any other client. Its guess is counted for the account and for the client's address.
     Unknown { account: Counter, address: Counter, account_tag: AccountTag },
 }
 
-/// A guess that was counted. It is given back when the password was right, taken
-/// back when nobody learned whether it was, and dropped when it was wrong.
+/// A guess that was counted. It is given back if the password was right, taken back if
+/// the check gave no result, and dropped if the password was wrong.
 #[must_use]
 pub(super) struct CountedGuess {
     guess: Guess,
-    /// The count at the account or for the device.
+    /// The count for the account or the device.
     failures: Counted,
-    /// When the window of the address ends, if the guess was counted there.
+    /// When the window of the address ends, if the guess was counted for an address.
     address_until: Option<Timestamp>,
 }
 
-/// A limit that was met.
+/// A limit that was reached.
 struct Limit {
     reason: &'static str,
     wait: Duration,
@@ -69,8 +70,8 @@ impl Guesser {
         }
     }
 
-    /// What a guess from `device` is counted by at an account with this
-    /// credential, or without one.
+    /// Returns the guesser for a guess from `device` at the account of `email`, whose
+    /// credential is `credential` if the account exists.
     fn on(device: &Device, credential: Option<&Credential>, email: &Email, client: &Client) -> Self {
         match credential {
             Some(credential)
@@ -88,7 +89,7 @@ impl Guesser {
         }
     }
 
-    /// The counter of failures at the account or from the device.
+    /// Returns the counter of failures at the account or from the device.
     fn failures(&self) -> &Counter {
         match self {
             Self::Known { device } => device,
@@ -97,7 +98,7 @@ impl Guesser {
         }
     }
 
-    /// What the log calls [`failures`](Self::failures).
+    /// Returns the name of [`failures`](Self::failures) in the log.
     fn name(&self) -> &'static str {
         match self {
             Self::Known { .. } | Self::Outdated { .. } => "device",
@@ -107,7 +108,7 @@ impl Guesser {
 }
 
 impl CountedGuess {
-    /// Whether the device has a token that it can go on using.
+    /// Returns whether the client's device token is still good, so that it needs no new one.
     pub(super) fn is_from_known_device(&self) -> bool {
         matches!(self.guess.guesser, Guesser::Known { .. })
     }
@@ -117,15 +118,15 @@ impl App {
     /// Counts a guess at the password of the account with this address, and
     /// returns the account's credential, if there is one. Takes one round trip.
     ///
-    /// A device token says which device to count by, but only the credential
-    /// says whether it knows that device. Where it does not, the count is taken
-    /// back and the guess counted by what it is, in a second round trip.
+    /// A device token names the device to count for, but only the credential tells
+    /// whether the account accepts that device. If it does not, the first count is
+    /// taken back and the guess is counted where it belongs, in a second round trip.
     ///
     /// # Errors
     ///
-    /// [`Error::RateLimited`] when the guess must not be made: over a limit, or
-    /// when DynamoDB cannot keep up with the counting. [`Error::Unavailable`] when the
-    /// guess could not be counted or the credential not be read.
+    /// [`Error::RateLimited`] when a limit is reached or DynamoDB throttles the
+    /// counter; [`Error::Unavailable`] when the guess cannot be counted or the
+    /// credential cannot be read.
     pub(super) async fn count_guess(
         &self,
         ring: &KeyRing,
@@ -172,9 +173,9 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::RateLimited`] when there were too many from this address, or
-    /// when DynamoDB cannot keep up with the counting; [`Error::Unavailable`] when the
-    /// registration could not be counted.
+    /// [`Error::RateLimited`] when there were too many registrations from this address
+    /// or DynamoDB throttles the counter; [`Error::Unavailable`] when the registration
+    /// cannot be counted.
     pub(super) async fn count_registration(&self, client: &Client) -> Result<(), Error> {
         let now = self.now();
         let counter = Counter::registrations(&Address::of(&client.ip));
@@ -187,15 +188,15 @@ impl App {
         }
     }
 
-    /// Gives back a guess that was right: failures start anew, and the address
-    /// has not failed.
+    /// Gives back a guess that was right: resets the failures, and no longer counts the
+    /// guess for the address.
     pub(super) async fn give_back(&self, counted: CountedGuess) {
         let reset = self.store.reset(counted.guess.guesser.failures(), counted.failures.until);
         let (reset, ()) = tokio::join!(reset, self.uncount_address(&counted));
         logged(reset);
     }
 
-    /// Takes back a guess of which nobody learned whether it was right.
+    /// Takes back a guess whose check gave no result.
     pub(super) fn take_back(&self, counted: CountedGuess) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let CountedGuess { guess, failures, .. } = &counted;
@@ -205,13 +206,14 @@ impl App {
         })
     }
 
-    /// The device that holds this token. An invalid token counts as none.
+    /// Returns the device that holds this token, or `None` if the token is invalid.
     fn device(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Option<Device> {
         let verified = self.config.device_tokens.verify(ring, token, now);
         verified.inspect_err(|rejection| tracing::debug!(%rejection, "device token ignored")).ok()
     }
 
-    /// Boxed, like [`take_back`](Self::take_back): the futures of the SDK are large.
+    /// Counts a guess everywhere it belongs, or nowhere. Boxed, like
+    /// [`take_back`](Self::take_back), because the futures of the SDK are large.
     fn count(&self, guess: Guess) -> BoxFuture<'_, Result<Write<CountedGuess, Limit>, StoreError>> {
         Box::pin(async move {
             let (failures, address) = tokio::join!(self.count_failures(&guess), self.count_address(&guess));
@@ -219,11 +221,11 @@ impl App {
                 let (failures, address_until) = (*failures, *address_until);
                 return Ok(Write::Done(CountedGuess { guess, failures, address_until }));
             }
-            // What the address may not try is no failure at the account.
+            // A guess that the address may not make is not a failure at the account.
             if let Ok(Write::Done(counted)) = failures {
                 logged(self.store.uncount_guess(guess.guesser.failures(), &guess.attempt, counted).await);
             }
-            // What may not be tried at the account is no failure of the address.
+            // A guess that the account does not allow is not a failure of the address.
             if let (Ok(Write::Done(Some(until))), Guesser::Unknown { address, .. }) = (&address, &guess.guesser) {
                 logged(self.store.uncount(address, None, *until).await);
             }
@@ -237,7 +239,7 @@ impl App {
         })
     }
 
-    /// [`Write::Refused`] carries how long to wait.
+    /// Counts a guess for the account or the device. [`Write::Refused`] carries how long to wait.
     async fn count_failures(&self, guess: &Guess) -> Result<Write<Counted, Duration>, StoreError> {
         let (counter, now, guesses) = (guess.guesser.failures(), guess.at, self.config.limits.guesses);
         Ok(match self.store.count_guess(counter, &guesses.steps(), &guess.attempt, now).await? {
@@ -249,8 +251,9 @@ impl App {
         })
     }
 
-    /// [`Write::Done`] carries when the window of the address ends, if the
-    /// guess is counted there; [`Write::Refused`] how long to wait.
+    /// Counts a guess for the address, if its guesser is unknown. [`Write::Done`]
+    /// carries when the window of the address ends, if the guess was counted;
+    /// [`Write::Refused`] carries how long to wait.
     async fn count_address(&self, guess: &Guess) -> Result<Write<Option<Timestamp>, Duration>, StoreError> {
         let Guesser::Unknown { address, account_tag, .. } = &guess.guesser else { return Ok(Write::Done(None)) };
         let limits = &self.config.limits;
@@ -282,7 +285,7 @@ impl Guess {
     }
 }
 
-/// A counter that is full is full until its window ends.
+/// Converts the end of a full counter's window to the time until then.
 fn wait_until_end(outcome: Write<Timestamp, Timestamp>, now: Timestamp) -> Write<Timestamp, Duration> {
     match outcome {
         Write::Done(until) => Write::Done(until),
@@ -290,7 +293,7 @@ fn wait_until_end(outcome: Write<Timestamp, Timestamp>, now: Timestamp) -> Write
     }
 }
 
-/// A counter that is written to faster than DynamoDB allows counts as full.
+/// Treats a counter that DynamoDB throttles as full.
 fn throttled_is_full<T>(outcome: Result<Write<T, Duration>, StoreError>) -> Result<Write<(), Duration>, StoreError> {
     match outcome {
         Ok(Write::Done(_)) => Ok(Write::Done(())),
@@ -300,7 +303,7 @@ fn throttled_is_full<T>(outcome: Result<Write<T, Duration>, StoreError>) -> Resu
     }
 }
 
-/// What cannot be given back stays counted, which is the safe side.
+/// Logs a failure to give back a guess. The guess stays counted, which is the safe side.
 fn logged(result: Result<(), StoreError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "a guess was not given back");

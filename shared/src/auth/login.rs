@@ -11,25 +11,25 @@ use crate::session::Session;
 use crate::user::{Credential, User, UserState};
 use crate::write::Write;
 
-/// How often a login is tried when the user's epoch changes meanwhile.
+/// How often a login is attempted when the user's epoch changes during it.
 const TRIES: usize = 2;
 
-/// How many sessions beyond the cap one login ends, besides the one that it
-/// displaces: as many as a transaction of DynamoDB may have members.
+/// The most sessions beyond the cap that one login ends, besides the one that it
+/// displaces: the most members of a DynamoDB transaction.
 const MOST_BEYOND_CAP: usize = 100;
 
 impl App {
-    /// Checks a password and opens a session, in three round trips: the
-    /// credential is read while the guess is counted; the user and the sessions
-    /// are read while the hash is computed; the new session is written while the
-    /// guess is given back and sessions beyond the cap are deleted. A guess whose
-    /// device token the account does not honour takes one more.
+    /// Checks a password and opens a session, in three round trips: the credential is
+    /// read while the guess is counted; the user and the sessions are read while the
+    /// hash is computed; the new session is written while the guess is given back and
+    /// sessions beyond the cap are deleted. A device token that the account does not
+    /// accept costs one more.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidCredentials`] for an unknown address, a wrong password and
-    /// a disabled user, after the same work each; [`Error::RateLimited`] after too
-    /// many wrong passwords, whether or not the account exists;
+    /// [`Error::InvalidCredentials`] for an unknown address, a wrong password and a
+    /// disabled user, after the same work in each case; [`Error::RateLimited`] after
+    /// too many wrong passwords, whether or not the account exists;
     /// [`Error::Unavailable`] when DynamoDB fails or no turn for hashing came in time.
     pub async fn login(
         &self,
@@ -86,11 +86,12 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Returns the user whose password it is, the sessions, and the hash that
-    /// was checked. `None` when the user's epoch changed meanwhile.
+    /// Checks a password against `credential`. Returns the user, the user's sessions
+    /// and the hash that was checked, or `None` when the user's epoch has changed since
+    /// the credential was read.
     ///
-    /// Without a credential the same work is done, on a partition that does not
-    /// exist: how long the answer takes must not tell whether the address does.
+    /// Without a credential, the same work is done on a partition that does not exist,
+    /// so that the response time does not reveal whether the address has an account.
     async fn check_login(
         &self,
         password: &Password,
@@ -122,8 +123,8 @@ impl App {
         Ok(Some((user, sessions, credential)))
     }
 
-    /// Deletes sessions beyond the cap, and returns those that it deleted. What
-    /// fails here is left for the next login.
+    /// Deletes sessions beyond the cap, and returns those that it deleted. Sessions
+    /// that cannot be deleted are left for the next login.
     async fn end_beyond_cap<'a>(&self, user: UserId, sessions: &'a [SessionId]) -> &'a [SessionId] {
         match self.store.delete_sessions(user, sessions).await {
             Ok(Write::Done(())) => sessions,
@@ -157,8 +158,8 @@ impl App {
     }
 }
 
-/// The sessions to end so that at most `most` are live together with a new one:
-/// those with the oldest logins, the oldest first, and no more than a login may end.
+/// Returns the sessions to end so that at most `most` are live, a new one included:
+/// those with the oldest logins, the oldest first, and no more than one login may end.
 fn sessions_to_end(sessions: &[Session], user: UserState, now: Timestamp, most: usize) -> Vec<SessionId> {
     let mut live: Vec<_> = sessions.iter().filter(|session| session.is_live(Some(user), now)).collect();
     live.sort_unstable_by_key(|session| (session.opened_at, session.id));

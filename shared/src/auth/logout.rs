@@ -1,4 +1,4 @@
-//! The end of a session.
+//! Logging out.
 
 use super::ring::Unverified;
 use super::{App, Error};
@@ -7,13 +7,13 @@ use crate::id::{SessionId, UserId};
 use crate::write::Write;
 
 impl App {
-    /// Ends the session of a refresh token of any generation, in one write. It is
-    /// no error if the token is forged or expired, or the session has ended before.
+    /// Ends the session of a refresh token of any generation, in one write. A forged or
+    /// expired token, or a session that has already ended, is not an error.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the session could not be deleted, or the keys
-    /// cannot be read: the session is still alive.
+    /// [`Error::Unavailable`] when the session cannot be deleted or the keys cannot be
+    /// read: the session may still be alive.
     pub async fn logout(&self, token: &str) -> Result<(), Error> {
         let now = self.now();
         let presented = match self.verified(|ring| self.config.refresh_tokens.verify(ring, token, now)).await {
@@ -27,11 +27,11 @@ impl App {
         self.delete_session(presented.user_id, presented.session_id, "logout").await
     }
 
-    /// Deletes a session, and records it if there was one.
+    /// Deletes a session, and records that if it existed.
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the table could not be written.
+    /// [`Error::Unavailable`] when DynamoDB fails.
     pub(super) async fn delete_session(
         &self,
         user: UserId,

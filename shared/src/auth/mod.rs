@@ -1,4 +1,6 @@
-//! The flows: what a user can do, from parsed input to a typed outcome.
+//! The flows: what a user can do, from parsed input to a typed outcome. Besides the
+//! errors that it lists, every flow returns [`Error::Internal`] when a stored item
+//! cannot be read, or hashing or signing fails.
 
 mod account;
 mod caller;
@@ -61,12 +63,12 @@ pub struct SignedIn {
     pub user: User,
     /// The session's tokens.
     pub tokens: Tokens,
-    /// The device token for the client to keep, unless it sent one that is still good.
+    /// A new device token for the client to keep, unless it sent one that is still good.
     pub device_token: Option<SecretString>,
 }
 
 impl App {
-    /// Returns the app that the process's environment describes.
+    /// Returns an app with the settings in this process's environment.
     ///
     /// # Errors
     ///
@@ -94,27 +96,28 @@ impl App {
         };
         // A failure is logged and counted; the first request tries again.
         let _ = metrics::scope(&app.config.table_name, || app.now(), app.ring()).await;
+        app.ring_copy.retry_at_once().await;
         Arc::new(app)
     }
 
-    /// The settings.
+    /// Returns the settings.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The table.
+    /// Returns the table.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The hasher of passwords.
+    /// Returns the hasher of passwords.
     pub fn hasher(&self) -> &Hasher {
         &self.hasher
     }
 
-    /// Does the work of a request. Its audit events name the request, and its
-    /// metrics are written at the end. Work within another request's work counts
-    /// as part of that request.
+    /// Runs the work of a request. Its audit events name the request, and its metrics
+    /// are written at the end. Work within another request's work counts as part of
+    /// that request.
     pub(crate) async fn observe<F: Future>(&self, request_id: &str, client: &Client, work: F) -> F::Output {
         if audit::is_in_scope() {
             return work.await;
@@ -155,7 +158,7 @@ impl App {
         })
     }
 
-    /// The first refresh token of a session that was just opened.
+    /// Returns the first refresh token of a session that was just opened.
     fn first_token(&self, session: &Session, secret: Secret) -> RefreshToken {
         let absolute_end = self.config.session_lifetime.absolute_end(session.created_at);
         RefreshToken::first(session, secret, absolute_end)

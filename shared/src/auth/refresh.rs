@@ -1,4 +1,4 @@
-//! A refresh. `docs/rotation.md` has the protocol.
+//! Refreshing a session. `docs/rotation.md` describes the protocol.
 
 use super::ring::Unverified;
 use super::{App, Error, SignedIn, Tokens};
@@ -12,7 +12,7 @@ use crate::user::User;
 use crate::write::Write;
 
 impl App {
-    /// Rotates a refresh token, in one write and one parallel read. `key`
+    /// Rotates a refresh token, with one write and one read in parallel. `key`
     /// identifies the attempt: the same token with the same key gets the same
     /// successor, until the next rotation.
     ///
@@ -21,8 +21,7 @@ impl App {
     /// - [`Error::InvalidRefreshToken`] when the token is forged, expired or spent,
     ///   or its session has ended. A forged or expired token costs no call to
     ///   the database.
-    /// - [`Error::RateLimited`] when the session has rotated more often than a
-    ///   client that follows the rules can
+    /// - [`Error::RateLimited`] when the session has used up its rotation budget
     /// - [`Error::Unavailable`] when the keys or the table cannot be read
     pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
         let now = self.now();
@@ -48,7 +47,13 @@ impl App {
         })
     }
 
-    /// Refreshes with an authentic token.
+    /// Refreshes the session of a token that has been verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`] when the token is spent or its session has ended;
+    /// [`Error::RateLimited`] when the session has used up its rotation budget;
+    /// [`Error::Unavailable`] when the keys or the table cannot be read.
     pub(super) async fn rotate(
         &self,
         presented: &RefreshToken,
@@ -99,8 +104,8 @@ impl App {
     }
 
     /// Checks that the session has not rotated more than `burst` times, plus
-    /// `per_lifetime` times for each access-token lifetime since the login. The
-    /// generation of the token is enough to know.
+    /// `per_lifetime` times for each access-token lifetime since the login. The number
+    /// of rotations, this one included, is the token's generation.
     fn check_rotation_budget(&self, presented: &RefreshToken, now: Timestamp) -> Result<(), Error> {
         let budget = self.config.rotation_budget;
         let lifetime = self.config.access_tokens.lifetime.as_millis().max(1) as i64;
@@ -115,8 +120,8 @@ impl App {
         Err(Error::RateLimited(std::time::Duration::from_millis(wait.max(0) as u64)))
     }
 
-    /// Ends a session whose spent token was presented again. The thief and the
-    /// client must both log in again, and only the client can.
+    /// Ends a session whose spent token was presented again. The thief and the client
+    /// must then both log in again, which only the client can do.
     async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<Error, Error> {
         Ok(match self.store.revoke_session(session, attempt).await? {
             Write::Done(()) => {

@@ -14,16 +14,16 @@ use crate::write::Write;
 const SERVICE: &str = "freshkey";
 
 impl App {
-    /// Creates a user and opens a session, in one transaction. Neither roles
-    /// nor anything else that grants a right is taken from the caller.
+    /// Creates a user and opens a session, in one transaction. The caller cannot set
+    /// roles or anything else that grants rights.
     ///
     /// # Errors
     ///
     /// [`Error::Validation`] with every field that is not accepted;
-    /// [`Error::EmailTaken`] when the address has an account, after the same work
-    /// as for a free one; [`Error::RateLimited`] when there were too many
-    /// registrations from the client's address; [`Error::Unavailable`] when
-    /// DynamoDB fails or no turn for hashing came in time.
+    /// [`Error::EmailTaken`] when the address has an account, after the same work as
+    /// for a free address; [`Error::RateLimited`] when there were too many
+    /// registrations from the client's address; [`Error::Unavailable`] when DynamoDB
+    /// fails or no turn for hashing came in time.
     pub async fn register(
         &self,
         email: &str,
@@ -84,7 +84,7 @@ impl App {
     }
 }
 
-/// The profile fields with values that are not accepted.
+/// Returns the profile fields with values that are not accepted.
 pub(super) fn profile_faults<'a>(values: impl IntoIterator<Item = (ProfileField, Option<&'a str>)>) -> Vec<FieldError> {
     let fault = |(field, value): (ProfileField, Option<&str>)| {
         let invalid = field.check(value?).err()?;

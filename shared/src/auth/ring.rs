@@ -1,5 +1,5 @@
-//! The ring of keys in use: given by the settings, or a copy of a secret in
-//! Secrets Manager that is read again every few minutes.
+//! The ring of keys in use. It is given by the settings, or a copy of a secret in
+//! Secrets Manager that is read again every five minutes.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::config::KeySource;
 use crate::metrics::{self, Metric};
 use crate::token::{KeyRing, Rejection};
 
-/// The age at which the secret is read again. A key that was taken out of it
-/// neither signs nor verifies after that. A new key waits for twice as long, in
-/// the secret, before it signs.
+/// The age at which the secret is read again. A key that was removed from the secret
+/// neither signs nor verifies after that. A new key must be in the secret for twice as
+/// long before it signs.
 const STALE: Duration = Duration::from_secs(5 * 60);
-/// The time between two attempts to read a secret that cannot be read, so that
-/// requests make an outage neither worse nor expensive.
+/// The time between two attempts to read a secret that cannot be read, so that requests
+/// do not make an outage worse or more expensive.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long a request waits for the secret where there is an older ring to go on with.
+/// How long a request waits for the secret when it can use an older ring instead.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A copy of the secret.
@@ -45,11 +45,16 @@ impl RingCopy {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The copy, if it is not older than [`STALE`].
+    /// Returns the copy, if it is not older than [`STALE`].
     fn fresh(&self, now: Timestamp) -> Option<Current> {
         let Held { ring, read_at } = self.get()?;
         // A copy from the future was read before the clock was set back: its age is unknown.
         (read_at..=read_at + STALE).contains(&now).then_some(Current { ring, is_stale: false })
+    }
+
+    /// Lets the next request read the secret, even if a read has just failed.
+    pub(super) async fn retry_at_once(&self) {
+        *self.failed_at.lock().await = None;
     }
 
     fn set(&self, held: Held) {
@@ -57,7 +62,7 @@ impl RingCopy {
     }
 }
 
-/// A ring to work with.
+/// The ring that a request uses.
 struct Current {
     ring: Arc<KeyRing>,
     /// Whether the secret cannot be read, so that keys may be missing.
@@ -68,7 +73,7 @@ struct Current {
 pub(super) enum Unverified {
     /// The token is not accepted.
     Rejected(Rejection),
-    /// Whether the token is good is not known: [`Error::Unavailable`].
+    /// It is not known whether the token is good. The error is [`Error::Unavailable`].
     Unknown(Error),
 }
 
@@ -78,7 +83,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret was never read.
+    /// [`Error::Unavailable`] when the secret has never been read.
     pub async fn public_keys(&self) -> Result<JwkSet, Error> {
         Ok(self.ring().await?.public())
     }
@@ -88,12 +93,12 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::Unavailable`] when the secret was never read.
+    /// [`Error::Unavailable`] when the secret has never been read.
     pub(super) async fn ring(&self) -> Result<Arc<KeyRing>, Error> {
         Ok(self.current_ring().await?.ring)
     }
 
-    /// Returns what `verify` says with the ring in use.
+    /// Verifies a token: returns the result of `verify` with the ring in use.
     ///
     /// # Errors
     ///
@@ -108,8 +113,8 @@ impl App {
         })
     }
 
-    /// However many requests need a new copy, one of them reads it; where that
-    /// fails, it fails for all.
+    /// Returns the ring in use. If several requests need a new copy, one of them reads
+    /// it for all; if that fails, it fails for all.
     async fn current_ring(&self) -> Result<Current, Error> {
         let arn = match &self.config.keys {
             KeySource::Given(ring) => return Ok(Current { ring: Arc::clone(ring), is_stale: false }),
@@ -147,7 +152,7 @@ impl App {
         held.map(|held| Current { ring: held.ring, is_stale: true }).ok_or_else(unreadable)
     }
 
-    /// Reads the secret, or says what is wrong.
+    /// Reads the secret. The error says what is wrong with the secret or the call.
     async fn read_ring(&self, arn: &str) -> Result<KeyRing, String> {
         let secret = aws::secret(&self.sdk, arn).await.map_err(|fault| {
             fault.report("secretsmanager:GetSecretValue", None);
@@ -158,7 +163,8 @@ impl App {
     }
 }
 
-/// A client that came back sooner would find no new attempt.
+/// Returns the error for a secret that cannot be read. Before the pause ends, the
+/// secret is not read again.
 fn unreadable() -> Error {
     Error::Unavailable { cause: "the secret with the keys cannot be read".into(), retry_after: PAUSE }
 }

@@ -95,6 +95,8 @@ fn jw13_pw9_rf5_se1_a_bad_value_is_a_fault_that_names_its_variable() {
         ("TRUSTED_PROXY_SECRET", "12345678901234567890123456789012"),
         ("TRUSTED_PROXY_SECRET", "abcdefghabcdefghabcdefghabcdefgh"),
         ("TRUSTED_PROXY_SECRET", DEMO_SECRET),
+        ("TRUSTED_PROXY_SECRET", "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7\u{fc}"),
+        ("TRUSTED_PROXY_SECRET", "0fK3vQxw8Jd1mRzT\n6yPbLc9sHn2GuE7a"),
         ("JWT_SECRET_KEY", DEMO_SECRET),
         ("JWT_SECRET_KEY", "12345678901234567890123456789012"),
         ("DEFAULT_ROLES", &["ROLE_OF_SOME_LENGTH"; 160].join(",")),

@@ -34,7 +34,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect of a route, by its [key](super::route_key).
+    /// Returns the dialect of a route, by its [key](super::route_key).
     pub fn of(route_key: &str) -> Self {
         match route_key {
             "POST /api/auth" | "POST /api/token/refresh" => Self::Lexik,
@@ -42,7 +42,7 @@ impl Dialect {
         }
     }
 
-    /// The answer to a user who has just signed in.
+    /// Returns the answer to a user who has just signed in.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Dialect {
         }
     }
 
-    /// The answer to a refresh.
+    /// Returns the answer to a refresh.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Dialect {
         members
     }
 
-    /// The answer to a request that failed. The log has the details under the request id.
+    /// Returns the answer to a request that failed. The log has the details under the request id.
     pub fn error(self, error: &Error, request_id: &str) -> Response<Body> {
         let rendered = Rendered::of(error);
         let (status, body, content_type) = match self {
@@ -130,7 +130,7 @@ impl Dialect {
     }
 }
 
-/// The response of `answer`. An error is logged here, once, and rendered.
+/// Returns the response of `answer`. An error is rendered, and logged here only.
 pub fn render(answer: Answer, dialect: Dialect, request_id: &str) -> Response<Body> {
     answer.unwrap_or_else(|error| {
         match &error {
@@ -200,7 +200,7 @@ impl<'a> Rendered<'a> {
         Self { status, code, detail, retry_after }
     }
 
-    /// The problem document (RFC 9457).
+    /// Returns the problem document (RFC 9457).
     fn problem(&self, error: &Error, request_id: &str) -> Value {
         let mut problem = json!({
             "type": "about:blank",
@@ -219,7 +219,7 @@ impl<'a> Rendered<'a> {
         problem
     }
 
-    /// The status and the message that the two bundles give.
+    /// Returns the status and the message that the two Symfony bundles give.
     fn lexik(&self, error: &Error) -> (StatusCode, &'a str) {
         match error {
             Error::InvalidCredentials => (self.status, "Invalid credentials."),
@@ -232,7 +232,7 @@ impl<'a> Rendered<'a> {
     }
 }
 
-/// A user, as the v1 routes return it.
+/// Returns a user as the v1 routes do.
 pub fn user(user: &User) -> Response<Body> {
     json(
         StatusCode::OK,
@@ -251,7 +251,7 @@ pub fn user(user: &User) -> Response<Body> {
     )
 }
 
-/// The sessions of a user. The one with the id `current` is marked.
+/// Returns the sessions of a user as the v1 routes do. The one with the id `current` is marked.
 pub fn sessions(sessions: &[Session], current: SessionId) -> Response<Body> {
     let render = |session: &Session| {
         json!({
@@ -268,7 +268,7 @@ pub fn sessions(sessions: &[Session], current: SessionId) -> Response<Body> {
     json(StatusCode::OK, &json!({ "sessions": sessions }))
 }
 
-/// A JSON answer.
+/// Returns a JSON answer.
 pub fn json(status: StatusCode, body: &Value) -> Response<Body> {
     let mut response = Response::new(Body::Text(body.to_string()));
     *response.status_mut() = status;
@@ -276,7 +276,7 @@ pub fn json(status: StatusCode, body: &Value) -> Response<Body> {
     response
 }
 
-/// An answer without a body: 204.
+/// Returns an answer without a body: 204.
 pub fn no_content() -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;

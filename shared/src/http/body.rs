@@ -1,4 +1,4 @@
-//! Bodies: JSON or a form, and nothing twice.
+//! Request bodies: JSON or a form, without duplicate members.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::json;
 
 /// The most bytes of a body.
 const MAX_BODY: usize = 8 * 1024;
-/// The most objects and arrays in one another in JSON.
+/// The deepest nesting of objects and arrays in JSON.
 const MAX_DEPTH: usize = 8;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -59,16 +59,17 @@ impl Members {
         }
     }
 
-    /// A string that must be there.
+    /// Returns a member that must be a string.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] with the text `missing` when it is not there or is not a string.
+    /// [`Error::InvalidRequest`] with the text `missing` when the member is absent or
+    /// is not a string.
     pub fn text(&self, name: &str, missing: &'static str) -> Result<&str, Error> {
         self.0.get(name).and_then(Value::as_str).ok_or(Error::InvalidRequest(missing.into()))
     }
 
-    /// A string that may be absent or `null`.
+    /// Returns a member that is a string, or `None` if it is absent or `null`.
     ///
     /// # Errors
     ///
@@ -81,18 +82,19 @@ impl Members {
         }
     }
 
-    /// Whether the member is there, even as `null`.
+    /// Returns whether the member is present, even as `null`.
     pub fn has(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 }
 
-/// Whether the body is declared as JSON, or is empty.
+/// Returns whether the body is declared as JSON, or is empty.
 pub(super) fn is_json_or_empty(request: &Request) -> bool {
     request.body().is_empty() || content_type(request).is_some_and(is_json)
 }
 
-/// The type and the subtype of the body. `None` if there is not exactly one.
+/// Returns the type and the subtype of the body, or `None` unless there is exactly one
+/// `content-type`.
 fn content_type(request: &Request) -> Option<&str> {
     let mut values = request.headers().get_all(CONTENT_TYPE).iter();
     match (values.next(), values.next()) {
@@ -101,20 +103,22 @@ fn content_type(request: &Request) -> Option<&str> {
     }
 }
 
-/// `application/json` or `application/*+json` (RFC 6839, section 3.1).
+/// Returns whether a media type is `application/json` or `application/*+json` (RFC
+/// 6839, section 3.1).
 fn is_json(essence: &str) -> bool {
     let essence = essence.to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Whether the body is compressed, or otherwise encoded (RFC 9110, section 8.4).
+/// Returns whether the body is compressed, or otherwise encoded (RFC 9110, section 8.4).
 fn is_encoded(request: &Request) -> bool {
     let lines = request.headers().get_all(CONTENT_ENCODING).iter();
     let mut codings = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     codings.any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// Whether JSON is refused for half of a surrogate pair. serde_json says so only in words.
+/// Returns whether JSON is refused because of half a surrogate pair. Only serde_json's
+/// message tells.
 fn is_surrogate(fault: &serde_json::Error) -> bool {
     let fault = fault.to_string();
     ["lone leading surrogate in hex escape", "unexpected end of hex escape"]

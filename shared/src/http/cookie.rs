@@ -1,8 +1,8 @@
 //! Tokens in cookies, and the guard of the requests that use them.
 //!
-//! A browser attaches a cookie to the requests of every page. So a request that
-//! uses the refresh token's cookie, or whose answer would set it, must be one that
-//! pages of other origins cannot make without a preflight, which they do not pass.
+//! A browser attaches a cookie to the requests of every page. So a request that uses
+//! the refresh token's cookie, or whose answer would set it, must be one that a page of
+//! another origin can make only after a preflight, which the API refuses.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use crate::audit::{Act, Event};
 use crate::auth::{App, Error, Tokens};
 use crate::transport::{Mode, SameSite, Transport};
 
-/// Browsers accept a cookie with this prefix only with `Secure` and `Path=/`, and
-/// from the host itself, so other hosts of the same domain cannot set it (RFC
-/// 6265bis, section 4.1.3.2).
+/// The cookie of the refresh token. Browsers accept a cookie with this prefix only with
+/// `Secure` and `Path=/`, and from the host itself, so other hosts of the same domain
+/// cannot set it (RFC 6265bis, section 4.1.3.2).
 const REFRESH_TOKEN: &str = "__Host-refresh_token";
-/// The same for the device token.
+/// The cookie of the device token, with the same prefix.
 const DEVICE_TOKEN: &str = "__Host-device_token";
 /// The most bytes of name and value that browsers accept (RFC 6265bis, section 5.6).
 const MAX_COOKIE: usize = 4096;
 /// The longest time for which browsers keep a cookie (RFC 6265bis, section 5.5).
 const MAX_AGE: Duration = Duration::from_secs(400 * 24 * 60 * 60);
 
-/// Where the refresh token and the device token of a request and of its answer are.
+/// Where a request and its answer carry the refresh token and the device token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// In the body. A cookie that the browser attached is ignored.
@@ -37,8 +37,8 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// The carrier of a request that uses or sets the refresh token's cookie. If it
-    /// is the cookie, the request is guarded.
+    /// Returns the carrier of a request that may use or set the refresh token's cookie.
+    /// If the carrier is the cookie, the request must pass the guard.
     ///
     /// # Errors
     ///
@@ -54,11 +54,13 @@ impl Carrier {
         Ok(carrier)
     }
 
-    /// The carrier of a request, without the guard.
+    /// Returns the carrier of a request, without the guard.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] for an `x-token-transport` that this system does not have.
+    /// [`Error::InvalidRequest`] when the header `x-token-transport` names a transport
+    /// that REFRESH_TOKEN_TRANSPORT does not allow, appears more than once or is not
+    /// ASCII.
     pub fn picked(transport: &Transport, request: &Request) -> Result<Self, Error> {
         let cookie = Self::Cookie(transport.same_site);
         match (transport.mode, header(request.headers(), "x-token-transport")?) {
@@ -76,7 +78,7 @@ impl Carrier {
         }
     }
 
-    /// The refresh token of the request.
+    /// Returns the refresh token of the request.
     ///
     /// # Errors
     ///
@@ -91,12 +93,12 @@ impl Carrier {
         }
     }
 
-    /// The refresh token of a logout.
+    /// Returns the refresh token of a logout.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`] when there is none, or the cookie appears more than
-    /// once; and those of [`super::members`].
+    /// [`Error::InvalidRequest`] when there is no token, or the cookie appears more
+    /// than once; and those of [`super::members`].
     pub fn refresh_token_to_end(self, request: &Request) -> Result<String, Error> {
         match self {
             Self::Body => super::refresh_token_to_end(request),
@@ -105,7 +107,7 @@ impl Carrier {
         }
     }
 
-    /// The device token of the request, if it has one.
+    /// Returns the device token of the request, if it has one.
     ///
     /// # Errors
     ///
@@ -118,23 +120,23 @@ impl Carrier {
         }
     }
 
-    /// The token, if it goes into the body of the answer.
+    /// Returns the token, if it goes into the body of the answer.
     pub(super) fn in_body(self, token: &SecretString) -> Option<&str> {
         (self == Self::Body).then(|| token.expose_secret())
     }
 
-    /// The answer with the device token in its cookie, if the carrier is the cookie.
+    /// Returns the answer, with the device token in a cookie if the carrier is the cookie.
     pub(super) fn attach_device(self, answer: Response<Body>, device_token: &SecretString) -> Answer {
         self.set(answer, DEVICE_TOKEN, device_token.expose_secret(), MAX_AGE)
     }
 
-    /// The answer with the refresh token in its cookie, if the carrier is the cookie.
+    /// Returns the answer, with the refresh token in a cookie if the carrier is the cookie.
     pub(super) fn attach(self, answer: Response<Body>, tokens: &Tokens) -> Answer {
         let seconds = u64::try_from(tokens.refresh_expires_in).unwrap_or_default();
         self.set(answer, REFRESH_TOKEN, tokens.refresh_token.expose_secret(), Duration::from_secs(seconds))
     }
 
-    /// The answer that also clears the refresh token's cookie: the session has ended.
+    /// Clears the refresh token's cookie with the answer, because the session has ended.
     ///
     /// # Errors
     ///
@@ -143,7 +145,7 @@ impl Carrier {
         self.set(answer, REFRESH_TOKEN, "", Duration::ZERO)
     }
 
-    /// The answer that also clears both cookies: the account is gone.
+    /// Clears both cookies with the answer, because the account is gone.
     ///
     /// # Errors
     ///
@@ -152,9 +154,9 @@ impl Carrier {
         self.set(self.detach(answer)?, DEVICE_TOKEN, "", Duration::ZERO)
     }
 
-    /// The answer to a refresh that failed. If the token can never be used again, it
-    /// clears the cookie. The device token's cookie stays: the device is as known
-    /// as before.
+    /// Returns the answer to a refresh that failed. If the token can never be used
+    /// again, the answer clears its cookie. The device token's cookie stays, because
+    /// the device is still known.
     ///
     /// # Errors
     ///
@@ -195,15 +197,15 @@ fn guard(allowed_origins: &[String], request: &Request) -> Result<(), Error> {
     Err(Error::OriginNotAllowed)
 }
 
-/// The refresh token in the cookie; any other is ignored. The URL and the body are
-/// checked as they are without cookies.
+/// Returns the refresh token in the cookie, and ignores any other. The URL and the body
+/// are checked as in requests without cookies.
 fn only_cookie(request: &Request) -> Result<Option<String>, Error> {
     super::no_token_in_url(request)?;
     super::members(request)?;
     cookie(request, REFRESH_TOKEN)
 }
 
-/// The value of the cookie `name`.
+/// Returns the value of the cookie `name`, or `None` if it is absent or empty.
 fn cookie(request: &Request, name: &'static str) -> Result<Option<String>, Error> {
     let mut values = values(request.headers(), name);
     match (values.next(), values.next()) {
@@ -216,8 +218,8 @@ fn cookie(request: &Request, name: &'static str) -> Result<Option<String>, Error
     }
 }
 
-/// The values of the cookies with exactly this name. A name that differs in case is
-/// another cookie, for which old browsers do not enforce the prefix.
+/// Returns the values of the cookies with exactly this name. A name that differs in
+/// case is another cookie, for which old browsers do not enforce the prefix.
 fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))

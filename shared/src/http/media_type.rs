@@ -1,7 +1,7 @@
 //! Media types, by the grammar of RFC 9110, section 8.3.1.
 
-/// The type and the subtype of a `Content-Type`, such as `application/json`.
-/// Parameters are checked and have no effect. `None` if it is not a media type.
+/// Returns the type and the subtype of a `Content-Type`, such as `application/json`.
+/// Parameters are checked, but have no effect. `None` if the text is not a media type.
 pub(super) fn essence(content_type: &[u8]) -> Option<&str> {
     let content_type = content_type.trim_ascii();
     let end = content_type.iter().position(|byte| *byte == b';').unwrap_or(content_type.len());
@@ -12,7 +12,7 @@ pub(super) fn essence(content_type: &[u8]) -> Option<&str> {
     (is_token(main.as_bytes()) && is_token(subtype.as_bytes())).then_some(essence)
 }
 
-/// `Some` if this is `*( OWS ";" OWS [ parameter ] )` (section 5.6.6).
+/// Returns `Some` if this is `*( OWS ";" OWS [ parameter ] )` (section 5.6.6).
 fn check_parameters(mut text: &[u8]) -> Option<()> {
     while let Some(parameter) = text.trim_ascii_start().strip_prefix(b";") {
         let parameter = parameter.trim_ascii_start();
@@ -24,7 +24,7 @@ fn check_parameters(mut text: &[u8]) -> Option<()> {
     text.is_empty().then_some(())
 }
 
-/// The text after `token "=" ( token / quoted-string )`.
+/// Returns the text after `token "=" ( token / quoted-string )`.
 fn after_parameter(text: &[u8]) -> Option<&[u8]> {
     let value = after_token(text)?.strip_prefix(b"=")?;
     match value.strip_prefix(b"\"") {
@@ -43,7 +43,7 @@ fn is_token(text: &[u8]) -> bool {
     after_token(text).is_some_and(<[u8]>::is_empty)
 }
 
-/// The text after a quoted string, whose opening quote has been read (section 5.6.4).
+/// Returns the text after a quoted string, whose opening quote has been read (section 5.6.4).
 fn after_quoted(mut text: &[u8]) -> Option<&[u8]> {
     loop {
         let escaped = text.strip_prefix(b"\\");

@@ -27,22 +27,22 @@ use crate::session::Hash;
 
 /// The most bytes of an `Idempotency-Key`.
 const MAX_KEY: usize = 255;
-/// The most bytes that are kept of a `User-Agent`: a session stays below 1 KB, so
+/// The most bytes that are kept of a `User-Agent`: a session must stay below 1 KB, so
 /// that writing it costs one write unit.
 const MAX_USER_AGENT: usize = 256;
 
-/// The members of the body, which is JSON or a form. An empty body has none.
+/// Returns the members of the body, which is JSON or a form. An empty body has none.
 ///
 /// # Errors
 ///
-/// [`Error::PayloadTooLarge`] for a body over 8 KiB;
-/// [`Error::UnsupportedMediaType`] for another type, or a compressed body;
-/// [`Error::InvalidRequest`] for a malformed one.
+/// [`Error::PayloadTooLarge`] for a body over 8 KiB; [`Error::UnsupportedMediaType`]
+/// for a body of another type or a compressed body; [`Error::InvalidRequest`] for a
+/// malformed body.
 pub fn members(request: &Request) -> Result<Members, Error> {
     Members::read(request)
 }
 
-/// The access token of `Authorization: Bearer …` (RFC 6750, section 2.1).
+/// Returns the access token of `Authorization: Bearer …` (RFC 6750, section 2.1).
 /// `None` for another scheme.
 pub fn bearer(request: &Request) -> Option<&str> {
     let value = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
@@ -50,12 +50,12 @@ pub fn bearer(request: &Request) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// The refresh token in the body. It is never read from the URL, because URLs are logged.
+/// Returns the refresh token in the body. It is never read from the URL, because URLs are logged.
 ///
 /// # Errors
 ///
-/// [`Error::NoRefreshToken`] when there is none; [`Error::InvalidRequest`] for one
-/// in the URL; and those of [`members`].
+/// [`Error::NoRefreshToken`] when the body has none; [`Error::InvalidRequest`] when the
+/// URL has one; and those of [`members`].
 pub fn refresh_token(request: &Request) -> Result<String, Error> {
     no_token_in_url(request)?;
     let members = members(request)?;
@@ -63,11 +63,11 @@ pub fn refresh_token(request: &Request) -> Result<String, Error> {
     token.map(str::to_owned).ok_or(Error::NoRefreshToken)
 }
 
-/// The refresh token of a logout, in the body or in the header `x-refresh-token`.
+/// Returns the refresh token of a logout, in the body or in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] when there is none, or the header appears more than
+/// [`Error::InvalidRequest`] when there is no token, or the header appears more than
 /// once; and those of [`refresh_token`].
 pub fn refresh_token_to_end(request: &Request) -> Result<String, Error> {
     match refresh_token(request) {
@@ -80,7 +80,7 @@ pub fn refresh_token_to_end(request: &Request) -> Result<String, Error> {
     }
 }
 
-/// The refresh token in the header `x-refresh-token`.
+/// Returns the refresh token in the header `x-refresh-token`.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn refresh_token_header(request: &Request) -> Result<Option<&str>, Error> {
     header(request.headers(), "x-refresh-token")
 }
 
-/// The device token in the header `x-device-token`.
+/// Returns the device token in the header `x-device-token`.
 ///
 /// # Errors
 ///
@@ -106,13 +106,14 @@ fn no_token_in_url(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// What identifies an attempt to refresh: the Idempotency-Key, or else the id of
-/// the Lambda request, which the SDK's own retries share. Without either, every
-/// request is an attempt of its own.
+/// Returns the key of an attempt to refresh: a hash of the Idempotency-Key, or else of
+/// the id of the Lambda request, which the SDK's own retries share. Without either,
+/// every request is a separate attempt.
 ///
 /// # Errors
 ///
-/// [`Error::InvalidRequest`] for a key that is empty or over 255 bytes.
+/// [`Error::InvalidRequest`] when the Idempotency-Key is empty, is over 255 bytes,
+/// appears more than once or is not ASCII.
 pub fn attempt(request: &Request) -> Result<Hash, Error> {
     match header(request.headers(), "idempotency-key")? {
         Some(key) if key.is_empty() || key.len() > MAX_KEY => {
@@ -124,12 +125,12 @@ pub fn attempt(request: &Request) -> Result<Hash, Error> {
     }
 }
 
-/// The id of the Lambda request.
+/// Returns the id of the Lambda request.
 pub fn request_id(request: &Request) -> &str {
     request.lambda_context_ref().map_or("", |context| &context.request_id)
 }
 
-/// The client that sent the request.
+/// Returns the client that sent the request.
 pub fn client(request: &Request) -> Client {
     let ip = context(request).and_then(|context| context.http.source_ip.clone());
     let user_agent = request.headers().get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -145,7 +146,7 @@ fn context(request: &Request) -> Option<&ApiGatewayV2httpRequestContext> {
     }
 }
 
-/// The value of a header that may appear once.
+/// Returns the value of a header that may appear at most once.
 ///
 /// # Errors
 ///

@@ -1,8 +1,9 @@
 //! The client's IP address when CloudFront is in front of the API.
 //!
-//! API Gateway then sees the address of CloudFront, which sends the client's in a
-//! header. Anybody who finds the API's own URL can send that header, so it counts
-//! only beside a secret that CloudFront adds. `x-forwarded-for` is never used.
+//! API Gateway then sees CloudFront's address, and CloudFront sends the client's
+//! address in a header. Anybody who finds the API's own URL can send that header too,
+//! so it counts only with a secret that CloudFront adds. `x-forwarded-for` is never
+//! used.
 
 use std::net::IpAddr;
 
@@ -44,7 +45,7 @@ mod tests {
 
     const PROVEN: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 
-    /// The address that a request with these headers is taken to come from.
+    /// Returns the client's address for a request with these headers.
     fn source(secret: Option<&str>, headers: &[(&'static str, &str)]) -> String {
         let mut context = lambda_http::aws_lambda_events::apigw::ApiGatewayV2httpRequestContext::default();
         context.http.source_ip = Some("192.0.2.1".into());

@@ -11,8 +11,8 @@ use super::context;
 /// `cargo lambda watch` sends.
 const DEFAULT: &str = "$default";
 
-/// Returns the route of a request as template.yaml has it: the method, a space and
-/// the path with its parameters by name, such as
+/// Returns the route of a request as template.yaml writes it: the method, a space and
+/// the path with the names of its parameters, such as
 /// `DELETE /api/v1/auth/sessions/{session_id}`.
 ///
 /// API Gateway sends it as `requestContext.routeKey`, without any stage or base
@@ -25,7 +25,7 @@ pub fn route_key(request: &Request) -> Cow<'_, str> {
     }
 }
 
-/// The value of a path parameter, percent-decoded.
+/// Returns the value of a path parameter, percent-decoded.
 pub fn path_parameter<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     request.path_parameters_ref().and_then(|parameters| parameters.first(name))
 }

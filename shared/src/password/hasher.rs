@@ -1,4 +1,4 @@
-//! Argon2id (RFC 9106). The memory is kept from one hash to the next.
+//! Hashes passwords with Argon2id (RFC 9106). The memory is kept from one hash to the next.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ impl WorkFactor {
 pub struct PasswordHash(String);
 
 impl PasswordHash {
-    /// A hash from the table. It is parsed when it is verified.
+    /// Returns a hash from the table. It is parsed only when a password is verified.
     pub fn stored(text: String) -> Self {
         Self(text)
     }
@@ -79,10 +79,10 @@ impl fmt::Debug for PasswordHash {
 /// Why a password was not hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
-    /// It did not get its turn within 4 seconds.
+    /// The hash did not get its turn within 4 seconds.
     #[error("too many passwords are being hashed")]
     Busy,
-    /// The work factor cannot be computed, or the computation panicked.
+    /// The work factor is invalid, or the computation panicked.
     #[error("the password hash could not be computed")]
     Failed,
 }
@@ -109,7 +109,7 @@ impl fmt::Debug for Inner {
 }
 
 impl Hasher {
-    /// A hasher that computes at most `parallel` hashes at once.
+    /// Returns a hasher that computes at most `parallel` hashes at once.
     pub fn new(work: WorkFactor, parallel: usize) -> Self {
         Self {
             work,
@@ -123,7 +123,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
+    /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
         let phc = self.template(&entropy::bytes::<32>());
@@ -138,7 +138,7 @@ impl Hasher {
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when it did not get its turn within 4 seconds;
+    /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
         let readable = stored.and_then(|stored| {
@@ -180,7 +180,7 @@ impl Hasher {
         self.turns.available_permits() == self.parallel
     }
 
-    /// A PHC string with the configured work factor and a random salt.
+    /// Returns a PHC string with the configured work factor and a random salt.
     fn template(&self, output: &[u8; 32]) -> Phc {
         let params = Params::new(self.work.memory_kib, self.work.iterations, 1, Some(output.len())).ok();
         Phc {
@@ -233,7 +233,7 @@ impl Inner {
     }
 }
 
-/// The parameters of a hash, if this system accepts them.
+/// Returns the parameters of a hash, if this system accepts them.
 fn params(phc: &Phc) -> Option<Params> {
     let params = Params::try_from(phc).ok()?;
     let is_ours = phc.algorithm == Algorithm::Argon2id.ident() && phc.version == Some(Version::V0x13.into());

@@ -47,7 +47,7 @@ pub enum WeakPassword {
 }
 
 impl WeakPassword {
-    /// The machine-readable reason: the `code` of a 422 answer.
+    /// Returns the machine-readable reason: the `code` of a 422 answer.
     pub fn code(self) -> &'static str {
         match self {
             Self::TooShort { .. } => "password_too_short",
@@ -59,23 +59,24 @@ impl WeakPassword {
 }
 
 impl Password {
-    /// A password that a user signs in with. `None` for one that is too long to be
-    /// a password: it is refused without a hash.
+    /// Returns a password that a user signs in with, or `None` if it is too long to be
+    /// a password: it is then refused without a hash.
     pub fn presented(text: &str) -> Option<Self> {
         let composed = SecretString::from(text.nfc().collect::<String>());
         let text = composed.expose_secret();
         (text.len() <= MAX_BYTES && text.chars().count() <= MAX_CHARS).then_some(Self(composed))
     }
 
-    /// A password that a user chooses: at least `minimum` code points, not a common
-    /// one, and none of `context` (the address, names of the service). There are no
-    /// composition rules (NIST SP 800-63B-4, section 3.1.1.2).
+    /// Returns a password that a user chooses: it has at least `minimum` code points,
+    /// is not a common one, and is not a word of `context` (the address, names of the
+    /// service). There are no composition rules (NIST SP 800-63B-4, section 3.1.1.2).
     ///
     /// # Errors
     ///
-    /// The first rule that it breaks: [`WeakPassword::TooLong`],
-    /// [`WeakPassword::TooShort`], [`WeakPassword::Guessable`] or
-    /// [`WeakPassword::Blocklisted`].
+    /// The first that applies: [`WeakPassword::TooLong`] over [`MAX_CHARS`] or
+    /// [`MAX_BYTES`]; [`WeakPassword::TooShort`] under `minimum`;
+    /// [`WeakPassword::Guessable`] for a word of `context`;
+    /// [`WeakPassword::Blocklisted`] for a common password.
     pub fn chosen(text: &str, minimum: usize, context: &[&str]) -> Result<Self, WeakPassword> {
         let password = Self::presented(text).ok_or(WeakPassword::TooLong)?;
         let folded = caseless(password.expose());
@@ -95,8 +96,7 @@ impl Password {
     }
 }
 
-/// Whether `folded` is a common password, or a common password or a single
-/// character repeated.
+/// Returns whether `folded` is a common password, or repeats one or a single character.
 fn is_common(folded: &str) -> bool {
     let mut ends = folded.char_indices().skip(1).map(|(end, _)| end);
     let unit = ends

@@ -1,9 +1,9 @@
-//! Sessions, and the rule by which one rotates.
+//! Sessions, and the rule for rotating one.
 //!
 //! A refresh presents a token of some generation. One conditional write moves the
 //! session on to the next generation: [`Attempt::may_rotate`] is the condition,
-//! [`Attempt::rotate`] the write. From its outcome and the user's [`UserState`],
-//! [`decide`] decides what the client gets.
+//! [`Attempt::rotate`] the write. From the outcome of the write and the user's
+//! [`UserState`], [`decide`] determines what the client gets.
 
 #[cfg(test)]
 mod model;
@@ -37,24 +37,24 @@ pub struct Session {
     pub generation: u64,
     /// The hash of the secret in its tokens.
     pub secret_hash: Hash,
-    /// The key of the attempt that made the latest rotation.
+    /// The key of the attempt that made the latest rotation. `None` before the first.
     pub attempt: Option<Hash>,
     /// When the current refresh token was issued, in milliseconds.
     pub rotated_at: Timestamp,
     /// The time of the login, in whole seconds.
     pub created_at: Timestamp,
-    /// The login, to the millisecond: the order in which sessions give way to newer ones.
+    /// The time of the login, in milliseconds. Sessions give way to newer ones in this order.
     pub opened_at: Timestamp,
-    /// The time of the latest rotation, in whole seconds.
+    /// The time of the latest rotation, or of the login before the first, in whole seconds.
     pub last_used_at: Timestamp,
-    /// The earlier of idle and absolute end, in whole seconds. At this moment the
-    /// session has ended.
+    /// The earlier of the idle and the absolute end, in whole seconds. From this moment
+    /// on, the session has ended.
     pub expires_at: Timestamp,
     /// The session is alive only while its epoch is at least the user's.
     pub epoch: u64,
-    /// When reuse ended it, if it did.
+    /// When reuse ended the session, in whole seconds. `None` if it did not.
     pub revoked_at: Option<Timestamp>,
-    /// Where the latest rotation came from.
+    /// The client that made the latest rotation, or the login before the first.
     pub client: Client,
 }
 
@@ -80,19 +80,20 @@ impl Session {
         (session, secret)
     }
 
-    /// Whether it can be used at `now`: it is neither revoked nor expired, and
-    /// its user allows it.
+    /// Returns whether the session can be used at `now`: it is neither revoked nor
+    /// expired, and its user allows it.
     pub fn is_live(&self, user: Option<UserState>, now: Timestamp) -> bool {
         self.is_open(now) && self.is_kept_by(user)
     }
 
-    /// Whether it is neither revoked nor expired at `now`.
+    /// Returns whether the session is neither revoked nor expired at `now`.
     pub fn is_open(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
     }
 
-    /// Whether its user still allows it: the user exists, is active and has not
-    /// ended all sessions since this one was opened or last lifted to a new epoch.
+    /// Returns whether its user still allows the session: the user exists, is active
+    /// and has not ended all sessions since this one was opened or last lifted to a new
+    /// epoch.
     pub fn is_kept_by(&self, user: Option<UserState>) -> bool {
         user.is_some_and(|user| user.is_active && self.epoch >= user.epoch)
     }
@@ -101,19 +102,19 @@ impl Session {
 /// How long sessions last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lifetime {
-    /// From the latest rotation, or the login.
+    /// How long a session lasts after its login or its latest rotation.
     pub idle: Duration,
-    /// From the login. No rotation extends it.
+    /// How long a session lasts after its login. No rotation extends this.
     pub absolute: Duration,
 }
 
 impl Lifetime {
-    /// The absolute end of a session that is opened at `login`.
+    /// Returns the absolute end of a session that is opened at `login`, in whole seconds.
     pub fn absolute_end(self, login: Timestamp) -> Timestamp {
         (login + self.absolute).truncated()
     }
 
-    /// The end of a session that rotates at `now`, if it does not rotate again.
+    /// Returns the end of a session that rotates at `now` and not again, in whole seconds.
     pub fn end(self, now: Timestamp, absolute_end: Timestamp) -> Timestamp {
         (now + self.idle).truncated().min(absolute_end)
     }
@@ -129,17 +130,17 @@ impl Secret {
         Self(entropy::bytes())
     }
 
-    /// The secret that a token carries.
+    /// Returns the secret with the bytes that a token carries.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, which belong into a token and nowhere else.
+    /// Returns the bytes, which belong in a token and nowhere else.
     pub const fn expose(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The hash that the table keeps.
+    /// Returns the hash that the table keeps.
     pub fn hash(&self) -> Hash {
         Hash::of(&[&self.0])
     }
@@ -172,7 +173,7 @@ impl Hash {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The bytes, as the table holds them.
+    /// Returns the bytes, as the table holds them.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -201,16 +202,15 @@ pub struct Attempt {
     pub key: Hash,
     /// The moment of the refresh.
     pub now: Timestamp,
-    /// REFRESH_REUSE_INTERVAL_SECONDS.
+    /// The setting REFRESH_REUSE_INTERVAL_SECONDS.
     pub reuse_interval: Duration,
 }
 
 impl Attempt {
-    /// Whether this attempt rotates `session`: the condition of the write.
+    /// Returns whether this attempt rotates `session`. This is the condition of the write.
     ///
-    /// The generations are compared with `<=`, not `=`: an authentic token that is
-    /// ahead of the table (restored from a backup, or a replica that lags) was
-    /// issued here.
+    /// The generations are compared with `<=`, not `=`: an authentic token can be ahead
+    /// of the table, when the table was restored from a backup or a replica lags.
     pub fn may_rotate(&self, session: &Session) -> bool {
         session.secret_hash == self.secret_hash
             && session.generation <= self.generation
@@ -218,7 +218,7 @@ impl Attempt {
             && !self.is_within_interval(session)
     }
 
-    /// Returns `session` with the token's successor as its current token: the write.
+    /// Returns `session` with the token's successor as its current token. This is the write.
     pub fn rotate(&self, session: &Session, expires_at: Timestamp, client: Client) -> Session {
         Session {
             generation: self.generation + 1,
@@ -231,8 +231,8 @@ impl Attempt {
         }
     }
 
-    /// Whether the latest rotation was within the reuse interval. A session that
-    /// never rotated has no straggler to wait for.
+    /// Returns whether the latest rotation was within the reuse interval. A session
+    /// that has never rotated has no late requests to wait for.
     fn is_within_interval(&self, session: &Session) -> bool {
         !self.reuse_interval.is_zero()
             && session.attempt.is_some()
@@ -240,8 +240,8 @@ impl Attempt {
     }
 }
 
-/// The outcome of the write that rotates a session: the session as written, or
-/// as it was when the condition failed, if there is one.
+/// The outcome of the write that rotates a session: the session as written, or the
+/// session as it was when the condition failed, if it exists.
 pub type Rotation = Write<Session, Option<Session>>;
 
 /// The outcome of a refresh.
@@ -257,19 +257,18 @@ pub enum Decision {
     },
     /// Refuse the token.
     Refuse(Refusal),
-    /// A spent token: revoke the session, raise the alarm, refuse.
+    /// The token is spent: revoke the session, raise the alarm, refuse the token.
     Revoke(Session),
-    /// The user is gone, disabled or has ended all sessions: delete this one and
-    /// refuse the token, unless the session was lifted to the new epoch meanwhile.
-    /// In that case, issue.
+    /// The user is gone, disabled or has ended all sessions: delete this one and refuse
+    /// the token, unless the session was lifted to the new epoch meanwhile. In that
+    /// case, issue the tokens.
     Discard {
         /// The session to delete.
         session: Session,
         /// The state of the user, if there is one.
         user: Option<UserState>,
     },
-    /// The session is in a state that no rotation leads to: answer 503 and raise an
-    /// alarm.
+    /// The session is in a state that no rotation leads to: raise an alarm and answer 503.
     Impossible,
 }
 

@@ -1,9 +1,9 @@
-//! Counters. The condition of the write that raises a counter says whether it
-//! may be raised, so that no two requests can take the same place.
+//! Counters. The write that raises a counter has a condition that says whether it may
+//! be raised, so two requests cannot both take the last place.
 //!
-//! A counter's window begins with its first count. Once its `expires_at` has
-//! passed, a counter counts as absent, also while DynamoDB has not yet deleted
-//! it: the next count starts a new window.
+//! A counter's window begins with its first count. Once its `expires_at` has passed, a
+//! counter is treated as absent, even if DynamoDB has not deleted it yet: the next
+//! count starts a new window.
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -17,18 +17,18 @@ use crate::limit::{AccountTag, Counter, Step};
 use crate::session::Hash;
 use crate::write::Write;
 
-/// How often a count is tried when an expired counter changes between the two
-/// writes that it takes. Only another request's restart, which happens once per
-/// window, or DynamoDB's own deletion can come between them.
+/// How often a count is attempted when an expired counter changes between the two
+/// writes of the count. Only another request's restart, which happens once per window,
+/// or DynamoDB's own deletion can come between them.
 const TRIES: usize = 3;
 
 /// A guess that was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
-    /// When the window ends in which it was counted.
+    /// When the window in which the guess was counted ends.
     pub until: Timestamp,
-    /// When the guess before it was made, if there was one in this window and
-    /// the answer that said so was not lost.
+    /// When the previous guess in this window was made. `None` if there was none, or if
+    /// the answer that had its time was lost.
     pub before: Option<Timestamp>,
 }
 
@@ -37,7 +37,7 @@ pub struct Counted {
 pub struct Tally {
     /// The number of guesses.
     pub tries: u64,
-    /// When the latest was made.
+    /// When the latest guess was made.
     pub latest: Timestamp,
     /// When the window of the counter ends.
     pub until: Timestamp,
@@ -58,9 +58,8 @@ struct Count<'a> {
 }
 
 impl Store {
-    /// Counts a guess at `now`, if one of `steps` allows it. `attempt`
-    /// identifies the guess, so that the SDK's retry after a lost answer finds
-    /// it counted and does not count it again.
+    /// Counts a guess at `now`, if one of `steps` allows it. `attempt` identifies the
+    /// guess, so that the SDK's retry after a lost answer does not count it again.
     ///
     /// # Errors
     ///
@@ -108,13 +107,14 @@ impl Store {
         }
     }
 
-    /// Adds one at `now`, up to `most` within the window; with an account tag,
-    /// also up to that many different accounts. Either outcome carries when the
-    /// window ends.
+    /// Adds one to the counter at `now`, up to `most` within its window. `account` is
+    /// an account's tag and the most different tags that the counter may hold. Either
+    /// outcome carries when the window ends.
     ///
     /// # Errors
     ///
-    /// As for [`count_guess`](Self::count_guess).
+    /// [`StoreError::Unavailable`] when DynamoDB fails, or when an expired counter
+    /// keeps changing; [`StoreError::Corrupt`] when the counter cannot be read.
     pub async fn count(
         &self,
         counter: &Counter,
@@ -146,9 +146,9 @@ impl Store {
         })
     }
 
-    /// Adds to the counter while its window is open, and starts a new window
-    /// where it is not. [`Write::Done`] carries the counter as it was before in
-    /// the same window; [`Write::Refused`] the counter as it is.
+    /// Adds to the counter while its window is open, and otherwise starts a new window.
+    /// [`Write::Done`] carries the counter as it was before, if it was in the same
+    /// window; [`Write::Refused`] carries the counter as it is.
     async fn count_in_window(&self, count: &Count<'_>) -> Result<Write<Option<Item>, Item>, StoreError> {
         for _ in 0..TRIES {
             let item = match self.add(count).await? {
@@ -190,7 +190,7 @@ impl Store {
             .send()
             .await;
         match result {
-            // The embedded engine returns the key of an item that was not there.
+            // The embedded engine returns the key of an item that did not exist.
             Ok(written) => Ok(Write::Done(written.attributes.filter(|old| old.contains_key("expires_at")))),
             Err(error) => match error.as_service_error() {
                 Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
@@ -202,7 +202,7 @@ impl Store {
     }
 
     /// Starts a new window in place of the one that ended at `ended`.
-    /// [`Write::Refused`] when the counter has changed since that was read.
+    /// [`Write::Refused`] when the counter has changed since `ended` was read.
     async fn restart(&self, count: &Count<'_>, ended: Timestamp) -> Result<Write, StoreError> {
         let mut call = self.client.update_item();
         let mut sets = vec!["expires_at = :expires_at".to_owned()];
@@ -222,9 +222,9 @@ impl Store {
         updated(result)
     }
 
-    /// Takes back the guess that `attempt` identifies, so that the pause goes on
-    /// that was running before it, unless another guess has come since. Changes
-    /// nothing once the window has ended.
+    /// Takes back the guess that `attempt` identifies. The pause that was running
+    /// before it goes on, unless another guess was made since. Changes nothing once the
+    /// window has ended.
     ///
     /// # Errors
     ///
@@ -252,8 +252,8 @@ impl Store {
         self.uncount(counter, None, counted.until).await
     }
 
-    /// Takes back one that was counted in the window that ends at `until`, and
-    /// its account. Changes nothing in another window.
+    /// Takes back one count of the window that ends at `until`, and its account's tag.
+    /// Changes nothing in another window.
     ///
     /// # Errors
     ///
@@ -310,7 +310,7 @@ impl Store {
     }
 }
 
-/// When the window of a counter ends.
+/// Returns when the window of a counter ends.
 fn until(counter: &Item) -> Result<Timestamp, StoreError> {
     Reader(counter).number("expires_at").map(Timestamp::from_seconds)
 }

@@ -1,4 +1,4 @@
-//! Credentials.
+//! The credentials in the table.
 
 use super::item::{self, Item, Reader, number, text};
 use super::{Store, StoreError, updated};
@@ -10,7 +10,7 @@ use crate::user::Credential;
 use crate::write::Write;
 
 impl Store {
-    /// Reads the credential of an address consistently.
+    /// Reads the credential of an address with strong consistency.
     ///
     /// # Errors
     ///
@@ -20,7 +20,7 @@ impl Store {
         self.get(item::credential_key(email)).await?.as_ref().map(to_credential).transpose()
     }
 
-    /// Replaces a password hash with another one of the same password.
+    /// Replaces a password hash with another hash of the same password.
     /// [`Write::Refused`] when the stored hash is no longer `old`.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Store {
     }
 }
 
-/// A credential as an item.
+/// Returns a credential as an item.
 pub(super) fn from_credential(email: &Email, credential: &Credential) -> Item {
     let mut item = item::credential_key(email);
     item.extend([
@@ -55,7 +55,7 @@ pub(super) fn from_credential(email: &Email, credential: &Credential) -> Item {
     item
 }
 
-/// A credential from an item.
+/// Reads a credential from an item.
 fn to_credential(item: &Item) -> Result<Credential, StoreError> {
     let item = Reader(item);
     Ok(Credential {

@@ -1,4 +1,4 @@
-//! Items: their keys, and their attributes in both directions.
+//! Items: their keys, and how their attributes are written and read.
 
 use std::collections::HashMap;
 
@@ -21,27 +21,27 @@ const COUNTER: &str = "COUNTER";
 /// The beginning of the sort key of every session.
 pub const SESSION: &str = "SESSION#";
 
-/// The partition key of a user and of the user's sessions.
+/// Returns the partition key of a user and of the user's sessions.
 pub fn partition(user: UserId) -> String {
     format!("USER#{user}")
 }
 
-/// The key of a user.
+/// Returns the key of a user.
 pub fn user_key(user: UserId) -> Item {
     key(partition(user), PROFILE.into())
 }
 
-/// The key of a session.
+/// Returns the key of a session.
 pub fn session_key(user: UserId, session: SessionId) -> Item {
     key(partition(user), format!("{SESSION}{session}"))
 }
 
-/// The key of a credential.
+/// Returns the key of a credential.
 pub fn credential_key(email: &Email) -> Item {
     key(format!("EMAIL#{}", email.key()), CREDENTIAL.into())
 }
 
-/// The key of a counter.
+/// Returns the key of a counter.
 pub fn counter_key(counter: &Counter) -> Item {
     key(format!("LIMIT#{}", counter.name), COUNTER.into())
 }
@@ -50,47 +50,48 @@ fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".into(), text(pk)), ("sk".into(), text(sk))])
 }
 
-/// A string.
+/// Returns a string as an attribute.
 pub fn text(text: impl Into<String>) -> AttributeValue {
     AttributeValue::S(text.into())
 }
 
-/// A number.
+/// Returns a number as an attribute.
 pub fn number(number: impl ToString) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-/// A hash.
+/// Returns a hash as an attribute.
 pub fn hash(hash: &Hash) -> AttributeValue {
     AttributeValue::B(Blob::new(*hash.as_bytes()))
 }
 
-/// A hash from an attribute.
+/// Reads a hash from an attribute.
 pub fn to_hash(value: &AttributeValue) -> Option<Hash> {
     Hash::from_bytes(value.as_b().ok()?.as_ref())
 }
 
-/// Reads the attributes of an item.
+/// Reads the attributes of an item. The error for an attribute that is missing or
+/// malformed is [`StoreError::Corrupt`] with its name.
 pub struct Reader<'a>(pub &'a Item);
 
 impl<'a> Reader<'a> {
-    /// An attribute that must be there.
+    /// Returns an attribute that must be present.
     pub fn get(&self, name: &'static str) -> Result<&'a AttributeValue, StoreError> {
         self.0.get(name).ok_or(StoreError::Corrupt(name))
     }
 
-    /// A string that must be there.
+    /// Returns a string that must be present.
     pub fn text(&self, name: &'static str) -> Result<&'a str, StoreError> {
         self.get(name)?.as_s().map(String::as_str).map_err(|_| StoreError::Corrupt(name))
     }
 
-    /// A number that must be there.
+    /// Returns a number that must be present.
     pub fn number<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, StoreError> {
         let number = self.get(name)?.as_n().map_err(|_| StoreError::Corrupt(name))?;
         number.parse().map_err(|_| StoreError::Corrupt(name))
     }
 
-    /// An attribute that may be missing.
+    /// Returns an attribute that may be missing.
     pub fn optional<T>(
         &self,
         name: &'static str,

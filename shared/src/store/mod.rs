@@ -1,10 +1,9 @@
 //! The table: every call to DynamoDB, and its outcome.
 //!
-//! There is one table, with the keys `pk` and `sk` and the TTL attribute
-//! `expires_at`. A user and the user's sessions share a partition; a credential
-//! is found by its email address. Every lookup is by the full key. What must be
-//! true of an item when it changes is in the condition of the write, never in a
-//! read before it.
+//! There is one table, with the keys `pk` and `sk` and the TTL attribute `expires_at`.
+//! A user and the user's sessions share a partition; a credential is found by its
+//! e-mail address. Every lookup is by the full key. The condition of a write checks
+//! what must be true of an item when it changes; a read before the write never does.
 
 mod counter;
 mod credential;
@@ -29,13 +28,13 @@ pub use counter::{Counted, Tally};
 use item::Item;
 pub use user::{Ending, NotEnded};
 
-/// DynamoDB did not do what it was asked to do.
+/// Why a call to DynamoDB failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It was slow, throttled or down, or it refused the call. A later attempt may succeed.
+    /// DynamoDB was slow, throttled or down, or it refused the call. A later attempt may succeed.
     #[error("DynamoDB {operation}: {code}")]
     Unavailable {
-        /// The call.
+        /// The name of the call, such as `GetItem`.
         operation: &'static str,
         /// The code of the error, or what kept DynamoDB from answering.
         code: String,
@@ -46,7 +45,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether DynamoDB asked for fewer calls.
+    /// Returns whether DynamoDB throttled the call.
     pub fn is_throttling(&self) -> bool {
         const CODES: [&str; 3] =
             ["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"];
@@ -62,8 +61,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Returns the table named `table` in the DynamoDB at `endpoint`, or in the
-    /// one of the configured region. `http_client` replaces the SDK's own, for tests.
+    /// Returns the table named `table` in the DynamoDB at `endpoint`, or else of the
+    /// configured region. `http_client` replaces the SDK's own, for tests.
     pub async fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
         Self::with_sdk(&aws::load(endpoint, http_client, 1).await, table, endpoint)
     }
@@ -95,11 +94,11 @@ impl Store {
         Delete::builder().table_name(&self.table).set_key(Some(key))
     }
 
-    /// Carries out a transaction. [`Write::Refused`] carries the index of the
-    /// first member whose condition failed.
+    /// Executes a transaction. [`Write::Refused`] carries the index of the first member
+    /// whose condition failed.
     ///
-    /// The SDK gives each transaction a ClientRequestToken and keeps it through
-    /// its retries, so that one whose answer was lost is not carried out twice.
+    /// The SDK gives each transaction a ClientRequestToken and keeps it through its
+    /// retries, so that one whose answer was lost is not executed twice.
     async fn transact(
         &self,
         members: Vec<Result<TransactWriteItem, StoreError>>,
@@ -121,7 +120,7 @@ impl Store {
     }
 }
 
-/// The outcome of a transaction of which it does not matter which condition failed.
+/// Drops the index of the failed member from the outcome of a transaction.
 fn without_member(transaction: Write<(), usize>) -> Write {
     match transaction {
         Write::Done(()) => Write::Done(()),

@@ -8,8 +8,8 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 
-/// Retries a write that met a transaction on the same item. Nothing is wrong with
-/// the write, and it succeeds a moment later, but the SDK does not retry it
+/// Retries a write that conflicted with a transaction on the same item. Nothing is
+/// wrong with the write, which succeeds a moment later, but the SDK does not retry it
 /// (Amazon DynamoDB Developer Guide, "Transaction conflict handling").
 #[derive(Debug)]
 pub struct Conflicts;
@@ -36,7 +36,8 @@ fn is_conflict(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("TransactionConflictException")
 }
 
-/// When a condition failed as well, a retry would only fail again.
+/// Returns whether only a conflict cancelled the transaction. If a condition failed as
+/// well, a retry would fail too.
 fn is_cancelled_by_conflict(error: &TransactWriteItemsError) -> bool {
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
         return false;

@@ -1,4 +1,4 @@
-//! Sessions.
+//! The sessions in the table.
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -13,12 +13,12 @@ use crate::session::{Attempt, EVIDENCE, Rotation, Session};
 use crate::user::UserState;
 use crate::write::Write;
 
-/// The condition under which a session may be deleted: one that reuse ended
-/// stays as evidence.
+/// The condition under which a session may be deleted: a session that reuse ended stays
+/// as evidence.
 const NOT_EVIDENCE: &str = "attribute_not_exists(revoked_at)";
 
 impl Store {
-    /// Reads a session, dead or alive, consistently.
+    /// Reads a session, dead or alive, with strong consistency.
     ///
     /// # Errors
     ///
@@ -113,10 +113,10 @@ impl Store {
         }
     }
 
-    /// Marks a session as ended by the reuse that `attempt` made, and keeps it
-    /// for at most [`EVIDENCE`]. [`Write::Refused`] when the session is gone, or
-    /// when another attempt has marked it. The SDK's retry after a lost answer is
-    /// the same attempt, so the alarm is not lost.
+    /// Marks a session as ended because `attempt` reused a token, and keeps it for at
+    /// most [`EVIDENCE`]. [`Write::Refused`] when the session is gone, or when another
+    /// attempt has marked it. The SDK's retry after a lost answer is the same attempt,
+    /// so the alarm is not lost.
     ///
     /// # Errors
     ///
@@ -143,8 +143,8 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a session that its user ended. [`Write::Refused`] when there is no
-    /// such session, as the SDK's own retry finds after a lost answer, or when
+    /// Deletes a session that its user ended. [`Write::Refused`] when there is no such
+    /// session, which is also what the SDK's retry after a lost answer finds, or when
     /// reuse has ended it, so that it stays as evidence.
     ///
     /// # Errors
@@ -168,8 +168,9 @@ impl Store {
         }
     }
 
-    /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], and
-    /// nothing deleted, when reuse has ended one of them meanwhile: it stays as evidence.
+    /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], with
+    /// nothing deleted, when reuse has ended one of them meanwhile: that session stays
+    /// as evidence.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl Store {
     }
 }
 
-/// A session as an item.
+/// Returns a session as an item.
 pub(super) fn from_session(session: &Session) -> Item {
     let mut item = item::session_key(session.user_id, session.id);
     item.extend([
@@ -239,7 +240,7 @@ pub(super) fn from_session(session: &Session) -> Item {
     item
 }
 
-/// A session from an item.
+/// Reads a session from an item.
 pub(super) fn to_session(item: &Item) -> Result<Session, StoreError> {
     let item = Reader(item);
     let user_id = item.text("pk")?.strip_prefix("USER#").and_then(UserId::parse);

@@ -1,4 +1,4 @@
-//! Users.
+//! The users in the table.
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
 
@@ -16,7 +16,7 @@ use crate::session::Session;
 use crate::user::{Credential, Profile, ProfileChange, ProfileField, User};
 use crate::write::Write;
 
-/// How many pages of a user's partition a login reads.
+/// The most pages of a user's partition that a login reads.
 const MOST_PAGES: usize = 5;
 
 /// Why every session of a user ends, except for one that may be kept.
@@ -45,7 +45,7 @@ pub enum NotEnded {
 }
 
 impl Store {
-    /// Reads a user consistently.
+    /// Reads a user with strong consistency.
     ///
     /// # Errors
     ///
@@ -55,21 +55,24 @@ impl Store {
         self.get(item::user_key(id)).await?.as_ref().map(to_user).transpose()
     }
 
-    /// Reads a user and all the user's sessions, dead ones included, consistently.
+    /// Reads a user and all the user's sessions, dead ones included, with strong consistency.
     ///
     /// # Errors
     ///
-    /// As for [`user`](Self::user).
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when an item cannot be read.
     pub async fn user_and_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
         self.partition(id, usize::MAX).await
     }
 
-    /// Does the same for at most the first five pages of the user's partition. A
-    /// page holds 1 MB, which is more than a thousand sessions.
+    /// Reads a user and the sessions in the first five pages of the user's partition,
+    /// with strong consistency. A page holds 1 MB, which is more than a thousand
+    /// sessions.
     ///
     /// # Errors
     ///
-    /// As for [`user`](Self::user).
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`]
+    /// when an item cannot be read.
     pub async fn user_and_first_sessions(&self, id: UserId) -> Result<(Option<User>, Vec<Session>), StoreError> {
         self.partition(id, MOST_PAGES).await
     }
@@ -107,7 +110,7 @@ impl Store {
         Ok((user, sessions))
     }
 
-    /// Writes a new user with a credential and a first session, all or nothing.
+    /// Writes a new user with a credential and a first session, in one transaction.
     /// [`Write::Refused`] when the address is taken.
     ///
     /// # Errors
@@ -128,7 +131,7 @@ impl Store {
         Ok(without_member(self.transact(members).await?))
     }
 
-    /// Writes a user with a credential and sessions as given, over any items that are there.
+    /// Writes a user with a credential and sessions as given, and overwrites existing items.
     ///
     /// # Errors
     ///
@@ -149,8 +152,9 @@ impl Store {
     }
 
     /// Ends every session of `user` by raising the epoch in the user and the
-    /// credential, if neither has changed since `user` was read. `kept` is lifted
-    /// to the new epoch in the same transaction.
+    /// credential, if neither has changed since `user` was read. `kept` is lifted to
+    /// the new epoch in the same transaction. [`Write::Refused`] carries the reason why
+    /// no session was ended.
     ///
     /// # Errors
     ///
@@ -303,7 +307,7 @@ fn from_user(user: &User) -> Item {
     item
 }
 
-/// A user from an item.
+/// Reads a user from an item.
 fn to_user(item: &Item) -> Result<User, StoreError> {
     let item = Reader(item);
     let id = item.text("pk")?.strip_prefix("USER#").and_then(UserId::parse);

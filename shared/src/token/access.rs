@@ -20,15 +20,15 @@ const TYP: &str = "at+jwt";
 /// How far another machine's clock may be ahead, so that a token it has just
 /// issued is accepted.
 const SKEW: Duration = Duration::from_secs(5);
-/// The time that takes the most digits.
+/// The time with the most digits.
 const LATEST: Timestamp = Timestamp::from_seconds(MAX_SECONDS);
 
 /// How access tokens are issued and verified.
 #[derive(Clone, Debug)]
 pub struct AccessTokens {
-    /// `iss`.
+    /// `iss`: the issuer.
     pub issuer: String,
-    /// `aud`.
+    /// `aud`: the audience.
     pub audience: String,
     /// The time from `iat` to `exp`, in whole seconds. The end of the session
     /// may cut it short.
@@ -40,30 +40,30 @@ pub struct AccessTokens {
 /// The content of an authentic access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
-    /// `sub`.
+    /// `sub`: the user.
     pub user_id: UserId,
-    /// `sid`.
+    /// `sid`: the session.
     pub session_id: SessionId,
-    /// `roles`.
+    /// `roles`: the user's roles when the token was issued.
     pub roles: Vec<String>,
-    /// `jti`: the name of this token.
+    /// `jti`: the id of this token.
     pub id: String,
-    /// `iat`.
+    /// `iat`: when the token was issued.
     pub issued_at: Timestamp,
-    /// `exp`.
+    /// `exp`: when the token expires.
     pub expires_at: Timestamp,
-    /// Whether it was signed with JWT_ALGORITHM. After a change of algorithm,
-    /// older tokens can be renewed, but admit nobody.
+    /// Whether it was signed with JWT_ALGORITHM. After a change of algorithm, older
+    /// tokens can be renewed, but do not admit their callers.
     pub is_of_algorithm: bool,
 }
 
-/// The roles of a user make an access token longer than any that is accepted.
+/// The roles do not fit into an access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the roles take {length} bytes of an access token, which has room for {room}")]
 pub struct RolesTooLong {
     /// The bytes of the roles, as JSON in the token.
     pub length: usize,
-    /// The most that they may have, with this issuer, audience and algorithm.
+    /// The most bytes that they may take, with this issuer, audience and algorithm.
     pub room: usize,
 }
 
@@ -100,7 +100,7 @@ impl AccessTokens {
     ///
     /// # Errors
     ///
-    /// [`SigningFailed`] when the key does not work.
+    /// [`SigningFailed`] when the ring is empty or the key cannot sign.
     pub fn issue(
         &self,
         ring: &KeyRing,
@@ -138,12 +138,12 @@ impl AccessTokens {
         }
     }
 
-    /// Checks that tokens with these roles are accepted: that even the longest
-    /// key of `algorithm` leaves room for them.
+    /// Checks that an access token has room for these roles, even with the longest key
+    /// of `algorithm`.
     ///
     /// # Errors
     ///
-    /// [`RolesTooLong`] when it does not.
+    /// [`RolesTooLong`] when the roles do not fit.
     pub fn check_roles(&self, algorithm: Algorithm, roles: &[String]) -> Result<(), RolesTooLong> {
         // Base64url, without padding (RFC 7515, section 2).
         let encoded = |bytes: usize| (bytes * 4).div_ceil(3);
@@ -166,12 +166,13 @@ impl AccessTokens {
         Ok(())
     }
 
-    /// Verifies an access token: authentic, issued here, of JWT_ALGORITHM, and
-    /// not expired.
+    /// Verifies that an access token is authentic, issued here, signed with
+    /// JWT_ALGORITHM, and not expired.
     ///
     /// # Errors
     ///
-    /// The first [`Rejection`] that applies.
+    /// [`Rejection::Algorithm`] when the token was signed with another algorithm;
+    /// [`Rejection::Expired`] when it has expired; and those of [`read`](Self::read).
     pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
         let token = self.read(ring, token, now)?;
         if !token.is_of_algorithm {
@@ -183,18 +184,21 @@ impl AccessTokens {
         }
     }
 
-    /// Whether a token admits nobody any more: it has expired, JWT_LEEWAY_SECONDS
-    /// included, or is of another algorithm than JWT_ALGORITHM.
+    /// Returns whether a token no longer admits its caller: it has expired,
+    /// JWT_LEEWAY_SECONDS included, or was signed with an algorithm other than
+    /// JWT_ALGORITHM.
     pub fn has_expired(&self, token: &AccessToken, now: Timestamp) -> bool {
         !token.is_of_algorithm || token.expires_at + self.leeway <= now
     }
 
-    /// Like [`verify`](Self::verify), but also returns a token that has expired
-    /// or is of another algorithm: such a token can be renewed.
+    /// Like [`verify`](Self::verify), but also returns a token that has expired or was
+    /// signed with another algorithm: such a token can be renewed.
     ///
     /// # Errors
     ///
-    /// The first [`Rejection`] that applies.
+    /// [`Rejection::Claim`] when a claim is missing, malformed or meant for another
+    /// system; [`Rejection::NotYetValid`] when `iat` or `nbf` is in the future; any
+    /// other [`Rejection`] for a token that is not signed with one of the keys.
     pub fn read(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<AccessToken, Rejection> {
         let mut is_of_algorithm = false;
         let claims = jwt::verify(token, TYP, |kid| {

@@ -1,9 +1,9 @@
-//! Device tokens: `typ: dt+jwt`, a signed note that a device has logged in as a
-//! user before. It grants no access. The limits count such a device by itself,
+//! Device tokens: `typ: dt+jwt`, signed proof that a device has logged in as a user
+//! before. A device token grants no access. The limits count such a device separately,
 //! so that guesses made elsewhere cannot lock it out.
 //!
-//! The token names the user and not the email address, so that it is worthless
-//! to a later owner of the address, and at it.
+//! The token names the user, not the e-mail address, so that it is worthless once the
+//! address belongs to another user.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::entropy;
 use crate::id::UserId;
 
 const TYP: &str = "dt+jwt";
-/// `aud`: the same for every installation, whatever the audience of access tokens.
+/// `aud`: the same for every installation. It does not depend on the audience of access tokens.
 pub const AUDIENCE: &str = "urn:freshkey:device";
 
 /// The settings of device tokens.
@@ -82,16 +82,16 @@ impl DeviceTokens {
         jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
     }
 
-    /// Returns the device that holds `token`, if this system issued it and it
-    /// has not expired at `now`. Whether the user still exists, and still knows
-    /// the device, is for the caller to check.
+    /// Returns the device that holds `token`, if this system issued it and it has not
+    /// expired at `now`. The caller must check whether the user still exists and still
+    /// accepts the device.
     ///
     /// # Errors
     ///
-    /// [`Rejection::Expired`] for an authentic token whose time is over;
-    /// [`Rejection::Claim`] for one with a claim that is missing, malformed or
-    /// meant for another system; any other [`Rejection`] for a token that this
-    /// system did not sign as a device token.
+    /// [`Rejection::Expired`] for an authentic token that has expired;
+    /// [`Rejection::Claim`] for one with a claim that is missing, malformed or meant
+    /// for another system; any other [`Rejection`] for a token that this system did not
+    /// sign as a device token.
     pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<Device, Rejection> {
         let claims = jwt::verify(token, TYP, |kid| ring.device_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;

@@ -11,7 +11,7 @@ use super::{Rejection, SigningFailed};
 use crate::clock::Timestamp;
 use crate::json;
 
-/// The most bytes of a token, also of one that is issued.
+/// The most bytes of a token, issued or presented.
 pub const MAX_TOKEN: usize = 4096;
 /// The most bytes of its header, decoded.
 const MAX_HEADER: usize = 1024;
@@ -24,7 +24,7 @@ pub const MAX_SECONDS: i64 = 253_402_300_799;
 ///
 /// # Errors
 ///
-/// [`SigningFailed`] when the key does not work.
+/// [`SigningFailed`] when the key cannot sign.
 pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result<String, SigningFailed> {
     let mut header = Header::new(key.algorithm);
     header.typ = Some(typ.into());
@@ -32,16 +32,19 @@ pub fn sign(typ: &str, kid: &str, claims: &impl Serialize, key: &Pair) -> Result
     jsonwebtoken::encode(&header, claims, &key.signs).map_err(|_| SigningFailed)
 }
 
-/// Verifies everything of `token` but its claims, and returns them.
+/// Verifies all of `token` except its claims, and returns the claims.
 ///
-/// The header must have exactly `alg`, `typ` and `kid`: any other member (`jwk`,
-/// `jku`, `x5c`, `crit`, …) asks to be trusted or obeyed. `key_of` finds the key
-/// by its `kid`. The key determines the algorithm; the header must agree.
+/// The header must have exactly `alg`, `typ` and `kid`: any other member (`jwk`, `jku`,
+/// `x5c`, `crit`, …) could change how the token is verified. `key_of` finds the key by
+/// its `kid`. The key determines the algorithm; the header must agree.
 ///
 /// # Errors
 ///
-/// [`Rejection::TooLarge`], [`Rejection::Malformed`], [`Rejection::Header`],
-/// [`Rejection::UnknownKey`] or [`Rejection::Signature`].
+/// [`Rejection::TooLarge`] for a token over 4096 bytes or a header over 1024;
+/// [`Rejection::Malformed`] for a token that is not in canonical compact form, or whose
+/// claims are not a JSON object; [`Rejection::Header`] for a header with other members,
+/// `typ` or `alg`; [`Rejection::UnknownKey`] for an unknown `kid`;
+/// [`Rejection::Signature`] for a wrong signature.
 pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'k Pair>) -> Result<Claims, Rejection> {
     if token.len() > MAX_TOKEN {
         return Err(Rejection::TooLarge);
@@ -70,52 +73,54 @@ pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'
     json::object(&decode(claims)?, MAX_DEPTH).map(Claims).map_err(|_| Rejection::Malformed)
 }
 
-/// `typ` names a media type, and may leave out `application/` (RFC 7515, section 4.1.9).
+/// Returns whether `presented` is the media type `typ`. It may leave out `application/`
+/// (RFC 7515, section 4.1.9).
 fn is_media_type(presented: &str, typ: &str) -> bool {
     presented.strip_prefix("application/").unwrap_or(presented) == typ
 }
 
-/// Base64url without padding and without stray bits: one encoding per value.
+/// Decodes base64url without padding or stray bits, so that each value has one encoding.
 fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)
 }
 
-/// The claims of an authentic token. Every one that is asked for must be there
-/// and of its type.
+/// The claims of an authentic token. A claim that is read must be present and have the
+/// right type; otherwise the error is [`Rejection::Claim`] with its name.
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// A string that is not empty.
+    /// Returns a string that is not empty.
     pub fn text(&self, name: &'static str) -> Result<&str, Rejection> {
         let text = self.0.get(name).and_then(Value::as_str);
         text.filter(|text| !text.is_empty()).ok_or(Rejection::Claim(name))
     }
 
-    /// A list of strings.
+    /// Returns a list of strings.
     pub fn texts(&self, name: &'static str) -> Result<Vec<String>, Rejection> {
         let texts = self.0.get(name).and_then(Value::as_array).ok_or(Rejection::Claim(name))?;
         let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
         texts.collect::<Option<_>>().ok_or(Rejection::Claim(name))
     }
 
-    /// A whole number that is not negative.
+    /// Returns a whole number that is not negative.
     pub fn number(&self, name: &'static str) -> Result<u64, Rejection> {
         self.0.get(name).and_then(Value::as_u64).ok_or(Rejection::Claim(name))
     }
 
-    /// A NumericDate (RFC 7519, section 2), whole seconds only.
+    /// Returns a NumericDate (RFC 7519, section 2) of whole seconds.
     pub fn time(&self, name: &'static str) -> Result<Timestamp, Rejection> {
         let seconds = i64::try_from(self.number(name)?).map_err(|_| Rejection::Claim(name))?;
         let is_sane = (0..=MAX_SECONDS).contains(&seconds);
         is_sane.then_some(Timestamp::from_seconds(seconds)).ok_or(Rejection::Claim(name))
     }
 
-    /// A string that must be `expected`.
+    /// Checks that a string is `expected`.
     pub fn expect(&self, name: &'static str, expected: &str) -> Result<(), Rejection> {
         (self.text(name)? == expected).then_some(()).ok_or(Rejection::Claim(name))
     }
 
-    /// `aud`: a string, or a list of them (RFC 7519, section 4.1.3), that holds `expected`.
+    /// Checks that `aud`, a string or a list of strings (RFC 7519, section 4.1.3),
+    /// contains `expected`.
     pub fn expect_audience(&self, expected: &str) -> Result<(), Rejection> {
         match self.0.get("aud") {
             Some(Value::Array(_)) => self.texts("aud")?.iter().any(|audience| audience == expected),

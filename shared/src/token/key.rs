@@ -22,7 +22,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// The key of HS256.
+    /// Returns a key for HS256.
     pub fn hmac(secret: &[u8]) -> Self {
         Self {
             algorithm: Algorithm::HS256,
@@ -32,15 +32,14 @@ impl Pair {
     }
 }
 
-/// What is wrong with a key, or with the secret that holds all keys. The text
-/// never shows any of it.
+/// What is wrong with a key, or with the secret that holds all keys. The text never
+/// shows the key or the secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The secret has fewer than 32 bytes (RFC 7518, section 3.2).
     #[error("must be at least 32 bytes of randomness, such as `openssl rand -base64 48` prints")]
     TooShort,
-    /// The secret is a placeholder, a pattern, or made of words that secrets are
-    /// often made of.
+    /// The secret is a placeholder, a pattern, or made of common words.
     #[error("is a placeholder or easy to guess: make one with `openssl rand -base64 48`")]
     Guessable,
     /// The secret is published: in a list of JWT secrets, in the documentation
@@ -74,17 +73,17 @@ pub enum KeyError {
     /// The key that signs access tokens is not a key for JWT_ALGORITHM.
     #[error("is for {found:?}, and JWT_ALGORITHM is {expected:?}")]
     Algorithm {
-        /// JWT_ALGORITHM.
+        /// The setting JWT_ALGORITHM.
         expected: Algorithm,
         /// The algorithm of the key.
         found: Algorithm,
     },
-    /// One of the keys has a fault of its own.
+    /// One of the keys in the secret has a fault.
     #[error("the key {name:?} {fault}")]
     Key {
         /// The name of the key.
         name: String,
-        /// Its fault.
+        /// The fault of the key.
         fault: Box<KeyError>,
     },
 }

@@ -1,8 +1,9 @@
 //! Tokens: signing them, verifying them, and the keys for both.
 //!
-//! An access token is a JWT that any service can verify ([`access`]). A refresh
-//! token is a JWT of another kind, which only this system reads ([`refresh`]).
-//! They differ in `typ`, `aud` and key, so that neither passes for the other.
+//! An access token is a JWT that any service can verify ([`access`]). A refresh token
+//! is a JWT of another kind, which only this system reads ([`refresh`]). A device token
+//! is a JWT that proves an earlier login ([`device`]). The three differ in `typ`, `aud`
+//! and key, so that none passes for another.
 
 pub mod access;
 #[cfg(test)]
@@ -38,8 +39,8 @@ pub enum Rejection {
     /// one canonical encoding.
     #[error("malformed")]
     Malformed,
-    /// Its header is not one that is issued here: `alg` is not that of the key,
-    /// `typ` is another kind, or there are further members.
+    /// Its header is not one that is issued here: `alg` is not that of the key, `typ`
+    /// is another kind, or there are other members.
     #[error("unexpected header")]
     Header,
     /// Its `kid` is not in the ring.
@@ -48,10 +49,10 @@ pub enum Rejection {
     /// Its signature does not verify.
     #[error("wrong signature")]
     Signature,
-    /// It is authentic, but of another algorithm than JWT_ALGORITHM.
+    /// It is authentic, but was signed with an algorithm other than JWT_ALGORITHM.
     #[error("another algorithm")]
     Algorithm,
-    /// This claim is missing, has the wrong type or another value than expected.
+    /// This claim is missing, or has the wrong type or an unexpected value.
     #[error("claim {0}")]
     Claim(&'static str),
     /// It is not valid yet.
@@ -62,7 +63,7 @@ pub enum Rejection {
     Expired,
 }
 
-/// A token could not be signed: the ring is empty, or the key does not work.
+/// A token could not be signed: the ring is empty, or the key cannot sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the key cannot sign")]
 pub struct SigningFailed;

@@ -26,26 +26,26 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 const DASHES: &str = "-----";
 
-/// A document of ASN.1, in DER.
+/// An ASN.1 document in DER.
 type Der = Zeroizing<Vec<u8>>;
 
-/// Whether a text is meant to be a key: PEM, the base64 of PEM, or PEM without
+/// Returns whether a text is meant to be a key: PEM, the base64 of PEM, or PEM without
 /// its boundary lines.
 pub fn is_pem(text: &str) -> bool {
     text.contains(BEGIN) || unwrapped(text).is_some() || without_boundaries(text).is_some()
 }
 
-/// Reads a private key: PKCS#8, also encrypted (PBES2, RFC 8018), PKCS#1 or
-/// SEC1. The algorithm follows from the key.
+/// Reads a private key: PKCS#8, also encrypted (PBES2, RFC 8018), PKCS#1 or SEC1. The
+/// key determines the algorithm.
 ///
 /// Line ends may be any blanks or the two characters `\n`, lines may be
 /// indented, and the whole text may be encoded in base64 once more.
 ///
 /// # Errors
 ///
-/// [`KeyError::NotPem`], [`KeyError::Passphrase`] when it is encrypted and
-/// `passphrase` does not open it, or [`KeyError::Unsupported`] for a weak key or
-/// one of another kind.
+/// [`KeyError::NotPem`] for a text without a private key; [`KeyError::Passphrase`] when
+/// the key is encrypted and `passphrase` does not open it; [`KeyError::Unsupported`]
+/// for a weak key or one of another kind.
 pub fn read(text: &str, passphrase: Option<&SecretString>) -> Result<(Pair, Jwk), KeyError> {
     let (label, document) = document(text).ok_or(KeyError::NotPem)?;
     let (algorithm, signs) = match label.as_str() {
@@ -65,7 +65,7 @@ pub fn read(text: &str, passphrase: Option<&SecretString>) -> Result<(Pair, Jwk)
     Ok((Pair { algorithm, signs, verifies }, public))
 }
 
-/// The label and the content of the private key in a text.
+/// Returns the label and the content of the private key in a text.
 fn document(text: &str) -> Option<(String, Der)> {
     if let Some(text) = unwrapped(text) {
         return block(&text);
@@ -73,8 +73,8 @@ fn document(text: &str) -> Option<(String, Der)> {
     block(text).or_else(|| without_boundaries(text))
 }
 
-/// The first block with a private key. Others, such as `EC PARAMETERS`, add
-/// nothing to it.
+/// Returns the first block with a private key. Other blocks, such as `EC PARAMETERS`,
+/// are not needed.
 fn block(text: &str) -> Option<(String, Der)> {
     text.split(BEGIN).skip(1).find_map(|block| {
         let (label, rest) = block.split_once(DASHES)?;
@@ -86,13 +86,13 @@ fn block(text: &str) -> Option<(String, Der)> {
     })
 }
 
-/// PEM that was encoded in base64 as a whole.
+/// Decodes PEM that was encoded in base64 as a whole.
 fn unwrapped(text: &str) -> Option<Zeroizing<String>> {
     let text = String::from_utf8(base64(text)?.to_vec()).map(Zeroizing::new).ok()?;
     text.contains(BEGIN).then_some(text)
 }
 
-/// PKCS#8 whose boundary lines are missing.
+/// Reads PKCS#8 without its boundary lines.
 fn without_boundaries(text: &str) -> Option<(String, Der)> {
     let der = base64(text)?;
     let label = if PrivateKeyInfoRef::try_from(der.as_slice()).is_ok() {
@@ -144,7 +144,7 @@ fn ed25519(der: &[u8]) -> Result<EncodingKey, KeyError> {
     Ok(EncodingKey::from_ed_der(der.as_ref()))
 }
 
-/// The number of bits of a number in base64url.
+/// Returns the number of bits of a number in base64url.
 fn bits(number: &str) -> usize {
     let bytes = URL_SAFE_NO_PAD.decode(number).unwrap_or_default();
     let zeros = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());

@@ -11,34 +11,34 @@ use crate::id::{SessionId, UserId};
 use crate::session::{Secret, Session};
 
 const TYP: &str = "rt+jwt";
-/// `aud`: this system itself. Access tokens have another audience.
+/// `aud`: this system itself. No other kind of token has this audience.
 pub const AUDIENCE: &str = "urn:freshkey:refresh";
 
 /// How refresh tokens are issued and verified.
 #[derive(Clone, Debug)]
 pub struct RefreshTokens {
-    /// `iss`.
+    /// `iss`: the issuer.
     pub issuer: String,
 }
 
 /// The content of an authentic refresh token.
 #[derive(Clone, Debug)]
 pub struct RefreshToken {
-    /// `sub`.
+    /// `sub`: the user.
     pub user_id: UserId,
-    /// `sid`.
+    /// `sid`: the session.
     pub session_id: SessionId,
-    /// `gen`: from 1, one more with each rotation.
+    /// `gen`: the generation, from 1, one more with each rotation.
     pub generation: u64,
-    /// `sec`: proves that its holder belongs to the session.
+    /// `sec`: the secret, which proves that the token belongs to the session.
     pub secret: Secret,
     /// `auth_time`: when the user logged in.
     pub login: Timestamp,
     /// `abs`: the absolute end of the session.
     pub absolute_end: Timestamp,
-    /// `iat`.
+    /// `iat`: when the token was issued.
     pub issued_at: Timestamp,
-    /// `exp`.
+    /// `exp`: when the token expires.
     pub expires_at: Timestamp,
 }
 
@@ -89,7 +89,7 @@ impl RefreshTokens {
     ///
     /// # Errors
     ///
-    /// [`SigningFailed`] when the key does not work.
+    /// [`SigningFailed`] when the ring is empty or the key cannot sign.
     pub fn sign(&self, ring: &KeyRing, token: &RefreshToken) -> Result<SecretString, SigningFailed> {
         let (kid, key) = ring.refresh_signer().ok_or(SigningFailed)?;
         let claims = Claims {
@@ -107,12 +107,16 @@ impl RefreshTokens {
         jwt::sign(TYP, kid, &claims, key).map(SecretString::from)
     }
 
-    /// Verifies a refresh token: authentic, issued here, and not expired, nor its
-    /// session by `abs`. There is no leeway, because the table has none.
+    /// Verifies that a refresh token is authentic and issued here, and that neither the
+    /// token nor its session (`abs`) has expired. There is no leeway, because the table
+    /// has none.
     ///
     /// # Errors
     ///
-    /// The first [`Rejection`] that applies.
+    /// [`Rejection::Expired`] for an authentic token that has expired or whose session
+    /// has; [`Rejection::Claim`] for one with a claim that is missing, malformed or
+    /// meant for another system; any other [`Rejection`] for a token that this system
+    /// did not sign as a refresh token.
     pub fn verify(&self, ring: &KeyRing, token: &str, now: Timestamp) -> Result<RefreshToken, Rejection> {
         let claims = jwt::verify(token, TYP, |kid| ring.refresh_verifier(kid))?;
         claims.expect("iss", &self.issuer)?;

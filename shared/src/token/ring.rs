@@ -17,20 +17,19 @@ use super::key::{KeyError, Pair};
 use super::{pem, secret};
 use crate::json;
 
-/// The `kid` of the key in JWT_SECRET_KEY. A generated secret has the same, so
-/// that moving from one to the other signs nobody out.
+/// The `kid` of the key in JWT_SECRET_KEY. The first key of a generated secret has the
+/// same name, so that moving from one to the other signs nobody out.
 const ONLY_KEY: &str = "k1";
-/// The label from which the key of refresh tokens is derived. A change signs everyone out.
+/// The HKDF label of the key for refresh tokens. Changing it signs everyone out.
 const REFRESH_LABEL: &[u8] = b"freshkey refresh token v1";
-/// The label from which the key of device tokens is derived. After a change no
-/// device is known any more.
+/// The HKDF label of the key for device tokens. Changing it makes every device unknown.
 const DEVICE_LABEL: &[u8] = b"freshkey device token v1";
 /// The most characters of a `kid`.
 pub(super) const MAX_KID: usize = 64;
-/// The end of the name of a key's passphrase.
+/// The end of the name under which a key's passphrase is stored.
 const PASSPHRASE: &str = ".passphrase";
 
-/// Every key, and which of them sign. By default it is empty.
+/// All keys, and which of them sign. The default ring is empty.
 #[derive(Default)]
 pub struct KeyRing {
     ring: BTreeMap<String, Key>,
@@ -38,8 +37,8 @@ pub struct KeyRing {
     refresh: String,
 }
 
-/// A random secret with its three uses, or a private key, which signs access
-/// tokens only.
+/// A random secret with the keys for its three uses, or a private key, which signs
+/// access tokens only.
 ///
 /// Access tokens are signed with the secret itself, so that other services can
 /// verify them. Refresh tokens and device tokens are each signed with a key
@@ -52,18 +51,19 @@ struct Key {
 }
 
 impl KeyRing {
-    /// The ring with the secret of JWT_SECRET_KEY as its only key.
+    /// Returns the ring with the secret of JWT_SECRET_KEY as its only key.
     ///
     /// # Errors
     ///
-    /// [`KeyError::TooShort`], [`KeyError::Guessable`], [`KeyError::Known`] or
-    /// [`KeyError::Pem`].
+    /// [`KeyError::TooShort`] for fewer than 32 bytes; [`KeyError::Guessable`] for a
+    /// placeholder or a pattern; [`KeyError::Known`] for a published secret;
+    /// [`KeyError::Pem`] for a key in PEM.
     pub fn single(secret: &SecretString) -> Result<Self, KeyError> {
         secret::check(secret.expose_secret())?;
         Self::of(secret.expose_secret())
     }
 
-    /// The ring of the demo, whose secret is public. [`Config`](crate::Config)
+    /// Returns the ring of the demo, whose secret is public. [`Config`](crate::Config)
     /// accepts it only with a table on the same machine.
     ///
     /// # Errors
@@ -83,7 +83,9 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`KeyError::NotPem`], [`KeyError::Passphrase`] or [`KeyError::Unsupported`].
+    /// [`KeyError::NotPem`] for a text without a private key; [`KeyError::Passphrase`]
+    /// when the key is encrypted and `passphrase` does not open it;
+    /// [`KeyError::Unsupported`] for a weak key or one of another kind.
     pub fn with_private_key(mut self, pem: &str, passphrase: Option<&SecretString>) -> Result<Self, KeyError> {
         let key = Key::private(pem, passphrase)?;
         let thumbprint = key.public.as_ref().map(|public| public.thumbprint(ThumbprintHash::SHA256));
@@ -99,9 +101,10 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// The first fault: [`KeyError::Shape`], [`KeyError::Missing`],
-    /// [`KeyError::RefreshKey`], [`KeyError::Name`], or [`KeyError::Key`] for a
-    /// fault of one key.
+    /// The first fault: [`KeyError::Shape`] for anything but a flat JSON object of
+    /// strings; [`KeyError::Missing`] when `signing` or `refresh` does not name a key;
+    /// [`KeyError::RefreshKey`] when `refresh` names a private key; [`KeyError::Name`]
+    /// for a name that cannot be a `kid`; [`KeyError::Key`] for a fault of one key.
     pub fn parse(secret: &SecretString) -> Result<Self, KeyError> {
         let members = json::object(secret.expose_secret().as_bytes(), 1).map_err(|_| KeyError::Shape)?;
         let mut texts = BTreeMap::new();
@@ -129,7 +132,7 @@ impl KeyRing {
                 Err(fault) => return Err(KeyError::Key { name, fault: Box::new(fault) }),
             };
         }
-        // What is left are passphrases without a key.
+        // The remaining members are passphrases without a key.
         if let Some((name, _)) = texts.pop_first() {
             return Err(KeyError::Name(name));
         }
@@ -143,7 +146,7 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`KeyError::Algorithm`] when it is for another.
+    /// [`KeyError::Algorithm`] when the signing key is for another algorithm.
     pub fn for_algorithm(self, expected: Algorithm) -> Result<Self, KeyError> {
         match self.access_signer() {
             Some((_, pair)) if pair.algorithm != expected => {
@@ -165,39 +168,38 @@ impl KeyRing {
         JwkSet { keys: public.collect() }
     }
 
-    /// The key that signs access tokens, and its name.
+    /// Returns the key that signs access tokens, and its name.
     pub(super) fn access_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.signing).map(|key| (self.signing.as_str(), &key.access))
     }
 
-    /// The key that signs refresh tokens, and its name.
+    /// Returns the key that signs refresh tokens, and its name.
     pub(super) fn refresh_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.refresh)?.refresh.as_ref().map(|pair| (self.refresh.as_str(), pair))
     }
 
-    /// The key that signs device tokens, and its name.
+    /// Returns the key that signs device tokens, and its name.
     pub(super) fn device_signer(&self) -> Option<(&str, &Pair)> {
         self.ring.get(&self.refresh)?.device.as_ref().map(|pair| (self.refresh.as_str(), pair))
     }
 
-    /// The key that verifies device tokens with this `kid`.
+    /// Returns the key that verifies device tokens with this `kid`.
     pub(super) fn device_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid)?.device.as_ref()
     }
 
-    /// The key that verifies the signature of access tokens with this `kid`. A
-    /// token is accepted only if it is for the algorithm in force:
-    /// [`signs_with`](Self::signs_with).
+    /// Returns the key that verifies access tokens with this `kid`. A token is accepted
+    /// only if [`signs_with`](Self::signs_with) is true for the key's algorithm.
     pub(super) fn access_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid).map(|key| &key.access)
     }
 
-    /// Whether access tokens are signed with this algorithm.
+    /// Returns whether access tokens are signed with this algorithm.
     pub(super) fn signs_with(&self, algorithm: Algorithm) -> bool {
         self.access_signer().is_some_and(|(_, pair)| pair.algorithm == algorithm)
     }
 
-    /// The key that verifies refresh tokens with this `kid`.
+    /// Returns the key that verifies refresh tokens with this `kid`.
     pub(super) fn refresh_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid)?.refresh.as_ref()
     }
@@ -231,7 +233,7 @@ impl Key {
     }
 }
 
-/// HKDF-SHA256, extract and expand, to 32 bytes. `None` never happens for this length.
+/// Derives 32 bytes with HKDF-SHA256, extract and expand. Never `None` for this length.
 fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut derived = Zeroizing::new([0; 32]);
     let labels = [label];

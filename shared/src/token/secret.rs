@@ -1,4 +1,4 @@
-//! Which random secrets are accepted: long enough, and known to nobody else.
+//! Which random secrets are accepted: those that are long enough, hard to guess and not published.
 
 #[cfg(test)]
 mod tests;
@@ -9,7 +9,9 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::engine::general_purpose::{
+    GeneralPurpose, GeneralPurposeConfig, STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD,
+};
 use zeroize::Zeroizing;
 
 use super::key::KeyError;
@@ -23,12 +25,12 @@ pub const DEMO_SECRET: &str = "demo-0123456789-known-to-everyone-abcdefghijklmno
 /// The fewest bytes of a secret: those of an HS256 key (RFC 7518, section 3.2).
 const MIN_BYTES: usize = 32;
 /// The fewest different bytes. A random key of 32 hexadecimal digits has more.
-const MIN_DISTINCT: usize = 8;
+const MIN_DISTINCT: usize = 7;
 /// The fewest [`steps`] of a secret.
 const MIN_STEPS: usize = 14;
-/// The fewest bytes that a repetition of a short text repeats.
+/// The fewest bytes that must repeat before a secret counts as a repetition.
 const MIN_REPEATED: usize = 8;
-/// How many bytes are searched for a pattern. A pattern is visible in fewer.
+/// How many bytes of a secret are searched for a pattern. Every pattern shows in fewer.
 const SEARCHED: usize = 512;
 /// The shortest repetition that counts as one step.
 const MIN_MATCH: usize = 3;
@@ -37,7 +39,7 @@ const SEPARATORS: &[u8] = b"-_ ./:";
 /// How far apart the members of a sequence may be: `abcd…`, `a1b2…`, `ab12cd34…`.
 const MAX_LAG: usize = 4;
 
-/// Phrases of example files, without punctuation.
+/// Phrases from example files, without punctuation.
 const PLACEHOLDERS: [&str; 14] = [
     "yoursupersecret",
     "yoursecret",
@@ -55,8 +57,8 @@ const PLACEHOLDERS: [&str; 14] = [
     "supersecretkey",
 ];
 
-/// What people make secrets of: the rows of a keyboard, the alphabet, and the
-/// words of example files.
+/// Common parts of secrets that people make up: the rows of a keyboard, the alphabet,
+/// and the words of example files.
 const COMMON: &str = "0123456789 9876543210 abcdefghijklmnopqrstuvwxyz zyxwvutsrqponmlkjihgfedcba \
     qwertyuiopasdfghjklzxcvbnm qwertz azertyuiopqsdfghjklmwxcvbn 1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik9ol0p \
     !@#$%^&*() secret password passphrase jwt json web token access refresh super very really long string random \
@@ -68,18 +70,19 @@ const COMMON: &str = "0123456789 9876543210 abcdefghijklmnopqrstuvwxyz zyxwvutsr
     and my our some any valid only enough minimum length generate generated freshkey company project hmac sha \
     256 384 512 hs256 rs256 es256";
 
-/// The first 8 bytes, in hexadecimal, of the SHA-256 of every published secret of
-/// at least 32 bytes, as [`normalized`]: those of wallarm/jwt-secrets and
-/// FaqZul/JWT-secrets (both MIT), and of the documentation of widely used
-/// libraries and of RFCs 7515, 7520 and 8037. Hashes, so that this repository
-/// does not spread them.
+/// The first 8 bytes, in hexadecimal, of the SHA-256 of every published secret of at
+/// least 32 bytes, as [`normalized`]: those of wallarm/jwt-secrets and
+/// FaqZul/JWT-secrets (both MIT), and of the documentation of widely used libraries and
+/// of RFCs 7515, 7520 and 8037. They are hashed so that this repository does not spread
+/// them.
 static KNOWN: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("known.txt").lines().collect());
 
-/// Accepts a secret that only its owner can know.
+/// Checks that a secret is long enough, hard to guess and not published.
 ///
 /// # Errors
 ///
-/// [`KeyError::TooShort`], [`KeyError::Guessable`], [`KeyError::Known`], or
+/// [`KeyError::TooShort`] for fewer than 32 bytes; [`KeyError::Guessable`] for a
+/// placeholder or a pattern; [`KeyError::Known`] for a published secret;
 /// [`KeyError::Pem`] for a key in PEM, whose public half may be published.
 pub fn check(secret: &str) -> Result<(), KeyError> {
     let letters = secret.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
@@ -94,19 +97,26 @@ pub fn check(secret: &str) -> Result<(), KeyError> {
         Err(KeyError::Known)
     } else if distinct(secret.as_bytes()) < MIN_DISTINCT
         || is_repetition(secret.as_bytes())
-        || is_pattern(secret.as_bytes())
+        || is_pattern(secret.as_bytes(), SEPARATORS)
     {
         Err(KeyError::Guessable)
     } else {
-        // A secret that is only written in another alphabet is no better.
-        match decoded(secret).find(|bytes| is_known(bytes) || is_pattern(bytes)) {
-            Some(_) => Err(KeyError::Guessable),
-            None => Ok(()),
+        // A weak secret is no better in another encoding.
+        for bytes in decoded(secret) {
+            if is_known(&bytes) || written(&bytes).iter().any(|text| is_known(text.as_bytes())) {
+                return Err(KeyError::Known);
+            }
+            // Bytes of the value of a separator mean nothing in what is not text.
+            let is_text = bytes.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ');
+            if is_pattern(&bytes, if is_text { SEPARATORS } else { b"" }) {
+                return Err(KeyError::Guessable);
+            }
         }
+        Ok(())
     }
 }
 
-/// Whether a secret is published.
+/// Returns whether a secret is published.
 fn is_known(secret: &[u8]) -> bool {
     let normalized = normalized(secret);
     let hash = Hash::of(&[&normalized]);
@@ -114,7 +124,7 @@ fn is_known(secret: &[u8]) -> bool {
     normalized.as_slice() == DEMO_SECRET.as_bytes() || KNOWN.contains(name.as_str())
 }
 
-/// A secret as the list has it: in lower case, without blanks and quotes around it.
+/// Returns a secret in the form of the list: in lower case, without blanks and quotes around it.
 fn normalized(secret: &[u8]) -> Zeroizing<Vec<u8>> {
     let is_around = |byte: &u8| b" \t\r\n\"'".contains(byte);
     let start = secret.iter().position(|byte| !is_around(byte)).unwrap_or(secret.len());
@@ -126,17 +136,17 @@ fn distinct(secret: &[u8]) -> usize {
     secret.iter().collect::<HashSet<_>>().len()
 }
 
-/// Whether a secret repeats a text that is too short to be one.
+/// Returns whether a secret repeats a text that is too short to be a secret.
 fn is_repetition(secret: &[u8]) -> bool {
     let periods = 1..MIN_BYTES.min((secret.len() + 1).saturating_sub(MIN_REPEATED));
     periods.into_iter().any(|period| secret[period..] == secret[..secret.len() - period])
 }
 
-/// Whether a secret takes few steps to describe: it repeats itself, runs through
-/// a sequence, or consists of common words.
-fn is_pattern(secret: &[u8]) -> bool {
+/// Returns whether a secret takes few steps to describe: it repeats itself, runs
+/// through a sequence, or consists of common words.
+fn is_pattern(secret: &[u8], skipped: &[u8]) -> bool {
     let secret = &secret[..secret.len().min(SEARCHED)];
-    let is_text = |byte: &&u8| !SEPARATORS.contains(byte);
+    let is_text = |byte: &&u8| !skipped.contains(byte);
     let text: Zeroizing<Vec<u8>> = Zeroizing::new(secret.iter().filter(is_text).map(u8::to_ascii_lowercase).collect());
     let differences = (1..=MAX_LAG).map(|lag| {
         let ahead = secret.iter().skip(lag);
@@ -145,8 +155,8 @@ fn is_pattern(secret: &[u8]) -> bool {
     steps(&text, COMMON.as_bytes()) < MIN_STEPS || differences.into_iter().any(|text| steps(&text, b"") < MIN_STEPS)
 }
 
-/// How many steps it takes to write `text`, up to [`MIN_STEPS`]: each is a byte,
-/// or a copy of something in `common` or earlier in the text (LZ77).
+/// Returns how many steps it takes to write `text`, up to [`MIN_STEPS`]: each is a
+/// byte, or a copy of something in `common` or earlier in the text (LZ77).
 fn steps(text: &[u8], common: &[u8]) -> usize {
     let (mut steps, mut at) = (0, 0);
     while at < text.len() && steps < MIN_STEPS {
@@ -157,16 +167,16 @@ fn steps(text: &[u8], common: &[u8]) -> usize {
     steps
 }
 
-/// The length of the longest beginning of `rest` that `source` has at one of its
-/// first `starts` places, if it is long enough to count.
+/// Returns the length of the longest prefix of `rest` that begins at one of the first
+/// `starts` bytes of `source`, if it is long enough to count.
 fn longest_copy(source: &[u8], starts: usize, rest: &[u8]) -> Option<usize> {
     let beginning = rest.get(..MIN_MATCH)?;
     let places = source.windows(MIN_MATCH).enumerate().take(starts).filter(|(_, window)| *window == beginning);
     places.map(|(start, _)| source[start..].iter().zip(rest).take_while(|(a, b)| a == b).count()).max()
 }
 
-/// What the secret says in hexadecimal and in base64, where it is either, and
-/// long enough to be judged.
+/// Decodes the secret from hexadecimal and from base64. Skips what cannot be decoded or
+/// is too short to be judged.
 fn decoded(secret: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
     let secret = secret.trim();
     let lenient = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
@@ -176,6 +186,14 @@ fn decoded(secret: &str) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
         .flatten()
         .filter(|bytes| bytes.len() >= MIN_STEPS + MAX_LAG)
         .map(Zeroizing::new)
+}
+
+/// The ways to write bytes: a published secret may be given in another.
+fn written(bytes: &[u8]) -> [Zeroizing<String>; 5] {
+    let hexadecimal = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let base64 = [STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD].map(|engine| engine.encode(bytes));
+    let [standard, standard_no_pad, url_safe, url_safe_no_pad] = base64;
+    [hexadecimal, standard, standard_no_pad, url_safe, url_safe_no_pad].map(Zeroizing::new)
 }
 
 fn hexadecimal(text: &str) -> Option<Vec<u8>> {

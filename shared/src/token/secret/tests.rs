@@ -74,6 +74,22 @@ fn se1_a_published_secret_is_refused_also_in_capitals_in_quotes_and_encoded() {
 }
 
 #[test]
+fn se1_a_published_secret_is_refused_in_each_way_to_write_its_bytes() {
+    let rfc_7515 = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    let bytes = URL_SAFE_NO_PAD.decode(rfc_7515).unwrap();
+    for text in written(&bytes) {
+        assert_eq!(check(&text), Err(KeyError::Known), "{}", *text);
+    }
+}
+
+#[test]
+fn se1_random_secrets_that_look_odd_are_accepted() {
+    for secret in ["573a58095f7a65602d2f9f45a5eabd3a6539", "31535187488347387753415138448673"] {
+        assert_eq!(check(secret), Ok(()), "{secret}");
+    }
+}
+
+#[test]
 fn se1_every_hash_of_a_published_secret_is_one() {
     assert!(KNOWN.len() > 1800);
     for hash in KNOWN.iter() {
