@@ -7,6 +7,7 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::region::ProfileFileRegionProvider;
@@ -61,10 +62,10 @@ const MISCONFIGURED: [&str; 18] = [
 /// The configuration of this environment, for every service.
 ///
 /// With a table at a plain-HTTP `endpoint`, which is not in AWS, the machine may
-/// have no region: the search for one ends with the environment and the profile
-/// and does not wait for a metadata service. `http_client` takes the place of the
-/// SDK's, for tests, and needs neither region nor credentials. The timeouts are
-/// `patience` times those above.
+/// have no region: the search for one, also for the credentials, ends with the
+/// environment and the profile and does not wait for a metadata service.
+/// `http_client` takes the place of the SDK's, for tests, and needs neither region
+/// nor credentials. The timeouts are `patience` times those above.
 pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
@@ -81,8 +82,10 @@ pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpC
                 .with_max_backoff(LONGEST_PAUSE),
         );
     if endpoint.is_some_and(is_plain_http) {
-        let environment = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
-        loader = loader.region(environment.or_else(ProfileFileRegionProvider::new()));
+        let environment = || RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+        let region = || environment().or_else(ProfileFileRegionProvider::new());
+        let credentials = DefaultCredentialsChain::builder().region(region()).build().await;
+        loader = loader.region(region()).credentials_provider(credentials);
     }
     if let Some(http_client) = http_client {
         loader = loader.region(LOCAL_REGION).credentials_provider(local_credentials()).http_client(http_client);
