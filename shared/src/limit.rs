@@ -92,7 +92,7 @@ impl Guesses {
 /// first count, so that the windows of different counters end at different times.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Counter {
-    /// The name, unique to what is counted and for whom.
+    /// The name: what is counted, and the account, device or address it is counted for.
     pub name: String,
     /// How long the window lasts, from the first count.
     pub window: Duration,

@@ -1,4 +1,4 @@
-// The client of docs/cookies.md, as it stands there: in two tabs of one browser,
+// The client of docs/cookies.md, run unmodified: in two tabs of one browser,
 // with answers that get lost.
 
 import assert from 'node:assert/strict';

@@ -1,4 +1,4 @@
-// The libraries of docs/libraries.md, with the code that stands there, and what
+// The libraries of docs/libraries.md, with the code of that page, and what
 // signs them out where the key is left out.
 
 import assert from 'node:assert/strict';

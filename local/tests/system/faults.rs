@@ -544,7 +544,7 @@ async fn evidence_of_reuse_stays_when_the_user_ends_every_session() {
 }
 
 #[tokio::test]
-async fn re15_a_token_used_on_both_sides_of_a_lagging_replica_comes_to_one_generation() {
+async fn re15_a_token_used_on_both_sides_of_a_lagging_replica_leads_to_one_generation() {
     let (world, alice) = signed_up().await;
     let before = Row::of(&alice.refresh_token).read(&world).await.unwrap();
     let here = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");

@@ -185,7 +185,7 @@ async fn mw4_a_lost_answer_costs_nothing() {
 }
 
 #[tokio::test]
-async fn mw6_a_refresh_token_header_that_stands_twice_is_refused() {
+async fn mw6_a_refresh_token_header_that_appears_twice_is_refused() {
     let (world, alice) = signed_up().await;
     world.pass(HOUR);
     let request = world.get("/api/v1/users/me").bearer(&alice.access_token);

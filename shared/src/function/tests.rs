@@ -280,7 +280,7 @@ async fn re4_a_handler_that_answers_just_before_the_deadline_is_heard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn re9_an_authorizer_lets_in_whom_its_handler_answers_with_200_and_nobody_else() {
+async fn re9_an_authorizer_admits_a_caller_only_if_its_handler_answers_200() {
     let ask = async |function: Function| {
         let authorizer = Function { trigger: Trigger::Authorizer, ..function };
         let start = Instant::now();
@@ -406,12 +406,12 @@ fn in8_any_text_as_an_event_is_refused() {
 }
 
 #[test]
-fn in8_an_event_with_odd_values_is_never_a_fault_of_ours() {
+fn in8_an_event_with_odd_values_never_causes_a_500() {
     for_every(5000, odd_event().prop_map(|event| event.to_string()), |status| status < 500);
 }
 
 #[test]
-fn in8_an_event_with_any_text_spliced_into_it_is_never_a_fault_of_ours() {
+fn in8_an_event_with_any_text_spliced_into_it_never_causes_a_500() {
     let splices = (any::<prop::sample::Index>(), 0..20_usize, ".{0,10}");
     let spliced = splices.prop_map(|(at, length, piece)| {
         let event = event().to_string();

@@ -619,7 +619,7 @@ fn jw10_neither_kind_of_token_passes_for_the_other() {
 }
 
 #[test]
-fn jw11_a_member_that_stands_twice_is_refused_even_when_both_agree() {
+fn jw11_a_member_that_appears_twice_is_refused_even_when_both_agree() {
     for kind in kinds() {
         for (name, value) in kind.header.0.clone() {
             let mut header = kind.header.clone();
