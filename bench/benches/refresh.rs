@@ -22,7 +22,7 @@ use freshkey::config::KeySource;
 use freshkey::email::Email;
 use freshkey::password::{Password, PasswordHash};
 use freshkey::session::{Attempt, Decision, Hash, Session, decide};
-use freshkey::token::RefreshToken;
+use freshkey::token::{RefreshToken, Subject};
 use freshkey::user::{Credential, Profile, User};
 use freshkey::write::Write;
 use freshkey::{App, Clock, Config, Function, SystemClock, telemetry};
@@ -188,6 +188,7 @@ impl Member {
         let user = User {
             id: freshkey::id::UserId::random(),
             email: Email::parse(email).unwrap(),
+            email_verified: false,
             roles: config.default_roles.clone(),
             is_active: true,
             epoch: 0,
@@ -213,6 +214,7 @@ fn client() -> Client {
 fn keys(config: &Config) -> &freshkey::token::KeyRing {
     match &config.keys {
         KeySource::Given(keys) => keys,
+        KeySource::None => unreachable!("the configuration was read with keys"),
         KeySource::Secret(_) => unreachable!("the settings hold a key"),
     }
 }
@@ -236,10 +238,9 @@ fn pure(config: &Config, member: &Member) -> impl FnMut() -> Duration {
         let decision = decide(&attempt, Write::Done(written), Some(member.user.state()));
         let Decision::Issue { session, .. } = decision else { unreachable!("it was written") };
         let refresh = config.refresh_tokens.sign(keys, &presented.successor(&session)).unwrap();
-        let access = config
-            .access_tokens
-            .issue(keys, member.user.id, session.id, &member.user.roles, presented.absolute_end, now)
-            .unwrap();
+        let User { id: user_id, roles, .. } = &member.user;
+        let subject = Subject { user_id: *user_id, session_id: session.id, roles, email_verified: None };
+        let access = config.access_tokens.issue(keys, &subject, presented.absolute_end, now).unwrap();
         let took = start.elapsed();
         black_box((refresh, access));
         took

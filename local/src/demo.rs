@@ -94,6 +94,7 @@ impl Caller {
         let user = User {
             id: UserId::parse(&id_of("user", name)).ok_or_else(|| DemoError::value("user"))?,
             email: Email::parse(&format!("{name}@example.com")).map_err(DemoError::value)?,
+            email_verified: false,
             roles: vec!["ROLE_USER".into()],
             is_active: true,
             epoch: 0,
@@ -182,7 +183,7 @@ async fn forget(store: &Store, email: &str) -> Result<(), DemoError> {
         && let Some(user) = store.user(credential.user_id).await?
     {
         // A refusal means that the user has just changed. Then the address stays taken.
-        let _ = store.delete_user(&user, &credential.password_hash).await?;
+        let _ = store.delete_user(&user, &credential.password_hash, None).await?;
     }
     Ok(())
 }

@@ -1,8 +1,11 @@
 //! The settings: environment variables, read once. All faults are reported
 //! together.
 
+mod mailer;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub use mailer::MailerConfig;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Level;
 use url::{Host, Url};
 
+use crate::email::Email;
 use crate::limit::{Guesses, Limits};
 use crate::password::WorkFactor;
 use crate::session::Lifetime;
@@ -89,8 +93,10 @@ pub struct Config {
     /// `LIMIT_LONGEST_PAUSE_SECONDS`),
     /// `LIMIT_LONGEST_PAUSE_SECONDS` (default 3600, from 1 to 86400),
     /// `LIMIT_FAILURES_PER_ADDRESS` (default 100, from 1 to 1000000),
-    /// `LIMIT_ACCOUNTS_PER_ADDRESS` (default 20, from 1 to 1000) and
-    /// `LIMIT_REGISTRATIONS_PER_ADDRESS` (default 20, from 1 to 1000000).
+    /// `LIMIT_ACCOUNTS_PER_ADDRESS` (default 20, from 1 to 1000),
+    /// `LIMIT_REGISTRATIONS_PER_ADDRESS` (default 20, from 1 to 1000000),
+    /// `LIMIT_MAIL_REQUESTS_PER_ADDRESS` (default 20, from 1 to 1000000) and
+    /// `LIMIT_LINKS_PER_ADDRESS` (default 100, from 1 to 1000000).
     pub limits: Limits,
     /// `JWT_ISSUER` (required, at most 256 bytes) and `DEVICE_TOKEN_EXPIRE_DAYS`
     /// (default 365, from 0.000012 to 36500).
@@ -98,6 +104,16 @@ pub struct Config {
     /// `TRUSTED_PROXY_SECRET`, the secret that a trusted proxy sends with each request:
     /// at least 32 random bytes. Default: no proxy is trusted.
     pub trusted_proxy: Option<TrustedProxy>,
+    /// Whether mail is on: whether `MAIL_FROM` is set. Without mail, no address can be
+    /// proven and no password reset.
+    pub mail: bool,
+    /// `REQUIRE_VERIFIED_EMAIL`, true or false (default): whether [`crate::layer`] and
+    /// the authorizer refuse users who have not proven their address. true needs
+    /// `MAIL_FROM`.
+    pub require_verified_email: bool,
+    /// `NOTIFY_NEW_DEVICE`, true or false (default): whether users get a mail when an
+    /// unknown device has logged in. true needs `MAIL_FROM`.
+    pub notify_new_device: bool,
     /// `TABLE_NAME` (required).
     pub table_name: String,
     /// `TABLE_ENDPOINT`, the http or https URL of a DynamoDB other than the region's.
@@ -120,6 +136,8 @@ pub enum KeySource {
     Given(Arc<KeyRing>),
     /// From the secret in Secrets Manager with this ARN (JWT_SECRET_ARN).
     Secret(String),
+    /// There are none: the function signs and verifies no tokens.
+    None,
 }
 
 /// How many rotations a session may make. A client that follows the rules makes one per
@@ -161,10 +179,27 @@ impl Config {
     /// [`ConfigError`] with all faults together, each with its variable and what is
     /// allowed. No fault shows the value of a secret.
     pub fn parse(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::parse_with(lookup, Reader::keys)
+    }
+
+    /// Reads every setting but the keys, for a function that signs and verifies no
+    /// tokens.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Config::parse`].
+    pub fn parse_without_keys(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        Self::parse_with(lookup, |_, _, _| KeySource::None)
+    }
+
+    fn parse_with<F: Fn(&str) -> Option<String>>(
+        lookup: F,
+        keys: impl FnOnce(&mut Reader<F>, Algorithm, Option<&Endpoint>) -> KeySource,
+    ) -> Result<Self, ConfigError> {
         let mut reader = Reader { lookup, faults: Vec::new() };
         let algorithm = reader.choice("JWT_ALGORITHM", Algorithm::HS256, ALGORITHMS);
-        let table_endpoint = reader.table_endpoint();
-        let keys = reader.keys(algorithm, table_endpoint.as_ref());
+        let table_endpoint = reader.endpoint("TABLE_ENDPOINT");
+        let keys = keys(&mut reader, algorithm, table_endpoint.as_ref());
         let issuer = reader.party("JWT_ISSUER", "the issuer of the tokens, such as https://auth.example.com");
         let audience =
             reader.party("JWT_AUDIENCE", "the audience of the access tokens, such as https://api.example.com");
@@ -218,15 +253,18 @@ impl Config {
             limits: reader.limits(),
             device_tokens: DeviceTokens { issuer, lifetime: reader.duration("DEVICE_TOKEN_EXPIRE_DAYS", 365.0, DAYS) },
             trusted_proxy: reader.trusted_proxy(),
+            mail: reader.mail_address("MAIL_FROM").is_some(),
+            require_verified_email: reader.mail_flag("REQUIRE_VERIFIED_EMAIL"),
+            notify_new_device: reader.mail_flag("NOTIFY_NEW_DEVICE"),
             table_name: reader.required("TABLE_NAME", "the name of the DynamoDB table"),
             table_endpoint: table_endpoint.map(|url| url.given),
             log_level: reader.log_level(),
-            patience: if cfg!(feature = "testing") { reader.number("TEST_PATIENCE", 1, 1..=100) as u32 } else { 1 },
+            patience: reader.patience(),
         };
         if let Err(fault) = config.check_roles(&config.default_roles) {
             reader.fault("DEFAULT_ROLES", format_args!("has too many or too long roles: {fault}"));
         }
-        if reader.faults.is_empty() { Ok(config) } else { Err(ConfigError(reader.faults)) }
+        reader.finish(config)
     }
 
     /// Checks that an access token has room for these roles. An operator's change of
@@ -240,11 +278,22 @@ impl Config {
     }
 }
 
-/// The value of TABLE_ENDPOINT.
+/// The URL of an AWS service.
 struct Endpoint {
     given: String,
     /// Whether it is plain HTTP to this machine.
     is_local: bool,
+}
+
+/// Returns whether a URL is plain HTTP to this machine.
+fn is_local(url: &Url) -> bool {
+    let is_this_machine = match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(domain)) => domain == "localhost",
+        None => false,
+    };
+    url.scheme() == "http" && is_this_machine
 }
 
 struct Reader<F> {
@@ -339,6 +388,30 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         default
     }
 
+    /// Reads an e-mail address in ASCII, without a name.
+    fn mail_address(&mut self, name: &str) -> Option<String> {
+        let address = self.get(name)?;
+        let is_plain = address.is_ascii() && Email::parse(&address).is_ok_and(|email| email.mailbox().is_some());
+        if !is_plain {
+            self.fault(name, "must be an e-mail address in ASCII, such as no-reply@example.com, without a name");
+        }
+        Some(address)
+    }
+
+    /// Reads a flag that means nothing without mail.
+    fn mail_flag(&mut self, name: &str) -> bool {
+        let is_set = self.flag(name);
+        if is_set && self.get("MAIL_FROM").is_none() {
+            self.fault(name, "needs mail: set MAIL_FROM");
+        }
+        is_set
+    }
+
+    /// Returns `config`, unless there were faults.
+    fn finish<T>(self, config: T) -> Result<T, ConfigError> {
+        if self.faults.is_empty() { Ok(config) } else { Err(ConfigError(self.faults)) }
+    }
+
     fn transport(&mut self) -> Transport {
         let modes = [("body", Mode::Body), ("cookie", Mode::Cookie), ("both", Mode::Both)];
         let mode = self.choice("REFRESH_TOKEN_TRANSPORT", Mode::Body, modes);
@@ -378,6 +451,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             // Each account takes a few bytes of an item that every failure rewrites.
             accounts_per_address: self.number("LIMIT_ACCOUNTS_PER_ADDRESS", 20, 1..=1000),
             registrations_per_address: self.number("LIMIT_REGISTRATIONS_PER_ADDRESS", 20, 1..=MANY),
+            mail_requests_per_address: self.number("LIMIT_MAIL_REQUESTS_PER_ADDRESS", 20, 1..=MANY),
+            links_per_address: self.number("LIMIT_LINKS_PER_ADDRESS", 100, 1..=MANY),
         };
         if limits.guesses.free > limits.guesses.most {
             self.fault("LIMIT_FREE_GUESSES", "must not be more than LIMIT_GUESSES");
@@ -398,23 +473,22 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         Some(TrustedProxy { secret })
     }
 
-    fn table_endpoint(&mut self) -> Option<Endpoint> {
-        let given = self.get("TABLE_ENDPOINT")?;
+    /// Reads the URL of an AWS service, or of something like it.
+    fn endpoint(&mut self, name: &str) -> Option<Endpoint> {
+        let given = self.get(name)?;
         let url = Url::parse(&given).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
         let Some(url) = url else {
             self.fault(
-                "TABLE_ENDPOINT",
+                name,
                 format_args!("must be an http or https URL, such as http://127.0.0.1:8000, not {given:?}"),
             );
             return None;
         };
-        let is_this_machine = match url.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(domain)) => domain == "localhost",
-            None => false,
-        };
-        Some(Endpoint { given, is_local: url.scheme() == "http" && is_this_machine })
+        Some(Endpoint { given, is_local: is_local(&url) })
+    }
+
+    fn patience(&mut self) -> u32 {
+        if cfg!(feature = "testing") { self.number("TEST_PATIENCE", 1, 1..=100) as u32 } else { 1 }
     }
 
     fn log_level(&mut self) -> Level {

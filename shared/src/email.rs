@@ -100,6 +100,17 @@ impl Email {
     }
 }
 
+impl Email {
+    /// Returns the address as Amazon SES takes it, with the domain in its ASCII form.
+    /// `None` if the local part is outside ASCII, because SES cannot send to it.
+    /// (Amazon SES API v2 Reference, "Destination".)
+    pub fn mailbox(&self) -> Option<String> {
+        let (local, _) = self.written.rsplit_once('@')?;
+        let (_, domain) = self.key.rsplit_once('@')?;
+        local.is_ascii().then(|| format!("{local}@{domain}"))
+    }
+}
+
 /// Returns whether this is an unquoted word of a local part. A mark needs a character
 /// to combine with.
 fn is_atom(text: &str) -> bool {

@@ -67,6 +67,19 @@ where
     Function::new(App::from_env().await?, handler).run().await
 }
 
+/// Runs a handler as [`run`] does, with an app that has no keys.
+///
+/// # Errors
+///
+/// Those of [`run`].
+pub async fn run_without_keys<H, F>(handler: H) -> Result<(), lambda_http::Error>
+where
+    H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    Function::new(App::from_env_without_keys().await?, handler).run().await
+}
+
 /// Runs the handler of a Lambda authorizer: see [`Function::authorizer`].
 ///
 /// # Errors

@@ -47,12 +47,21 @@ pub struct Authenticate {
     app: Arc<App>,
     dialect: Dialect,
     role: Option<&'static str>,
+    needs_verified: bool,
 }
 
 impl Authenticate {
-    /// Returns a layer that admits every caller with a valid access token.
+    /// Returns a layer that admits every caller with a valid access token. With
+    /// REQUIRE_VERIFIED_EMAIL, callers who have not proven their e-mail address get 403.
     pub fn new(app: Arc<App>) -> Self {
-        Self { app, dialect: Dialect::V1, role: None }
+        let needs_verified = app.config().require_verified_email;
+        Self { app, dialect: Dialect::V1, role: None, needs_verified }
+    }
+
+    /// Returns a layer for the routes with which callers manage their own account, which
+    /// they need before they have proven their address.
+    pub fn for_account(app: Arc<App>) -> Self {
+        Self { needs_verified: false, ..Self::new(app) }
     }
 
     /// Renders errors in this dialect on every route.
@@ -110,11 +119,12 @@ where
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(layer.refusal(error, &request)),
             };
-            let mut response = if layer.allows(&identity) {
-                request.extensions_mut().insert(identity);
-                inner.oneshot(request).await?.into_response().await
-            } else {
-                layer.refusal(Error::Forbidden, &request)
+            let mut response = match layer.check(&identity).await {
+                Ok(()) => {
+                    request.extensions_mut().insert(identity);
+                    inner.oneshot(request).await?.into_response().await
+                }
+                Err(error) => layer.refusal(error, &request),
             };
             if let Some(renewed) = renewed {
                 response.headers_mut().extend(renewed);
@@ -137,11 +147,17 @@ impl Authenticate {
         Ok((admitted.identity, admitted.renewed.as_ref().map(headers).transpose()?))
     }
 
-    fn allows(&self, identity: &Identity) -> bool {
-        let Some(role) = self.role.filter(|role| !identity.has_role(role)) else { return true };
-        let denied = Event::of(Act::AccessDenied).about(identity.user_id).in_session(identity.session_id);
-        self.app.record(denied.because(format_args!("the role {role} is required")));
-        false
+    /// Checks what the layer requires of a caller besides a token.
+    async fn check(&self, identity: &Identity) -> Result<(), Error> {
+        if let Some(role) = self.role.filter(|role| !identity.has_role(role)) {
+            let denied = Event::of(Act::AccessDenied).about(identity.user_id).in_session(identity.session_id);
+            self.app.record(denied.because(format_args!("the role {role} is required")));
+            return Err(Error::Forbidden);
+        }
+        if self.needs_verified {
+            self.app.check_verified(identity).await?;
+        }
+        Ok(())
     }
 
     fn refusal(&self, error: Error, request: &Request) -> Response<Body> {

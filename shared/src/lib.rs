@@ -9,6 +9,7 @@
 //! - [`client`]: where a request came from
 //! - [`id`], [`email`], [`password`]: parsed values, which are always valid
 //! - [`user`], [`session`]: the records, and the rule for rotating a session
+//! - [`mail`], [`proof`]: the mails to be sent, and what their links prove
 //! - [`audit`]: the record of every act that matters to security
 //! - [`telemetry`]: the log
 //! - [`limit`]: limits on guesses and registrations
@@ -34,8 +35,10 @@ pub mod http;
 pub mod id;
 pub mod layer;
 pub mod limit;
+pub mod mail;
 pub mod metrics;
 pub mod password;
+pub mod proof;
 pub mod session;
 pub mod store;
 pub mod telemetry;

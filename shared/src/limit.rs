@@ -15,6 +15,9 @@
 //!   passwords that leaked elsewhere are tried once each, at many accounts.
 //!
 //! An account that does not exist is counted like one that does.
+//!
+//! Mails are limited too: by the address of the client in front, where a limit is
+//! answered with 429, and by the recipient behind, where nobody sees it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -23,6 +26,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
+use crate::mail::MailId;
 use crate::session::Hash;
 
 /// How long failures at an account or from a device are remembered: the window
@@ -30,6 +34,8 @@ use crate::session::Hash;
 const MEMORY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// The window of what is counted per address.
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The limits on repeated attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,10 @@ pub struct Limits {
     pub accounts_per_address: u64,
     /// Registrations from one address in an hour.
     pub registrations_per_address: u64,
+    /// Requests for a reset of the password from one address in an hour.
+    pub mail_requests_per_address: u64,
+    /// Links that one address may redeem, or fail to redeem, in an hour.
+    pub links_per_address: u64,
 }
 
 /// How many wrong passwords in succession are allowed, and how fast.
@@ -125,6 +135,40 @@ impl Counter {
         Self { name: format!("register#{address}"), window: HOUR }
     }
 
+    /// Returns the counter of requests for a reset from an address.
+    pub fn mail_requests(address: &Address) -> Self {
+        Self { name: format!("forgot#{address}"), window: HOUR }
+    }
+
+    /// Returns the counter of links that were redeemed from an address.
+    pub fn links(address: &Address) -> Self {
+        Self { name: format!("link#{address}"), window: HOUR }
+    }
+
+    /// Returns the counters of the mails that a user asked for, within a minute and
+    /// within a day.
+    pub fn mails_of_user(user: UserId) -> [Self; 2] {
+        let counter = |window: &str, length| Self { name: format!("mail-of-user-{window}#{user}"), window: length };
+        [counter("minute", MINUTE), counter("day", DAY)]
+    }
+
+    /// Returns the counter of the first mail to a recipient within an hour.
+    pub fn first_mail_to(email: &Email) -> Self {
+        Self { name: format!("mail-first#{}", email.key()), window: HOUR }
+    }
+
+    /// Returns the counters of further mails to a recipient, within an hour and within a
+    /// day.
+    pub fn more_mails_to(email: &Email) -> [Self; 2] {
+        let counter = |window: &str, length| Self { name: format!("mail-{window}#{}", email.key()), window: length };
+        [counter("hour", HOUR), counter("day", DAY)]
+    }
+
+    /// Returns the counter of notices of new devices to a user within an hour.
+    pub fn new_devices_of(user: UserId) -> Self {
+        Self { name: format!("mail-new-device#{user}"), window: HOUR }
+    }
+
     /// Returns when a window that begins at `now` ends, in whole seconds.
     pub fn end(&self, now: Timestamp) -> Timestamp {
         (now + self.window).truncated()
@@ -138,15 +182,25 @@ impl fmt::Debug for Counter {
     }
 }
 
-/// A short hash of an account, to count the accounts that an address has tried.
-/// Two accounts with the same tag count as one, which does no harm.
+/// A short hash of a thing that a counter counts once, however often it comes: an
+/// account that an address has tried, or a mail. Two things with the same tag count as
+/// one, which does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountTag([u8; 8]);
+pub struct Tag([u8; 8]);
 
-impl AccountTag {
+impl Tag {
     /// Returns the tag of an account.
-    pub fn of(email: &Email) -> Self {
-        let hash = Hash::of(&[b"account:", email.key().as_bytes()]);
+    pub fn of_account(email: &Email) -> Self {
+        Self::of(b"account:", email.key())
+    }
+
+    /// Returns the tag of a mail.
+    pub fn of_mail(id: &MailId) -> Self {
+        Self::of(b"mail:", &id.order)
+    }
+
+    fn of(kind: &[u8], name: &str) -> Self {
+        let hash = Hash::of(&[kind, name.as_bytes()]);
         let mut tag = [0; 8];
         tag.copy_from_slice(&hash.as_bytes()[..8]);
         Self(tag)
@@ -279,7 +333,13 @@ mod tests {
             Counter::outdated_devices(UserId::random()),
             Counter::address(&address),
             Counter::registrations(&address),
+            Counter::mail_requests(&address),
+            Counter::links(&address),
+            Counter::first_mail_to(&alice),
+            Counter::new_devices_of(user),
         ];
+        let counters = counters.into_iter().chain(Counter::mails_of_user(user)).chain(Counter::more_mails_to(&alice));
+        let counters: Vec<_> = counters.collect();
         let names: BTreeSet<_> = counters.iter().map(|counter| &counter.name).collect();
         assert_eq!(names.len(), counters.len());
         assert_eq!(Counter::account(&Email::parse("Alice@Example.com").unwrap()), counters[0]);

@@ -7,6 +7,7 @@ use url::Url;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
+use crate::mail::Account;
 use crate::password::PasswordHash;
 use crate::text;
 
@@ -20,6 +21,8 @@ pub struct User {
     pub id: UserId,
     /// The e-mail address, as written at registration, with its key.
     pub email: Email,
+    /// Whether the user has shown that mails to this address reach them.
+    pub email_verified: bool,
     /// What the user may do: the `roles` of an access token.
     pub roles: Vec<String>,
     /// A user who is not active can neither log in nor refresh.
@@ -33,6 +36,11 @@ pub struct User {
 }
 
 impl User {
+    /// Returns what a mail says about the account.
+    pub fn account(&self) -> Account {
+        Account { user_id: self.id, epoch: self.epoch }
+    }
+
     /// Returns the part of a user that a refresh depends on.
     pub fn state(&self) -> UserState {
         UserState { is_active: self.is_active, epoch: self.epoch }
@@ -195,10 +203,11 @@ pub struct Credential {
     /// The user's epoch. It is kept here too, so that a login reads it at the same
     /// moment as the hash.
     pub epoch: u64,
-    /// The time before which device tokens are void, in whole seconds.
+    /// Device tokens that name an earlier `password_changed_at` are void, in whole
+    /// seconds. A reset of the password and a move to another address set it.
     pub devices_since: Timestamp,
-    /// When the password was last set, in whole seconds. Devices whose tokens name
-    /// another time are counted together.
+    /// When the password was last set or the account last moved to another address, in
+    /// whole seconds. Devices whose tokens name another time are counted together.
     pub password_changed_at: Timestamp,
 }
 

@@ -16,7 +16,7 @@ use lambda_http::{Request, RequestExt, service_fn};
 /// Errors are rendered here, behind the layer, so that their answers also carry the
 /// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
-    let layer = Authenticate::new(Arc::clone(&app));
+    let layer = Authenticate::for_account(Arc::clone(&app));
     let account = layer.layer(service_fn(move |request: Request| {
         let app = Arc::clone(&app);
         async move {
@@ -30,10 +30,10 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
 async fn serve(app: &App, request: &Request) -> Answer {
     let caller = request.extensions().get::<Identity>().ok_or(Error::InvalidToken { was_sent: false })?;
     match &*http::route_key(request) {
-        "GET /api/v1/users/me" => Ok(http::user(&app.user(caller).await?)),
+        "GET /api/v1/users/me" => Ok(http::user(app.config(), &app.user(caller).await?)),
         "PATCH /api/v1/users/me" => {
             let changes = changes(&http::members(request)?)?;
-            Ok(http::user(&app.update_profile(caller, &changes).await?))
+            Ok(http::user(app.config(), &app.update_profile(caller, &changes).await?))
         }
         "PUT /api/v1/users/me/password" => {
             const EXPECTED: &str = "Send `current_password` and `new_password` as strings.";

@@ -13,9 +13,13 @@ use serde_json::json;
 ///
 /// # Errors
 ///
-/// Those of [`App::admit`]: the caller is refused.
+/// Those of [`App::admit`] and, with REQUIRE_VERIFIED_EMAIL, of
+/// [`App::check_verified`]: the caller is refused.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let caller = app.admit(http::bearer(&request), None, http::client(&request)).await?.identity;
+    if app.config().require_verified_email {
+        app.check_verified(&caller).await?;
+    }
     let context = json!({
         "sub": caller.user_id.to_string(),
         "sid": caller.session_id.to_string(),

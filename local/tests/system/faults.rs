@@ -512,7 +512,7 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
     let second = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     let third = world.refresh(&second).await.expect(StatusCode::OK).text("refresh_token");
 
-    store(&world).open_session(&backup, None).await.unwrap();
+    store(&world).open_session(&backup, None, None).await.unwrap();
     let forged = Forger::new().forge(&world, &third, 3);
     world.refresh(&forged).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(Row::of(&third).read(&world).await.unwrap(), backup);
@@ -549,7 +549,7 @@ async fn re15_a_token_used_on_both_sides_of_a_lagging_replica_leads_to_one_gener
     let before = Row::of(&alice.refresh_token).read(&world).await.unwrap();
     let here = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     // The other Region has not seen that write.
-    store(&world).open_session(&before, None).await.unwrap();
+    store(&world).open_session(&before, None, None).await.unwrap();
     let there = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     for claim in ["gen", "sid", "sec", "abs"] {
         assert_eq!(claims(&here)[claim], claims(&there)[claim], "{claim}");
@@ -597,7 +597,7 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
                                 attempt: earlier,
                                 ..fresh.clone()
                             };
-                            store.open_session(&session, None).await.unwrap();
+                            store.open_session(&session, None, None).await.unwrap();
                             if is_revoked {
                                 assert_eq!(store.revoke_session(&session, &attempt).await.unwrap(), Write::Done(()));
                                 session.revoked_at = Some(now.truncated());

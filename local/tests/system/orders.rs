@@ -99,7 +99,10 @@ impl Held {
     fn of(signed_in: &SignedIn) -> Self {
         let refresh_token = signed_in.tokens.refresh_token.expose_secret().to_owned();
         let session_id = SessionId::parse(claims(&refresh_token)["sid"].as_str().unwrap()).unwrap();
-        Self { caller: Identity { user_id: signed_in.user.id, session_id, roles: Vec::new() }, refresh_token }
+        Self {
+            caller: Identity { user_id: signed_in.user.id, session_id, roles: Vec::new(), email_verified: false },
+            refresh_token,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use freshkey::email::Email;
-use freshkey::limit::{AccountTag, Address, Counter, Step};
+use freshkey::limit::{Address, Counter, Step, Tag};
 use freshkey::session::Hash;
 use freshkey::store::Tally;
 use freshkey::write::Write;
@@ -188,7 +188,7 @@ async fn rl5_an_address_is_not_spared_in_a_later_window() {
     let (_world, later) = with_stale_rows(&[]).await;
     let store = later.app("login").store();
     let counter = Counter::address(&Address::of(HERE));
-    let tag = |name: &str| AccountTag::of(&Email::parse(&format!("{name}@example.com")).unwrap());
+    let tag = |name: &str| Tag::of_account(&Email::parse(&format!("{name}@example.com")).unwrap());
     let count = |name: &str| store.count(&counter, 9, Some((tag(name), 1)), later.now());
     let Write::Done(old) = count("alice").await.unwrap() else { panic!("it is the first") };
     later.pass(HOUR);

@@ -6,10 +6,11 @@ use futures_util::future::join_all;
 
 use super::guess::CountedGuess;
 use super::register::profile_faults;
-use super::{App, Error, FieldError, Identity};
+use super::{App, Error, FieldError, GONE, Identity};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::id::{SessionId, UserId};
+use crate::mail::{Kind, Mail};
 use crate::password::Password;
 use crate::session::Session;
 use crate::store::{Ending, NotEnded, StoreError};
@@ -23,8 +24,6 @@ const TRIES: usize = 2;
 const SWEEP: Duration = Duration::from_secs(2);
 /// How many dead sessions are deleted at the same time.
 const SWEPT_AT_ONCE: usize = 25;
-/// The error when the user of an access token is gone or disabled.
-const GONE: Error = Error::InvalidToken { was_sent: true };
 
 impl App {
     /// Returns the caller's own record.
@@ -97,7 +96,7 @@ impl App {
         let kept = keep_current.then_some(caller.session_id);
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            if self.end(&user, Ending::Sessions, kept).await? == Write::Done(()) {
+            if self.end(&user, Ending::Sessions, kept, None).await? == Write::Done(()) {
                 let reason = if keep_current { "all_but_this_ended_by_user" } else { "all_ended_by_user" };
                 self.record(Event::of(Act::Revoked).about(user.id).in_session(caller.session_id).because(reason));
                 self.sweep(user.id).await;
@@ -132,7 +131,8 @@ impl App {
             let (guess, credential) = check.await?;
             let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(guess));
             let ending = Ending::Password { old: &credential, new: &new? };
-            if self.end(&user, ending, Some(caller.session_id)).await? == Write::Done(()) {
+            let notice = self.notice(Kind::PasswordChanged, &user, client, self.now());
+            if self.end(&user, ending, Some(caller.session_id), notice.as_ref()).await? == Write::Done(()) {
                 self.record(Event::of(Act::PasswordChanged).about(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;
                 return Ok(());
@@ -160,8 +160,9 @@ impl App {
             let user = self.user(caller).await?;
             let check = self.check_password(&user, "password", password, client, device_token);
             let (guess, credential) = check.await?;
-            let (deleted, ()) =
-                tokio::join!(self.store.delete_user(&user, &credential.password_hash), self.give_back(guess));
+            let notice = self.notice(Kind::AccountDeleted, &user, client, self.now());
+            let delete = self.store.delete_user(&user, &credential.password_hash, notice.as_ref());
+            let (deleted, ()) = tokio::join!(delete, self.give_back(guess));
             if deleted? == Write::Done(()) {
                 self.record(Event::of(Act::UserDeleted).about(user.id).in_session(caller.session_id));
                 self.sweep(user.id).await;
@@ -181,7 +182,7 @@ impl App {
     pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
-            if self.end(&user, Ending::Disable, None).await? == Write::Done(()) {
+            if self.end(&user, Ending::Disable, None, None).await? == Write::Done(()) {
                 self.record(Event::of(Act::UserUpdated).about(id).because("disabled"));
                 self.sweep(id).await;
                 return Ok(());
@@ -206,10 +207,16 @@ impl App {
         }
     }
 
-    /// Ends the user's sessions. [`Write::Refused`] when the user has changed since the
-    /// read. The caller records the act and then sweeps.
-    async fn end(&self, user: &User, ending: Ending<'_>, kept: Option<SessionId>) -> Result<Write, Error> {
-        match self.store.end_sessions(user, ending, kept, self.now()).await? {
+    /// Ends the user's sessions and writes `notice`. [`Write::Refused`] when the user has
+    /// changed since the read. The caller records the act and then sweeps.
+    async fn end(
+        &self,
+        user: &User,
+        ending: Ending<'_>,
+        kept: Option<SessionId>,
+        notice: Option<&Mail>,
+    ) -> Result<Write, Error> {
+        match self.store.end_sessions(user, ending, kept, notice, self.now()).await? {
             Write::Done(()) => Ok(Write::Done(())),
             Write::Refused(NotEnded::Raced) => Ok(Write::Refused(())),
             Write::Refused(NotEnded::KeptSessionDead) => Err(GONE),
@@ -218,7 +225,7 @@ impl App {
 
     /// Counts a guess at the password and checks it. If it is right, returns the guess,
     /// which the caller must give back, and the credential.
-    async fn check_password(
+    pub(super) async fn check_password(
         &self,
         user: &User,
         field: &'static str,
@@ -252,7 +259,7 @@ impl App {
     /// Deletes the rows of a user's dead sessions. The sessions can no longer be used,
     /// so a failure is only logged, the caller waits at most [`SWEEP`], and the table's
     /// TTL deletes the rest.
-    async fn sweep(&self, id: UserId) {
+    pub(super) async fn sweep(&self, id: UserId) {
         let swept = async {
             let (user, sessions) = self.store.user_and_sessions(id).await?;
             let user = user.as_ref().map(User::state);

@@ -25,6 +25,8 @@ pub struct Identity {
     pub session_id: SessionId,
     /// The user's roles when the access token was issued.
     pub roles: Vec<String>,
+    /// Whether the user had proven the e-mail address when the access token was issued.
+    pub email_verified: bool,
 }
 
 impl Identity {
@@ -107,8 +109,8 @@ impl App {
         if self.config.check_session_on_every_call {
             self.check_session(&access, now).await?;
         }
-        let AccessToken { user_id, session_id, roles, .. } = access;
-        Ok(Admitted { identity: Identity { user_id, session_id, roles }, renewed: None })
+        let AccessToken { user_id, session_id, roles, email_verified, .. } = access;
+        Ok(Admitted { identity: Identity { user_id, session_id, roles, email_verified }, renewed: None })
     }
 
     /// Refreshes the session of `access`.
@@ -131,8 +133,28 @@ impl App {
         let key = Hash::of(&[b"access-token:", access.id.as_bytes()]);
         let refreshed = self.rotate(&presented, key, client, now).await.map_err(NotRenewed::Failed)?;
         let RefreshToken { user_id, session_id, .. } = presented;
-        let identity = Identity { user_id, session_id, roles: refreshed.user.roles };
+        let User { roles, email_verified, .. } = refreshed.user;
+        let identity = Identity { user_id, session_id, roles, email_verified };
         Ok(Admitted { identity, renewed: Some(refreshed.tokens) })
+    }
+
+    /// Checks that a caller has proven the e-mail address. If the access token says no,
+    /// the user is read once, so that a confirmation counts at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmailUnverified`] when the address is not proven;
+    /// [`Error::Unavailable`] when the user cannot be read.
+    pub async fn check_verified(&self, caller: &Identity) -> Result<(), Error> {
+        if caller.email_verified {
+            return Ok(());
+        }
+        if self.store.user(caller.user_id).await?.is_some_and(|user| user.is_active && user.email_verified) {
+            return Ok(());
+        }
+        let denied = Event::of(Act::AccessDenied).about(caller.user_id).in_session(caller.session_id);
+        self.record(denied.because("email_unverified"));
+        Err(Error::EmailUnverified)
     }
 
     /// Checks that the session of `access` is still alive, with two parallel reads.

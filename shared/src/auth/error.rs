@@ -46,6 +46,12 @@ pub enum Error {
     /// The e-mail address already has an account.
     #[error("e-mail address taken")]
     EmailTaken,
+    /// The token of a mail's link is forged, expired, used or void.
+    #[error("invalid link")]
+    InvalidLink,
+    /// The user has not proven the e-mail address.
+    #[error("e-mail address not verified")]
+    EmailUnverified,
     /// Some fields have values that are not accepted.
     #[error("validation failed")]
     Validation(Vec<FieldError>),
@@ -104,6 +110,12 @@ impl Error {
 }
 
 impl FieldError {
+    /// Returns the error for a text that is not an e-mail address.
+    pub fn email() -> Self {
+        let message = "Enter an e-mail address, such as name@example.com.".into();
+        Self { field: "email", code: "email_invalid", message }
+    }
+
     /// Returns the error for a new password that is too weak.
     pub fn password(field: &'static str, weak: WeakPassword) -> Self {
         Self { field, code: weak.code(), message: weak.to_string() }

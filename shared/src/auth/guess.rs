@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::entropy;
-use crate::limit::{self, AccountTag, Address, Counter};
+use crate::limit::{self, Address, Counter, Tag};
 use crate::session::Hash;
 use crate::store::{Counted, StoreError, Tally};
 use crate::token::{Device, KeyRing};
@@ -37,7 +37,7 @@ enum Guesser {
     /// A device that has logged in with an earlier one: with all such devices.
     Outdated { devices: Counter },
     /// Any other client. Its guess is counted for the account and for the client's address.
-    Unknown { account: Counter, address: Counter, account_tag: AccountTag },
+    Unknown { account: Counter, address: Counter, tag: Tag },
 }
 
 /// A guess that was counted. It is given back if the password was right, taken back if
@@ -66,7 +66,7 @@ impl Guesser {
         Self::Unknown {
             account: Counter::account(email),
             address: Counter::address(&Address::of(&client.ip)),
-            account_tag: AccountTag::of(email),
+            tag: Tag::of_account(email),
         }
     }
 
@@ -75,7 +75,7 @@ impl Guesser {
     fn on(device: &Device, credential: Option<&Credential>, email: &Email, client: &Client) -> Self {
         match credential {
             Some(credential)
-                if credential.user_id == device.user_id && device.issued_at >= credential.devices_since =>
+                if credential.user_id == device.user_id && device.password_changed_at >= credential.devices_since =>
             {
                 // The token names the password, not a time of its own: a login that raced
                 // the change is outdated as well, whatever the clocks say.
@@ -173,18 +173,40 @@ impl App {
     ///
     /// # Errors
     ///
-    /// [`Error::RateLimited`] when there were too many registrations from this address
-    /// or DynamoDB throttles the counter; [`Error::Unavailable`] when the registration
-    /// cannot be counted.
+    /// Those of [`count_request`](Self::count_request).
     pub(super) async fn count_registration(&self, client: &Client) -> Result<(), Error> {
-        let now = self.now();
-        let counter = Counter::registrations(&Address::of(&client.ip));
         let most = self.config.limits.registrations_per_address;
-        let counted = self.store.count(&counter, most, None, now).await;
+        self.count_of_address(client, Counter::registrations, most, "registrations").await
+    }
+
+    /// Counts a request for the address of its client.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`count_request`](Self::count_request).
+    pub(super) async fn count_of_address(
+        &self,
+        client: &Client,
+        counter: impl Fn(&Address) -> Counter,
+        most: u64,
+        reason: &'static str,
+    ) -> Result<(), Error> {
+        self.count_request(&counter(&Address::of(&client.ip)), most, reason).await
+    }
+
+    /// Counts a request that is about to be served.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RateLimited`] when the counter has reached `most` or DynamoDB throttles
+    /// it; [`Error::Unavailable`] when the request cannot be counted.
+    pub(super) async fn count_request(&self, counter: &Counter, most: u64, reason: &'static str) -> Result<(), Error> {
+        let now = self.now();
+        let counted = self.store.count(counter, most, None, now).await;
         let counted = counted.map(|outcome| wait_until_end(outcome, now));
         match throttled_is_full(counted)? {
             Write::Done(()) => Ok(()),
-            Write::Refused(wait) => Err(self.limited(Limit { reason: "registrations", wait })),
+            Write::Refused(wait) => Err(self.limited(Limit { reason, wait })),
         }
     }
 
@@ -255,9 +277,9 @@ impl App {
     /// carries when the window of the address ends, if the guess was counted;
     /// [`Write::Refused`] carries how long to wait.
     async fn count_address(&self, guess: &Guess) -> Result<Write<Option<Timestamp>, Duration>, StoreError> {
-        let Guesser::Unknown { address, account_tag, .. } = &guess.guesser else { return Ok(Write::Done(None)) };
+        let Guesser::Unknown { address, tag, .. } = &guess.guesser else { return Ok(Write::Done(None)) };
         let limits = &self.config.limits;
-        let accounts = Some((*account_tag, limits.accounts_per_address));
+        let accounts = Some((*tag, limits.accounts_per_address));
         let counted = self.store.count(address, limits.failures_per_address, accounts, guess.at).await?;
         Ok(match wait_until_end(counted, guess.at) {
             Write::Done(until) => Write::Done(Some(until)),
@@ -266,10 +288,8 @@ impl App {
     }
 
     async fn uncount_address(&self, counted: &CountedGuess) {
-        if let (Guesser::Unknown { address, account_tag, .. }, Some(until)) =
-            (&counted.guess.guesser, counted.address_until)
-        {
-            logged(self.store.uncount(address, Some(*account_tag), until).await);
+        if let (Guesser::Unknown { address, tag, .. }, Some(until)) = (&counted.guess.guesser, counted.address_until) {
+            logged(self.store.uncount(address, Some(*tag), until).await);
         }
     }
 

@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
+use crate::mail::Kind;
 use crate::password::{Password, PasswordHash};
 use crate::session::Session;
 use crate::user::{Credential, User, UserState};
@@ -25,6 +26,9 @@ impl App {
     /// sessions beyond the cap are deleted. A device token that the account does not
     /// accept costs one more.
     ///
+    /// With NOTIFY_NEW_DEVICE, the owner gets a notice of an unknown device, if
+    /// `notifies`: clients of other systems never send a device token.
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidCredentials`] for an unknown address, a wrong password and a
@@ -37,6 +41,7 @@ impl App {
         password: &str,
         client: Client,
         device_token: Option<&str>,
+        notifies: bool,
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         let (Ok(email), Some(password)) = (Email::parse(email), Password::presented(password)) else {
@@ -57,6 +62,8 @@ impl App {
                 }
             };
             let now = self.now();
+            let is_told = notifies && self.config.notify_new_device && !guess.is_from_known_device();
+            let notice = is_told.then(|| self.notice(Kind::NewDevice, &user, &client, now)).flatten();
             let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
             let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
             let device_token = if guess.is_from_known_device() {
@@ -70,7 +77,7 @@ impl App {
                 None => (None, &[][..]),
             };
             let (opened, beyond_cap, (), ()) = tokio::join!(
-                self.store.open_session(&session, displaced),
+                self.store.open_session(&session, displaced, notice.as_ref()),
                 self.end_beyond_cap(user.id, beyond_cap),
                 self.rehash(&email, &password, &credential.password_hash),
                 self.give_back(guess),

@@ -8,6 +8,8 @@ mod error;
 mod guess;
 mod login;
 mod logout;
+mod mailing;
+mod recovery;
 mod refresh;
 mod register;
 mod ring;
@@ -29,11 +31,15 @@ use crate::password::Hasher;
 use crate::session::{Secret, Session};
 use crate::store::Store;
 use crate::token::access::Issued;
-use crate::token::{KeyRing, RefreshToken};
+use crate::token::{KeyRing, RefreshToken, Subject};
 use crate::user::User;
 
 pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
+pub use mailing::Confirmed;
+
+/// The error when the user of an access token is gone or disabled.
+const GONE: Error = Error::InvalidToken { was_sent: true };
 
 /// What every handler works with: settings, clock, table and keys.
 pub struct App {
@@ -75,6 +81,18 @@ impl App {
     /// [`ConfigError`] with every fault of the configuration.
     pub async fn from_env() -> Result<Arc<Self>, ConfigError> {
         let config = Config::parse(|name| std::env::var(name).ok())?;
+        crate::telemetry::init(config.log_level);
+        Ok(Self::connect(config, Arc::new(SystemClock), None).await)
+    }
+
+    /// Returns an app like [`from_env`](Self::from_env), but without keys: it signs and
+    /// verifies no tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with every fault of the configuration.
+    pub async fn from_env_without_keys() -> Result<Arc<Self>, ConfigError> {
+        let config = Config::parse_without_keys(|name| std::env::var(name).ok())?;
         crate::telemetry::init(config.log_level);
         Ok(Self::connect(config, Arc::new(SystemClock), None).await)
     }
@@ -144,15 +162,14 @@ impl App {
         refresh: &RefreshToken,
         now: Timestamp,
     ) -> Result<Tokens, Error> {
+        let subject = Subject {
+            user_id: user.id,
+            session_id: session.id,
+            roles: &user.roles,
+            email_verified: self.config.mail.then_some(user.email_verified),
+        };
         Ok(Tokens {
-            access: self.config.access_tokens.issue(
-                ring,
-                user.id,
-                session.id,
-                &user.roles,
-                refresh.absolute_end,
-                now,
-            )?,
+            access: self.config.access_tokens.issue(ring, &subject, refresh.absolute_end, now)?,
             refresh_token: self.config.refresh_tokens.sign(ring, refresh)?,
             refresh_expires_in: refresh.expires_at.seconds() - now.seconds(),
         })

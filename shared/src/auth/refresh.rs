@@ -5,6 +5,7 @@ use super::{App, Error, SignedIn, Tokens};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::mail::Kind;
 use crate::metrics::{self, Metric};
 use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Session, decide};
 use crate::token::{RefreshToken, Rejection};
@@ -83,7 +84,13 @@ impl App {
                 session
             }
             Decision::Refuse(refusal) => return Err(self.refuse(presented, refusal)),
-            Decision::Revoke(session) => return Err(self.revoke(presented, &session, &attempt).await?),
+            Decision::Revoke(session) => {
+                let revoked = self.revoke(presented, &session, &attempt).await?;
+                if let Some(user) = revoked.then_some(user).flatten() {
+                    self.tell_of_reuse(&user, &client, now).await;
+                }
+                return Err(Error::InvalidRefreshToken { was_sent: true });
+            }
             Decision::Discard { session, user } => match self.store.discard_session(&session, user).await? {
                 Write::Refused(()) => {
                     self.record(about(presented, Act::Rotated).because("lifted"));
@@ -121,16 +128,29 @@ impl App {
     }
 
     /// Ends a session whose spent token was presented again. The thief and the client
-    /// must then both log in again, which only the client can do.
-    async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<Error, Error> {
-        Ok(match self.store.revoke_session(session, attempt).await? {
+    /// must then both log in again, which only the client can do. Returns whether this
+    /// attempt ended it, and not another one before.
+    async fn revoke(&self, presented: &RefreshToken, session: &Session, attempt: &Attempt) -> Result<bool, Error> {
+        match self.store.revoke_session(session, attempt).await? {
             Write::Done(()) => {
                 let behind = session.generation - presented.generation;
                 self.record(about(presented, Act::Reused).because(format_args!("spent {behind} generation(s) ago")));
-                Error::InvalidRefreshToken { was_sent: true }
+                Ok(true)
             }
-            Write::Refused(()) => self.refuse(presented, Refusal::Revoked),
-        })
+            Write::Refused(()) => {
+                self.refuse(presented, Refusal::Revoked);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Writes the notice of a reuse. The session has ended already, because nothing may
+    /// stand in the way of that, so a failure is only logged.
+    async fn tell_of_reuse(&self, user: &User, client: &Client, now: Timestamp) {
+        let Some(notice) = self.notice(Kind::Reused, user, client, now) else { return };
+        if let Err(error) = self.store.put_mail(&notice).await {
+            tracing::warn!(user.id = %user.id, %error, "the notice of a reuse was not written");
+        }
     }
 
     fn refuse(&self, presented: &RefreshToken, refusal: Refusal) -> Error {

@@ -14,7 +14,8 @@ use crate::write::Write;
 const SERVICE: &str = "freshkey";
 
 impl App {
-    /// Creates a user and opens a session, in one transaction. The caller cannot set
+    /// Creates a user and opens a session, in one transaction, and with mail on also
+    /// sends a link that proves the address. The caller cannot set
     /// roles or anything else that grants rights.
     ///
     /// # Errors
@@ -33,13 +34,7 @@ impl App {
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         let mut faults = profile_faults(ProfileField::ALL.map(|field| (field, profile.get(field))));
-        let email = Email::parse(email).map_err(|_| {
-            faults.push(FieldError {
-                field: "email",
-                code: "email_invalid",
-                message: "Enter an e-mail address, such as name@example.com.".into(),
-            });
-        });
+        let email = self.mailable(email).map_err(|fault| faults.push(fault));
         let address = email.as_ref().ok();
         let password =
             self.new_password(password, address).map_err(|weak| faults.push(FieldError::password("password", weak)));
@@ -52,6 +47,7 @@ impl App {
         let user = User {
             id: UserId::random(),
             email,
+            email_verified: false,
             roles: self.config.default_roles.clone(),
             is_active: true,
             epoch: 0,
@@ -59,10 +55,11 @@ impl App {
             created_at: now.truncated(),
         };
         let credential = Credential::new(&user, password_hash, now);
+        let mail = self.first_verification(&user, &client, now);
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
         let device_token = self.config.device_tokens.issue(ring, user.id, credential.password_changed_at, now)?;
-        match self.store.create_user(&user, &credential, &session).await? {
+        match self.store.create_user(&user, &credential, &session, mail.as_ref()).await? {
             Write::Done(()) => {
                 self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));
                 Ok(SignedIn { user, tokens, device_token: Some(device_token) })

@@ -119,6 +119,7 @@ impl App {
         let arn = match &self.config.keys {
             KeySource::Given(ring) => return Ok(Current { ring: Arc::clone(ring), is_stale: false }),
             KeySource::Secret(arn) => arn,
+            KeySource::None => return Err(Error::Internal("this function has no keys".into())),
         };
         if let Some(current) = self.ring_copy.fresh(self.now()) {
             return Ok(current);

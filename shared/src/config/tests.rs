@@ -7,7 +7,7 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::UserId;
 use crate::session::Session;
-use crate::token::RefreshToken;
+use crate::token::{RefreshToken, Subject};
 
 const SECRET: &str = "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a";
 
@@ -37,7 +37,14 @@ fn what_is_not_set_has_the_default_of_the_contract() {
     assert_eq!(config.password_min_length, 8);
     let hour = Duration::from_secs(3600);
     let guesses = Guesses { free: 5, most: 100, first_pause: Duration::from_secs(30), longest_pause: hour };
-    let limits = Limits { guesses, failures_per_address: 100, accounts_per_address: 20, registrations_per_address: 20 };
+    let limits = Limits {
+        guesses,
+        failures_per_address: 100,
+        accounts_per_address: 20,
+        registrations_per_address: 20,
+        mail_requests_per_address: 20,
+        links_per_address: 100,
+    };
     assert_eq!(config.limits, limits);
     assert_eq!(config.device_tokens.lifetime, Duration::from_secs(365 * 86_400));
     assert!(config.trusted_proxy.is_none());
@@ -240,11 +247,10 @@ fn ck3_jw12_the_longest_names_that_are_taken_leave_every_token_shorter_than_a_co
     let refresh = config.refresh_tokens.sign(&keys, &refresh).unwrap();
     assert!(config.refresh_tokens.verify(&keys, refresh.expose_secret(), now).is_ok());
     let device = config.device_tokens.issue(&keys, user, now, now).unwrap();
-    let access = config
-        .access_tokens
-        .issue(&keys, user, session.id, &config.default_roles, config.session_lifetime.absolute_end(now), now)
-        .unwrap()
-        .token;
+    let subject =
+        Subject { user_id: user, session_id: session.id, roles: &config.default_roles, email_verified: Some(false) };
+    let end = config.session_lifetime.absolute_end(now);
+    let access = config.access_tokens.issue(&keys, &subject, end, now).unwrap().token;
     assert!(config.access_tokens.verify(&keys, access.expose_secret(), now).is_ok());
     for token in [refresh, device, access] {
         let length = token.expose_secret().len();

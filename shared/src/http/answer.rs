@@ -12,7 +12,8 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::cookie::Carrier;
-use crate::auth::{Error, SignedIn, Tokens};
+use crate::auth::{Confirmed, Error, SignedIn, Tokens};
+use crate::config::Config;
 use crate::id::SessionId;
 use crate::session::Session;
 use crate::user::User;
@@ -172,6 +173,10 @@ impl<'a> Rendered<'a> {
                 "origin_not_allowed",
                 "With cookies, a request needs an allowed `origin`, the header `x-requested-with`, and a JSON body or none.",
             ),
+            Error::EmailUnverified => (StatusCode::FORBIDDEN, "email_unverified", "Confirm your e-mail address first."),
+            Error::InvalidLink => {
+                (StatusCode::BAD_REQUEST, "invalid_link", "This link is invalid or has expired. Ask for a new one.")
+            }
             Error::EmailTaken => (StatusCode::CONFLICT, "email_taken", "This e-mail address is already registered."),
             Error::Validation(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", "Some fields have invalid values.")
@@ -232,23 +237,44 @@ impl<'a> Rendered<'a> {
     }
 }
 
-/// Returns a user as the v1 routes do.
-pub fn user(user: &User) -> Response<Body> {
-    json(
-        StatusCode::OK,
-        &json!({
-            "id": user.id.to_string(),
-            "email": user.email.as_str(),
-            "first_name": user.profile.first_name,
-            "last_name": user.profile.last_name,
-            "phone": user.profile.phone,
-            "roles": user.roles,
-            "user_type": user.profile.user_type,
-            "is_active": user.is_active,
-            "avatar": user.profile.avatar,
-            "created_at": user.created_at.to_string(),
-        }),
-    )
+/// Returns a user as the v1 routes do. With mail on, the answer tells whether the
+/// address is verified.
+pub fn user(config: &Config, user: &User) -> Response<Body> {
+    json(StatusCode::OK, &user_members(config, user))
+}
+
+fn user_members(config: &Config, user: &User) -> Value {
+    let mut members = json!({
+        "id": user.id.to_string(),
+        "email": user.email.as_str(),
+        "first_name": user.profile.first_name,
+        "last_name": user.profile.last_name,
+        "phone": user.profile.phone,
+        "roles": user.roles,
+        "user_type": user.profile.user_type,
+        "is_active": user.is_active,
+        "avatar": user.profile.avatar,
+        "created_at": user.created_at.to_string(),
+    });
+    if config.mail {
+        members["email_verified"] = user.email_verified.into();
+    }
+    members
+}
+
+/// Returns the answer to a link that was redeemed for an address: the user, and the new
+/// device token if the account has moved.
+///
+/// # Errors
+///
+/// [`Error::Internal`] when the device token does not fit into a cookie.
+pub fn confirmed(config: &Config, confirmed: &Confirmed, carrier: Carrier) -> Answer {
+    let mut members = user_members(config, &confirmed.user);
+    let Some(device_token) = &confirmed.device_token else { return Ok(json(StatusCode::OK, &members)) };
+    if let Some(token) = carrier.in_body(device_token) {
+        members["device_token"] = token.into();
+    }
+    carrier.attach_device(json(StatusCode::OK, &members), device_token)
 }
 
 /// Returns the sessions of a user as the v1 routes do. The one with the id `current` is marked.

@@ -14,7 +14,7 @@ use lambda_http::request::RequestContext;
 use lambda_http::{Request, RequestExt};
 
 pub(crate) use answer::secure;
-pub use answer::{Answer, Dialect, json, no_content, render, sessions, user};
+pub use answer::{Answer, Dialect, confirmed, json, no_content, render, sessions, user};
 pub use body::Members;
 pub use cookie::Carrier;
 pub(crate) use proxy::resolve;
@@ -106,7 +106,7 @@ fn no_token_in_url(request: &Request) -> Result<(), Error> {
     }
 }
 
-/// Returns the key of an attempt to refresh: a hash of the Idempotency-Key, or else of
+/// Returns the key of an attempt: a hash of the Idempotency-Key, or else of
 /// the id of the Lambda request, which the SDK's own retries share. Without either,
 /// every request is a separate attempt.
 ///

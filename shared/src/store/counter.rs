@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditi
 use super::item::{self, Item, Reader, hash, number, to_hash};
 use super::{Store, StoreError, refused, unavailable, updated};
 use crate::clock::Timestamp;
-use crate::limit::{AccountTag, Counter, Step};
+use crate::limit::{Counter, Step, Tag};
 use crate::session::Hash;
 use crate::write::Write;
 
@@ -119,7 +119,7 @@ impl Store {
         &self,
         counter: &Counter,
         most: u64,
-        account: Option<(AccountTag, u64)>,
+        account: Option<(Tag, u64)>,
         now: Timestamp,
     ) -> Result<Write<Timestamp, Timestamp>, StoreError> {
         let mut count = Count {
@@ -130,14 +130,14 @@ impl Store {
             set: Vec::new(),
             add: vec![("tries", number(1))],
         };
-        if let Some((account_tag, most_accounts)) = account {
+        if let Some((tag, most_tags)) = account {
             count.rule.push_str(
-                " AND (attribute_not_exists(accounts) OR size(accounts) < :most_accounts \
-                 OR contains(accounts, :account_tag))",
+                " AND (attribute_not_exists(accounts) OR size(accounts) < :most_tags \
+                 OR contains(accounts, :tag))",
             );
-            count.values.push((":most_accounts".into(), number(most_accounts)));
-            count.values.push((":account_tag".into(), AttributeValue::B(Blob::new(account_tag.as_bytes()))));
-            count.add.push(("accounts", set(account_tag)));
+            count.values.push((":most_tags".into(), number(most_tags)));
+            count.values.push((":tag".into(), AttributeValue::B(Blob::new(tag.as_bytes()))));
+            count.add.push(("accounts", set(tag)));
         }
         Ok(match self.count_in_window(&count).await? {
             Write::Done(Some(old)) => Write::Done(until(&old)?),
@@ -258,17 +258,12 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] when DynamoDB fails.
-    pub async fn uncount(
-        &self,
-        counter: &Counter,
-        account: Option<AccountTag>,
-        until: Timestamp,
-    ) -> Result<(), StoreError> {
+    pub async fn uncount(&self, counter: &Counter, account: Option<Tag>, until: Timestamp) -> Result<(), StoreError> {
         let mut update = "ADD tries :minus".to_owned();
         let mut call = self.client.update_item();
-        if let Some(account_tag) = account {
+        if let Some(tag) = account {
             update.push_str(" DELETE accounts :accounts");
-            call = call.expression_attribute_values(":accounts", set(account_tag));
+            call = call.expression_attribute_values(":accounts", set(tag));
         }
         let result = call
             .table_name(&self.table)
@@ -283,6 +278,16 @@ impl Store {
         match updated(result)? {
             Write::Done(()) | Write::Refused(()) => Ok(()),
         }
+    }
+
+    /// Deletes a counter.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn clear(&self, counter: &Counter) -> Result<(), StoreError> {
+        let call = self.client.delete_item().table_name(&self.table).set_key(Some(item::counter_key(counter)));
+        call.send().await.map(drop).map_err(unavailable("DeleteItem"))
     }
 
     /// Deletes a counter whose window ends at `until`, and leaves a later window alone.
@@ -319,6 +324,6 @@ fn millis(value: &AttributeValue) -> Option<Timestamp> {
     value.as_n().ok()?.parse().ok().map(Timestamp::from_millis)
 }
 
-fn set(account_tag: AccountTag) -> AttributeValue {
-    AttributeValue::Bs(vec![Blob::new(account_tag.as_bytes())])
+fn set(tag: Tag) -> AttributeValue {
+    AttributeValue::Bs(vec![Blob::new(tag.as_bytes())])
 }

@@ -4,11 +4,14 @@ use std::collections::HashMap;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::StoreError;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
 use crate::limit::Counter;
+use crate::mail::MailId;
 use crate::session::Hash;
 
 /// An item, or its key.
@@ -18,6 +21,7 @@ pub type Item = HashMap<String, AttributeValue>;
 pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
 const COUNTER: &str = "COUNTER";
+const PROOF: &str = "PROOF";
 /// The beginning of the sort key of every session.
 pub const SESSION: &str = "SESSION#";
 
@@ -44,6 +48,21 @@ pub fn credential_key(email: &Email) -> Item {
 /// Returns the key of a counter.
 pub fn counter_key(counter: &Counter) -> Item {
     key(format!("LIMIT#{}", counter.name), COUNTER.into())
+}
+
+/// Returns the partition key of a shard of the outbox.
+pub fn shard(shard: u8) -> String {
+    format!("MAIL#{shard}")
+}
+
+/// Returns the key of a mail.
+pub fn mail_key(id: &MailId) -> Item {
+    key(shard(id.shard), id.order.clone())
+}
+
+/// Returns the key of a proof. It has its own partition, so that no other read meets it.
+pub fn proof_key(token_hash: &Hash) -> Item {
+    key(format!("PROOF#{}", URL_SAFE_NO_PAD.encode(token_hash.as_bytes())), PROOF.into())
 }
 
 fn key(pk: String, sk: String) -> Item {

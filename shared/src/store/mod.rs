@@ -2,12 +2,15 @@
 //!
 //! There is one table, with the keys `pk` and `sk` and the TTL attribute `expires_at`.
 //! A user and the user's sessions share a partition; a credential is found by its
-//! e-mail address. Every lookup is by the full key. The condition of a write checks
+//! e-mail address; the mails to be sent are in a few partitions of their own. Every
+//! lookup is by the full key. The condition of a write checks
 //! what must be true of an item when it changes; a read before the write never does.
 
 mod counter;
 mod credential;
 mod item;
+mod mail;
+mod proof;
 mod retry;
 mod session;
 mod user;
@@ -26,6 +29,8 @@ use crate::metrics::Metric;
 use crate::write::Write;
 pub use counter::{Counted, Tally};
 use item::Item;
+pub use mail::{Lease, Waiting};
+pub use proof::NotRedeemed;
 pub use user::{Ending, NotEnded};
 
 /// Why a call to DynamoDB failed.

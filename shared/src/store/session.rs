@@ -5,10 +5,11 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
-use super::{Store, StoreError, delete_member, put_member, unavailable, updated, without_member};
+use super::{Store, StoreError, delete_member, put_member, refused, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
+use crate::mail::Mail;
 use crate::session::{Attempt, EVIDENCE, Rotation, Session};
 use crate::user::UserState;
 use crate::write::Write;
@@ -28,7 +29,7 @@ impl Store {
         self.get(item::session_key(user, session)).await?.as_ref().map(to_session).transpose()
     }
 
-    /// Writes a new session and deletes `displaced` in the same transaction.
+    /// Writes a new session and `notice`, and deletes `displaced` in the same transaction.
     /// Returns the session that was deleted; `None` when there was none to
     /// delete, because another login displaced it, or because reuse has ended it
     /// meanwhile, so that it stays as evidence.
@@ -40,17 +41,26 @@ impl Store {
         &self,
         session: &Session,
         displaced: Option<SessionId>,
+        notice: Option<&Mail>,
     ) -> Result<Option<SessionId>, StoreError> {
+        let opened = || {
+            let notice = notice.map(|notice| self.mail_member(notice));
+            std::iter::once(put_member(self.put(from_session(session)))).chain(notice)
+        };
         if let Some(displaced) = displaced {
             let key = item::session_key(session.user_id, displaced);
             let condition = format!("attribute_exists(pk) AND {NOT_EVIDENCE}");
             let delete = self.delete(key).condition_expression(condition);
-            let members = vec![put_member(self.put(from_session(session))), delete_member(delete)];
+            let members = opened().chain([delete_member(delete)]).collect();
             if self.transact(members).await? == Write::Done(()) {
                 return Ok(Some(displaced));
             }
         }
-        self.put_item(from_session(session)).await?;
+        if notice.is_none() {
+            self.put_item(from_session(session)).await?;
+        } else if self.transact(opened().collect()).await? != Write::Done(()) {
+            return Err(refused("TransactWriteItems"));
+        }
         Ok(None)
     }
 

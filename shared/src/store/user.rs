@@ -1,6 +1,7 @@
 //! The users in the table.
 
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue};
+use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
 
 use super::credential::from_credential;
 use super::item::{self, Item, PROFILE, Reader, SESSION, number, text};
@@ -11,6 +12,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
+use crate::mail::Mail;
 use crate::password::PasswordHash;
 use crate::session::Session;
 use crate::user::{Credential, Profile, ProfileChange, ProfileField, User};
@@ -110,8 +112,8 @@ impl Store {
         Ok((user, sessions))
     }
 
-    /// Writes a new user with a credential and a first session, in one transaction.
-    /// [`Write::Refused`] when the address is taken.
+    /// Writes a new user with a credential, a first session and a mail, in one
+    /// transaction. [`Write::Refused`] when the address is taken.
     ///
     /// # Errors
     ///
@@ -121,13 +123,15 @@ impl Store {
         user: &User,
         credential: &Credential,
         session: &Session,
+        mail: Option<&Mail>,
     ) -> Result<Write, StoreError> {
         let create = |item| self.put(item).condition_expression("attribute_not_exists(pk)");
-        let members = vec![
+        let mut members = vec![
             put_member(create(from_credential(&user.email, credential))),
             put_member(create(from_user(user))),
             put_member(create(from_session(session))),
         ];
+        members.extend(mail.map(|mail| self.mail_member(mail)));
         Ok(without_member(self.transact(members).await?))
     }
 
@@ -153,8 +157,8 @@ impl Store {
 
     /// Ends every session of `user` by raising the epoch in the user and the
     /// credential, if neither has changed since `user` was read. `kept` is lifted to
-    /// the new epoch in the same transaction. [`Write::Refused`] carries the reason why
-    /// no session was ended.
+    /// the new epoch, and `notice` is written, in the same transaction.
+    /// [`Write::Refused`] carries the reason why no session was ended.
     ///
     /// # Errors
     ///
@@ -164,13 +168,10 @@ impl Store {
         user: &User,
         ending: Ending<'_>,
         kept: Option<SessionId>,
+        notice: Option<&Mail>,
         now: Timestamp,
     ) -> Result<Write<(), NotEnded>, StoreError> {
-        let raise = |key| {
-            self.update(key)
-                .expression_attribute_values(":epoch", number(user.epoch))
-                .expression_attribute_values(":next", number(user.epoch + 1))
-        };
+        let raise = |key| self.raise(key, user);
         let raised_user = match ending {
             Ending::Sessions | Ending::Password { .. } => raise(item::user_key(user.id))
                 .condition_expression("epoch = :epoch AND is_active = :active")
@@ -195,19 +196,37 @@ impl Store {
                 .update_expression("SET epoch = :next"),
         };
         let mut members = vec![update_member(raised_user), update_member(raised_credential)];
-        members.extend(kept.map(|kept| {
-            update_member(
-                raise(item::session_key(user.id, kept))
-                    .condition_expression("epoch = :epoch AND expires_at > :now AND attribute_not_exists(revoked_at)")
-                    .update_expression("SET epoch = :next")
-                    .expression_attribute_values(":now", number(now.seconds())),
-            )
-        }));
+        members.extend(kept.map(|kept| self.lift_member(user, kept, now)));
+        members.extend(notice.map(|notice| self.mail_member(notice)));
         Ok(match self.transact(members).await? {
             Write::Done(()) => Write::Done(()),
             Write::Refused(0 | 1) => Write::Refused(NotEnded::Raced),
             Write::Refused(_) => Write::Refused(NotEnded::KeptSessionDead),
         })
+    }
+
+    /// Returns an update that sees the user's epoch as `:epoch`, and the next one as
+    /// `:next`.
+    pub(super) fn raise(&self, key: Item, user: &User) -> UpdateBuilder {
+        self.update(key)
+            .expression_attribute_values(":epoch", number(user.epoch))
+            .expression_attribute_values(":next", number(user.epoch + 1))
+    }
+
+    /// Lifts a live session to the user's next epoch, so that it outlives the end of the
+    /// others.
+    pub(super) fn lift_member(
+        &self,
+        user: &User,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<TransactWriteItem, StoreError> {
+        update_member(
+            self.raise(item::session_key(user.id, session), user)
+                .condition_expression("epoch = :epoch AND expires_at > :now AND attribute_not_exists(revoked_at)")
+                .update_expression("SET epoch = :next")
+                .expression_attribute_values(":now", number(now.seconds())),
+        )
     }
 
     /// Lets a disabled user sign in again. Earlier sessions stay dead.
@@ -268,14 +287,20 @@ impl Store {
         }
     }
 
-    /// Deletes a user and the credential. [`Write::Refused`] when the user is gone
-    /// or the credential's hash is no longer `checked`.
+    /// Deletes a user and the credential, and writes `notice`, in one transaction.
+    /// [`Write::Refused`] when the user is gone or the credential's hash is no longer
+    /// `checked`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] when DynamoDB fails.
-    pub async fn delete_user(&self, user: &User, checked: &PasswordHash) -> Result<Write, StoreError> {
-        let members = vec![
+    pub async fn delete_user(
+        &self,
+        user: &User,
+        checked: &PasswordHash,
+        notice: Option<&Mail>,
+    ) -> Result<Write, StoreError> {
+        let mut members = vec![
             delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
             delete_member(
                 self.delete(item::credential_key(&user.email))
@@ -284,6 +309,7 @@ impl Store {
                     .expression_attribute_values(":checked", text(checked.as_str())),
             ),
         ];
+        members.extend(notice.map(|notice| self.mail_member(notice)));
         Ok(without_member(self.transact(members).await?))
     }
 }
@@ -294,6 +320,7 @@ fn from_user(user: &User) -> Item {
     item.extend([
         ("email".into(), text(user.email.as_str())),
         ("email_key".into(), text(user.email.key())),
+        ("email_verified".into(), AttributeValue::Bool(user.email_verified)),
         ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
         ("is_active".into(), AttributeValue::Bool(user.is_active)),
         ("epoch".into(), number(user.epoch)),
@@ -316,6 +343,8 @@ fn to_user(item: &Item) -> Result<User, StoreError> {
     Ok(User {
         id: id.ok_or(StoreError::Corrupt("pk"))?,
         email: Email::stored(item.text("email")?.to_owned(), item.text("email_key")?.to_owned()),
+        // Users of earlier versions have no such attribute.
+        email_verified: item.optional("email_verified", |value| value.as_bool().ok().copied())?.unwrap_or(false),
         roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
         is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
         epoch: item.number("epoch")?,

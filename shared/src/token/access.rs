@@ -37,6 +37,20 @@ pub struct AccessTokens {
     pub leeway: Duration,
 }
 
+/// The user and the session that an access token is issued for.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// `sub`: the user.
+    pub user_id: UserId,
+    /// `sid`: the session.
+    pub session_id: SessionId,
+    /// `roles`: what the user may do.
+    pub roles: &'a [String],
+    /// `email_verified` (OpenID Connect Core 1.0, section 5.1): whether the user has
+    /// proven the e-mail address. `None`, and no claim, without mail.
+    pub email_verified: Option<bool>,
+}
+
 /// The content of an authentic access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessToken {
@@ -46,6 +60,9 @@ pub struct AccessToken {
     pub session_id: SessionId,
     /// `roles`: the user's roles when the token was issued.
     pub roles: Vec<String>,
+    /// `email_verified`: whether the user had proven the e-mail address when the token
+    /// was issued. A token without the claim says no.
+    pub email_verified: bool,
     /// `jti`: the id of this token.
     pub id: String,
     /// `iat`: when the token was issued.
@@ -92,6 +109,8 @@ struct Claims<'a> {
     exp: i64,
     jti: String,
     roles: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_verified: Option<bool>,
 }
 
 impl AccessTokens {
@@ -104,37 +123,29 @@ impl AccessTokens {
     pub fn issue(
         &self,
         ring: &KeyRing,
-        user_id: UserId,
-        session_id: SessionId,
-        roles: &[String],
+        subject: &Subject<'_>,
         session_end: Timestamp,
         now: Timestamp,
     ) -> Result<Issued, SigningFailed> {
         let (kid, key) = ring.access_signer().ok_or(SigningFailed)?;
         let expires_at = (now.truncated() + self.lifetime).min(session_end);
-        let claims = self.claims(user_id, session_id, roles, expires_at, now);
+        let claims = self.claims(subject, expires_at, now);
         let token = jwt::sign(TYP, kid, &claims, key)?;
         Ok(Issued { token: token.into(), expires_in: expires_at.seconds() - now.seconds() })
     }
 
-    fn claims<'a>(
-        &'a self,
-        user_id: UserId,
-        session_id: SessionId,
-        roles: &'a [String],
-        expires_at: Timestamp,
-        now: Timestamp,
-    ) -> Claims<'a> {
+    fn claims<'a>(&'a self, subject: &Subject<'a>, expires_at: Timestamp, now: Timestamp) -> Claims<'a> {
         Claims {
             iss: &self.issuer,
             aud: &self.audience,
-            sub: user_id.to_string(),
-            sid: session_id.to_string(),
+            sub: subject.user_id.to_string(),
+            sid: subject.session_id.to_string(),
             iat: now.seconds(),
             nbf: now.seconds(),
             exp: expires_at.seconds(),
             jti: URL_SAFE_NO_PAD.encode(entropy::bytes::<16>()),
-            roles,
+            roles: subject.roles,
+            email_verified: subject.email_verified,
         }
     }
 
@@ -154,7 +165,13 @@ impl AccessTokens {
             // An RSA key of 8192 bits.
             _ => 1024,
         };
-        let claims = self.claims(UserId::random(), SessionId::random(), &[], LATEST, LATEST);
+        let nobody = Subject {
+            user_id: UserId::random(),
+            session_id: SessionId::random(),
+            roles: &[],
+            email_verified: Some(false),
+        };
+        let claims = self.claims(&nobody, LATEST, LATEST);
         let fixed = encoded(header.to_string().len()) + encoded(signature) + ".".len() * 2;
         let room = jwt::MAX_TOKEN.saturating_sub(fixed) * 3 / 4;
         let length = json!(roles).to_string().len();
@@ -217,6 +234,7 @@ impl AccessTokens {
             user_id: UserId::parse(claims.text("sub")?).ok_or(Rejection::Claim("sub"))?,
             session_id: SessionId::parse(claims.text("sid")?).ok_or(Rejection::Claim("sid"))?,
             roles: claims.texts("roles")?,
+            email_verified: claims.flag("email_verified")?.unwrap_or(false),
             id: claims.text("jti")?.to_owned(),
             issued_at,
             expires_at: claims.time("exp")?,

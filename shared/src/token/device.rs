@@ -48,8 +48,6 @@ pub struct Device {
     pub id: String,
     /// The user who logged in on it: `sub`.
     pub user_id: UserId,
-    /// When the token was issued: `iat`, in whole seconds.
-    pub issued_at: Timestamp,
     /// When the password was last changed that the user logged in with: the
     /// claim `password_changed_at`, in whole seconds.
     pub password_changed_at: Timestamp,
@@ -99,7 +97,6 @@ impl DeviceTokens {
         let device = Device {
             id: claims.text("jti")?.to_owned(),
             user_id: UserId::parse(claims.text("sub")?).ok_or(Rejection::Claim("sub"))?,
-            issued_at: claims.time("iat")?,
             password_changed_at: claims.time("password_changed_at")?,
         };
         if claims.time("exp")? > now { Ok(device) } else { Err(Rejection::Expired) }
@@ -140,10 +137,7 @@ mod tests {
         let alice = UserId::random();
         let (phone, laptop) = (issue(alice), issue(alice));
         let device = verify(&phone).unwrap();
-        assert_eq!(
-            device,
-            Device { id: device.id.clone(), user_id: alice, issued_at: NOW, password_changed_at: NOW - DAY }
-        );
+        assert_eq!(device, Device { id: device.id.clone(), user_id: alice, password_changed_at: NOW - DAY });
         assert_eq!(verify(&phone).unwrap(), device);
         assert_ne!(verify(&laptop).unwrap().id, device.id);
     }

@@ -84,8 +84,8 @@ fn decode(part: &str) -> Result<Vec<u8>, Rejection> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Rejection::Malformed)
 }
 
-/// The claims of an authentic token. A claim that is read must be present and have the
-/// right type; otherwise the error is [`Rejection::Claim`] with its name.
+/// The claims of an authentic token. A claim that is read must have the right type, and
+/// be present unless said otherwise; otherwise the error is [`Rejection::Claim`] with its name.
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
@@ -100,6 +100,11 @@ impl Claims {
         let texts = self.0.get(name).and_then(Value::as_array).ok_or(Rejection::Claim(name))?;
         let texts = texts.iter().map(|text| text.as_str().map(str::to_owned));
         texts.collect::<Option<_>>().ok_or(Rejection::Claim(name))
+    }
+
+    /// Returns a boolean, or `None` if the claim is missing.
+    pub fn flag(&self, name: &'static str) -> Result<Option<bool>, Rejection> {
+        self.0.get(name).map(|flag| flag.as_bool().ok_or(Rejection::Claim(name))).transpose()
     }
 
     /// Returns a whole number that is not negative.

@@ -18,7 +18,7 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-pub use access::{AccessToken, AccessTokens, RolesTooLong};
+pub use access::{AccessToken, AccessTokens, RolesTooLong, Subject};
 pub use device::{Device, DeviceTokens};
 pub use jsonwebtoken::Algorithm;
 pub(crate) use key::ALGORITHMS;

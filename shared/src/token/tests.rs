@@ -135,6 +135,10 @@ fn kinds() -> [Kind; 2] {
     [access(), refresh()]
 }
 
+fn subject(roles: &[String]) -> Subject<'_> {
+    Subject { user_id: user_id(), session_id: session_id(), roles, email_verified: None }
+}
+
 fn access_tokens() -> AccessTokens {
     AccessTokens { issuer: ISSUER.into(), audience: AUDIENCE.into(), lifetime: HOUR, leeway: Duration::ZERO }
 }
@@ -157,7 +161,7 @@ fn session_id() -> SessionId {
 
 /// An access token as the system issues it.
 fn issued(keys: &KeyRing, now: Timestamp) -> String {
-    let issued = access_tokens().issue(keys, user_id(), session_id(), &["ROLE_USER".into()], NEVER, now);
+    let issued = access_tokens().issue(keys, &subject(&["ROLE_USER".into()]), NEVER, now);
     issued.unwrap().token.expose_secret().to_owned()
 }
 
@@ -717,6 +721,7 @@ fn jw17_an_access_token_says_exactly_what_the_contract_says() {
     });
     assert_eq!(Value::Object(claims.clone()), expected);
     let expected = AccessToken {
+        email_verified: false,
         user_id: user_id(),
         session_id: session_id(),
         roles: vec!["ROLE_USER".into()],
@@ -739,7 +744,7 @@ fn rf13_expires_in_is_the_time_from_iat_to_exp() {
     for seconds in [1, 6, 3600, 86_400] {
         let tokens = AccessTokens { lifetime: Duration::from_secs(seconds), ..access_tokens() };
         for now in [NOW, NOW + MOMENT, NOW + MOMENT * 999] {
-            let issued = tokens.issue(&KEYS, user_id(), session_id(), &[], NEVER, now).unwrap();
+            let issued = tokens.issue(&KEYS, &subject(&[]), NEVER, now).unwrap();
             let claims = read(parts(issued.token.expose_secret())[1]);
             assert_eq!(issued.expires_in.unsigned_abs(), seconds);
             assert_eq!(issued.expires_in, claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap());
@@ -750,7 +755,7 @@ fn rf13_expires_in_is_the_time_from_iat_to_exp() {
 #[test]
 fn rf9_an_access_token_ends_with_its_session() {
     for (end, expected) in [(NOW + HOUR - MOMENT * 1000, 3599), (NOW + HOUR, 3600), (NOW + HOUR * 2, 3600)] {
-        let issued = access_tokens().issue(&KEYS, user_id(), session_id(), &[], end, NOW + MOMENT * 999).unwrap();
+        let issued = access_tokens().issue(&KEYS, &subject(&[]), end, NOW + MOMENT * 999).unwrap();
         assert_eq!(issued.expires_in, expected);
         let claims = read(parts(issued.token.expose_secret())[1]);
         assert_eq!(claims["exp"].as_i64().unwrap(), NOW.seconds() + expected);
@@ -793,8 +798,7 @@ fn jw12_roles_are_allowed_as_long_as_the_token_is_accepted() {
             let roles = |count: usize| vec![role.to_owned(); count];
             let is_allowed = |count| access_tokens().check_roles(algorithm, &roles(count)).is_ok();
             let most = (0..5000).take_while(|count| is_allowed(*count)).last().unwrap();
-            let token =
-                |count| access_tokens().issue(&keys, user_id(), session_id(), &roles(count), NEVER, NOW).unwrap();
+            let token = |count| access_tokens().issue(&keys, &subject(&roles(count)), NEVER, NOW).unwrap();
             let length = |count| token(count).token.expose_secret().len();
             assert!(access_tokens().verify(&keys, token(most).token.expose_secret(), NOW).is_ok(), "{algorithm:?}");
             // `spare` is for an RSA key of 8192 bits, and for times after 2286, which have more digits.
@@ -975,7 +979,7 @@ fn se5_neither_kind_of_token_is_ever_printed() {
     for secret in [sec, hex, list.trim_matches(['[', ']']).to_owned()] {
         assert!(!printed.contains(&secret), "{printed}");
     }
-    let issued = access_tokens().issue(&KEYS, user_id(), session_id(), &[], NEVER, NOW).unwrap();
+    let issued = access_tokens().issue(&KEYS, &subject(&[]), NEVER, NOW).unwrap();
     let printed = format!("{issued:?} {:?}", issued.token);
     assert!(!printed.contains("eyJ"), "{printed}");
     let signed = refresh_tokens().sign(&KEYS, &token).unwrap();

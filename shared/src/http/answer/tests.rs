@@ -1,6 +1,7 @@
 use super::*;
 use crate::auth::FieldError;
 use crate::clock::Timestamp;
+use crate::config::tests::parse;
 use crate::email::Email;
 use crate::id::UserId;
 use crate::token::access::Issued;
@@ -176,6 +177,7 @@ fn alice() -> User {
     User {
         id: UserId::parse("6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31").unwrap(),
         email: Email::parse("Alice@example.com").unwrap(),
+        email_verified: false,
         roles: vec!["ROLE_USER".into()],
         is_active: true,
         epoch: 3,
@@ -225,7 +227,7 @@ fn rf13_a_refresh_is_answered_with_the_pair_alone() {
 
 #[test]
 fn a_user_is_shown_without_anything_of_the_credential() {
-    let response = user(&alice());
+    let response = user(&parse(&[]).unwrap(), &alice());
     assert_eq!(response.status(), 200);
     let expected = json!({
         "id": "6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31", "email": "Alice@example.com", "first_name": "Alice",
@@ -233,6 +235,10 @@ fn a_user_is_shown_without_anything_of_the_credential() {
         "avatar": null, "created_at": "2026-11-21T17:57:35Z",
     });
     assert_eq!(body(&response), expected);
+    let with_mail = parse(&[("MAIL_FROM", "no-reply@example.com")]).unwrap();
+    assert_eq!(body(&user(&with_mail, &alice()))["email_verified"], false);
+    let verified = User { email_verified: true, ..alice() };
+    assert_eq!(body(&user(&with_mail, &verified))["email_verified"], true);
 }
 
 #[test]

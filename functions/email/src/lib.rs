@@ -1,0 +1,56 @@
+//! `/api/v1/users/me/email`: a signed-in user proves the account's address, or moves the
+//! account to another one.
+
+use std::sync::Arc;
+
+use freshkey::auth::Identity;
+use freshkey::http::{self, Answer, Carrier, Dialect};
+use freshkey::layer::Authenticate;
+use freshkey::{App, Error};
+use lambda_http::http::StatusCode;
+use lambda_http::tower::{Layer, ServiceExt};
+use lambda_http::{Request, service_fn};
+use serde_json::json;
+
+/// Answers a request of a signed-in user.
+///
+/// Errors are rendered here, behind the layer, so that their answers also carry the
+/// tokens that the layer renewed.
+pub async fn handle(app: Arc<App>, request: Request) -> Answer {
+    let layer = Authenticate::for_account(Arc::clone(&app));
+    let email = layer.layer(service_fn(move |request: Request| {
+        let app = Arc::clone(&app);
+        async move {
+            let answer = serve(&app, &request).await;
+            Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
+        }
+    }));
+    email.oneshot(request).await
+}
+
+async fn serve(app: &App, request: &Request) -> Answer {
+    let caller = request.extensions().get::<Identity>().ok_or(Error::InvalidToken { was_sent: false })?;
+    let client = http::client(request);
+    let carrier = Carrier::picked(&app.config().transport, request)?;
+    match &*http::route_key(request) {
+        "POST /api/v1/users/me/email/verification" => {
+            app.request_verification(caller, client).await?;
+            Ok(http::json(StatusCode::ACCEPTED, &json!({})))
+        }
+        "PUT /api/v1/users/me/email" => {
+            const EXPECTED: &str = "Send `email` and `password` as strings.";
+            let body = http::members(request)?;
+            let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
+            let device_token = carrier.device_token(request)?;
+            app.request_email_change(caller, email, password, client, device_token.as_deref()).await?;
+            Ok(http::json(StatusCode::ACCEPTED, &json!({})))
+        }
+        "POST /api/v1/users/me/email/confirm" => {
+            let body = http::members(request)?;
+            let token = body.text("token", "Send `token` as a string.")?;
+            let confirmed = app.confirm_email(caller, token, &http::attempt(request)?, client).await?;
+            http::confirmed(app.config(), &confirmed, carrier)
+        }
+        _ => Err(Error::NotFound),
+    }
+}

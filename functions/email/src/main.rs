@@ -1,0 +1,6 @@
+//! Starts the function.
+
+#[tokio::main]
+async fn main() -> Result<(), lambda_http::Error> {
+    freshkey::function::run(email::handle).await
+}
