@@ -334,7 +334,7 @@ impl Stage {
         let email = format!("alice{number}@example.com");
         let client = Client { ip: Ipv4Addr::from_bits(number as u32).to_string(), ..Client::default() };
         let phone = self.app.register(&email, PASSWORD, Profile::default(), client.clone()).await.unwrap();
-        let laptop = self.app.login(&email, PASSWORD, client.clone(), None).await.unwrap();
+        let laptop = self.app.login(&email, PASSWORD, client.clone(), None, true).await.unwrap();
         Alice { email, client, id: phone.user.id, phone: Held::of(&phone), laptop: Held::of(&laptop) }
     }
 
@@ -349,7 +349,7 @@ impl Stage {
         let caller = |device| &alice.on(device).caller;
         match act {
             Login => {
-                let signed_in = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None).await?;
+                let signed_in = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None, true).await?;
                 return Ok(Some(Held::of(&signed_in)));
             }
             Refresh(device) => return self.refresh(alice.on(device)).await,
@@ -450,7 +450,7 @@ impl Stage {
         assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows match the live sessions{outcome}");
 
         if told.is_locked || outcome.has_done(|act| matches!(act, ChangePassword(_))) {
-            let login = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None).await;
+            let login = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None, true).await;
             assert_eq!(login.err(), Some(Error::InvalidCredentials), "{outcome}");
         }
         if outcome.has_done(|act| act == Disable) && !outcome.has_done(|act| matches!(act, Delete(_))) {
