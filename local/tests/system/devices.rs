@@ -163,9 +163,11 @@ async fn rl1_a_device_token_that_the_account_does_not_honour_costs_one_round_tri
 async fn rl1_a_device_token_from_before_the_account_forgot_its_devices_counts_as_none() {
     let (world, old) = guarded(&[]).await;
     world.pass(10);
-    let [new] = devices(&world, EMAIL, 1).await.try_into().unwrap();
     let since = AttributeValue::N(world.now().seconds().to_string());
-    Row::credential(EMAIL).set(&world, "devices_since", since).await;
+    for name in ["devices_since", "password_changed_at"] {
+        Row::credential(EMAIL).set(&world, name, since.clone()).await;
+    }
+    let [new] = devices(&world, EMAIL, 1).await.try_into().unwrap();
     guess(&world, 4).await;
     on_device(&world, &old, WRONG).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(wait(on_device(&world, &old, PASSWORD).await), 30);

@@ -136,7 +136,7 @@ fn kinds() -> [Kind; 2] {
 }
 
 fn subject(roles: &[String]) -> Subject<'_> {
-    Subject { user_id: user_id(), session_id: session_id(), roles, email_verified: None }
+    Subject { user_id: user_id(), session_id: session_id(), roles, email_verified: Some(false) }
 }
 
 fn access_tokens() -> AccessTokens {
