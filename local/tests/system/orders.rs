@@ -19,10 +19,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use freshkey::auth::{Error, Identity, SignedIn};
 use freshkey::client::Client;
+use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::WorkFactor;
+use freshkey::proof::{MailToken, Proof, Purpose};
 use freshkey::session::Hash;
-use freshkey::user::Profile;
+use freshkey::user::{Profile, User};
 use freshkey::{App, Config};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -33,6 +35,7 @@ use crate::wire::{Call, Fate, Wire};
 use crate::world::{PASSWORD, World, claims, world};
 
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
+const RESET_PASSWORD: &str = "a still lake below four hills";
 /// The number of turns of the runtime without any progress after which the
 /// scheduler takes both requests to be waiting.
 const CALM: usize = 16;
@@ -64,18 +67,32 @@ enum Act {
     EndOthers(Device),
     Disable,
     Delete(Device),
+    /// Alice resets her password with the link in one of her mails.
+    Reset(Link),
+    /// Alice proves her address, on the phone.
+    Verify,
+    /// Alice moves her account to another address, on this device.
+    Move(Device),
 }
 
-use Act::{ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Refresh};
+/// One of two links with which Alice can reset her password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    First,
+    Second,
+}
+
+use Act::{ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Move, Refresh, Reset, Verify};
+use Link::{First, Second};
 
 impl Act {
     /// Which of Alice's sessions it ends, once its write is carried out.
     fn end(self) -> Option<End> {
         match self {
-            Login | Refresh(_) => None,
+            Login | Refresh(_) | Verify => None,
             Logout(device) => Some(End::One(device)),
-            ChangePassword(device) | EndOthers(device) => Some(End::AllBut(device)),
-            EndAll(_) => Some(End::All),
+            ChangePassword(device) | EndOthers(device) | Move(device) => Some(End::AllBut(device)),
+            EndAll(_) | Reset(_) => Some(End::All),
             Disable | Delete(_) => Some(End::User),
         }
     }
@@ -115,9 +132,17 @@ struct Alice {
     id: UserId,
     phone: Held,
     laptop: Held,
+    /// The tokens of her mails.
+    reset: [String; 2],
+    verify: String,
+    change: String,
 }
 
 impl Alice {
+    fn new_email(&self) -> Email {
+        Email::parse(&format!("new-{}", self.email)).unwrap()
+    }
+
     fn on(&self, device: Device) -> &Held {
         match device {
             Phone => &self.phone,
@@ -134,7 +159,7 @@ type Answer = Result<Option<Held>, Error>;
 /// them.
 struct Stage {
     /// Holds the table.
-    _world: World,
+    world: World,
     app: Arc<App>,
     wire: Wire,
     gate: Gate,
@@ -181,6 +206,9 @@ struct Step {
 
 const CREDENTIAL: &str = "credential";
 const USER: &str = "user";
+/// All links count as one item, and all mails as one.
+const PROOF: &str = "proof";
+const OUTBOX: &str = "outbox";
 const SESSIONS: [&str; 3] = ["phone", "laptop", "tablet"];
 
 impl Step {
@@ -192,6 +220,8 @@ impl Step {
         let item = |key: &Value| match key["sk"]["S"].as_str()? {
             "PROFILE" => Some(USER),
             "CREDENTIAL" => Some(CREDENTIAL),
+            "PROOF" => Some(PROOF),
+            mail if key["pk"]["S"].as_str()?.starts_with("MAIL#") => (!mail.is_empty()).then_some(OUTBOX),
             session if session.ends_with(&alice.phone.caller.session_id.to_string()) => Some(SESSIONS[0]),
             session if session.ends_with(&alice.laptop.caller.session_id.to_string()) => Some(SESSIONS[1]),
             _ => Some(SESSIONS[2]),
@@ -316,6 +346,7 @@ impl Stage {
             "JWT_ISSUER" | "JWT_AUDIENCE" => Some("https://auth.example.com".to_owned()),
             "TABLE_NAME" => Some(world.system.table_name().to_owned()),
             "TABLE_ENDPOINT" => Some(world.system.table_endpoint().to_owned()),
+            "MAIL_FROM" => Some("no-reply@example.com".to_owned()),
             _ => None,
         };
         let mut config = Config::parse(lookup).unwrap();
@@ -326,7 +357,7 @@ impl Stage {
             let gate = gate.clone();
             move |call| gate.clone().wait(call)
         });
-        Self { _world: world, app, wire, gate, users: AtomicUsize::new(0) }
+        Self { world, app, wire, gate, users: AtomicUsize::new(0) }
     }
 
     async fn alice(&self) -> Alice {
@@ -335,7 +366,28 @@ impl Stage {
         let client = Client { ip: Ipv4Addr::from_bits(number as u32).to_string(), ..Client::default() };
         let phone = self.app.register(&email, PASSWORD, Profile::default(), client.clone()).await.unwrap();
         let laptop = self.app.login(&email, PASSWORD, client.clone(), None, true).await.unwrap();
-        Alice { email, client, id: phone.user.id, phone: Held::of(&phone), laptop: Held::of(&laptop) }
+        let reset = [self.link(&phone.user, None, true).await, self.link(&phone.user, None, true).await];
+        let verify = self.link(&phone.user, None, false).await;
+        let new = Email::parse(&format!("new-{email}")).unwrap();
+        let change = self.link(&phone.user, Some(new), false).await;
+        let (id, phone, laptop) = (phone.user.id, Held::of(&phone), Held::of(&laptop));
+        Alice { email, client, id, phone, laptop, reset, verify, change }
+    }
+
+    /// Makes the link of a mail to the user, or to the address that the account is to
+    /// move to, and returns its token.
+    async fn link(&self, user: &User, change: Option<Email>, is_reset: bool) -> String {
+        let store = self.app.store();
+        let credential = store.credential(&user.email).await.unwrap().unwrap();
+        let purpose = match (&change, is_reset) {
+            (None, true) => Purpose::Reset { password_changed_at: credential.password_changed_at },
+            (None, false) => Purpose::Verify { epoch: user.epoch },
+            (Some(_), _) => Purpose::Change { epoch: user.epoch },
+        };
+        let token = MailToken::random();
+        let email = change.unwrap_or_else(|| user.email.clone());
+        store.put_proof(&Proof::new(&token, user.id, email, purpose, self.world.now())).await.unwrap();
+        token.expose().expose_secret().to_owned()
     }
 
     async fn refresh(&self, held: &Held) -> Answer {
@@ -361,6 +413,19 @@ impl Stage {
             EndOthers(device) => self.app.end_sessions(caller(device), true).await?,
             Disable => self.app.disable_user(alice.id).await?,
             Delete(device) => self.app.delete_user(caller(device), PASSWORD, &alice.client, None).await?,
+            Reset(link) => {
+                let attempt = Hash::of(&[format!("{link:?}").as_bytes()]);
+                let token = &alice.reset[link as usize];
+                self.app.reset_password(token, RESET_PASSWORD, &attempt, alice.client.clone()).await?
+            }
+            Verify | Move(_) => {
+                let (device, token) = match act {
+                    Move(device) => (device, &alice.change),
+                    _ => (Phone, &alice.verify),
+                };
+                let attempt = Hash::of(&[token.as_bytes()]);
+                drop(self.app.confirm_email(caller(device), token, &attempt, alice.client.clone()).await?)
+            }
         }
         Ok(None)
     }
@@ -449,9 +514,31 @@ impl Stage {
         }
         assert!(ghosts.is_empty() && rows.is_superset(&ids(&told.alive)), "the rows match the live sessions{outcome}");
 
-        if told.is_locked || outcome.has_done(|act| matches!(act, ChangePassword(_))) {
-            let login = self.app.login(&alice.email, PASSWORD, alice.client.clone(), None, true).await;
-            assert_eq!(login.err(), Some(Error::InvalidCredentials), "{outcome}");
+        let login = async |email: &str, password| {
+            let login = self.app.login(email, password, alice.client.clone(), None, true).await;
+            login
+                .map(|signed_in| signed_in.user)
+                .map_err(|error| assert_eq!(error, Error::InvalidCredentials, "{outcome}"))
+        };
+        let (has_moved, new_email) = (outcome.has_done(|act| matches!(act, Move(_))), alice.new_email());
+        let email = if has_moved { new_email.as_str() } else { &alice.email };
+        let other = if has_moved { &alice.email } else { new_email.as_str() };
+        let password = if outcome.has_done(|act| matches!(act, Reset(_))) {
+            RESET_PASSWORD
+        } else if outcome.has_done(|act| matches!(act, ChangePassword(_))) {
+            NEW_PASSWORD
+        } else {
+            PASSWORD
+        };
+        if outcome.acts.iter().any(|act| matches!(act, Move(_))) {
+            assert!(login(other, password).await.is_err(), "{outcome}");
+        }
+        if told.is_locked || password != PASSWORD {
+            assert!(login(email, PASSWORD).await.is_err(), "{outcome}");
+        }
+        if !told.is_locked && outcome.acts.iter().any(|act| matches!(act, Verify | Move(_) | Reset(_))) {
+            let is_proven = outcome.has_done(|act| matches!(act, Verify | Move(_) | Reset(_)));
+            assert_eq!(login(email, password).await.map(|user| user.email_verified), Ok(is_proven), "{outcome}");
         }
         if outcome.has_done(|act| act == Disable) && !outcome.has_done(|act| matches!(act, Delete(_))) {
             // Enabling the user again must revive no session.
@@ -490,6 +577,7 @@ impl Outcome {
         let mut is_old_password_right = true;
         for (_, act) in moments {
             match act.end() {
+                None if act == Verify => assert!(!told.is_locked, "{self}"),
                 None => {
                     assert!(!told.is_locked && is_old_password_right, "a login that should have failed{self}");
                     told.alive.insert(Tablet);
@@ -498,11 +586,12 @@ impl Outcome {
                 Some(End::All) => {
                     assert!(!told.is_locked, "{self}");
                     told.alive.clear();
+                    is_old_password_right &= !matches!(act, Reset(_));
                 }
                 Some(End::AllBut(device)) => {
                     assert!(told.alive.contains(&device), "a session that was ended kept itself{self}");
                     told.alive.retain(|session| *session == device);
-                    is_old_password_right &= !matches!(act, ChangePassword(_));
+                    is_old_password_right &= !matches!(act, ChangePassword(_) | Move(_));
                 }
                 Some(End::User) => {
                     told.alive.clear();
@@ -636,4 +725,44 @@ async fn rf10_disabling_and_deleting_a_user_against_other_ends() {
         [Delete(Phone), EndOthers(Phone)],
     ])
     .await;
+}
+
+#[tokio::test]
+async fn ml16_a_reset_against_whatever_else_happens_to_the_account() {
+    each(&[
+        [Reset(First), Reset(Second)],
+        [Reset(First), Login],
+        [Reset(First), Refresh(Phone)],
+        [Reset(First), EndAll(Phone)],
+        [Reset(First), EndOthers(Phone)],
+        [Reset(First), ChangePassword(Phone)],
+        [Reset(First), Disable],
+        [Reset(First), Delete(Phone)],
+        [Reset(First), Verify],
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn ml16_a_change_of_the_address_against_whatever_else_happens_to_the_account() {
+    each(&[
+        [Move(Phone), Move(Phone)],
+        [Move(Phone), Move(Laptop)],
+        [Move(Phone), Reset(First)],
+        [Move(Phone), Login],
+        [Move(Phone), Refresh(Phone)],
+        [Move(Phone), Refresh(Laptop)],
+        [Move(Phone), EndAll(Phone)],
+        [Move(Phone), Logout(Phone)],
+        [Move(Phone), ChangePassword(Laptop)],
+        [Move(Phone), Disable],
+        [Move(Phone), Delete(Laptop)],
+        [Move(Phone), Verify],
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn ml16_a_verification_against_whatever_else_happens_to_the_account() {
+    each(&[[Verify, Verify], [Verify, EndAll(Laptop)], [Verify, Disable], [Verify, Delete(Laptop)]]).await;
 }

@@ -115,7 +115,8 @@ impl App {
             };
             let now = self.now();
             if proof.was_used_by(attempt, now) {
-                return self.confirmed(user, moves).await;
+                // The user may have been read before the link was used.
+                return self.confirmed(self.user(caller).await?, moves).await;
             }
             if !proof.is_open(now) || epoch != user.epoch {
                 return Err(self.invalid_link());
