@@ -1,6 +1,5 @@
 import type { Client } from './client.js';
 import { byId, say } from './dom.js';
-import type { Mailbox } from './mailbox.js';
 
 /** The user's e-mail address: whether it is verified, and the form to change it. */
 export class Address {
@@ -8,11 +7,9 @@ export class Address {
   readonly #email = byId<HTMLInputElement>('new-email');
   readonly #password = byId<HTMLInputElement>('your-password');
   readonly #client: Client;
-  readonly #mailbox: Mailbox;
 
-  constructor(client: Client, mailbox: Mailbox) {
+  constructor(client: Client) {
     this.#client = client;
-    this.#mailbox = mailbox;
     byId('verify').addEventListener('click', () => {
       void this.#do(
         () => client.requestVerification(),
@@ -42,7 +39,6 @@ export class Address {
     try {
       await act();
       say(note, outcome);
-      await this.#mailbox.load();
     } catch (error) {
       say(note, this.#client.explain(error));
     }

@@ -10,19 +10,19 @@ interface Mail {
   sent_at: string;
 }
 
-/** How often the page looks for new mail, in milliseconds. */
-const PERIOD = 3_000;
 /** The links in a text. */
 const LINK = /(https?:\/\/\S+)/;
 
 /** The mailbox of the local system: a list of the mails, and the one that is open. */
 export class Mailbox {
-  readonly #list = byId('mail').querySelector('ol') as HTMLElement;
+  readonly #mails = byId('mail').querySelector('ol') as HTMLElement;
   readonly #body = byId('mail-body');
   /** The row of each mail, by its id. */
   readonly #rows = new Map<number, HTMLElement>();
   #open: Mail | undefined;
   #isHtml = true;
+  #loading: Promise<void> | undefined;
+  #waiting: Promise<void> | undefined;
 
   constructor() {
     for (const isHtml of [true, false]) {
@@ -31,12 +31,22 @@ export class Mailbox {
         this.#show();
       });
     }
-    setInterval(() => document.visibilityState === 'visible' && void this.load(), PERIOD);
+    addEventListener('focus', () => void this.load());
     void this.load();
   }
 
-  /** Loads and lists the mails. */
-  async load(): Promise<void> {
+  /** Loads and lists the mails. The server first delivers those that wait. */
+  load(): Promise<void> {
+    const after = this.#loading ?? Promise.resolve();
+    // A load that waits for its turn also serves those who ask meanwhile.
+    this.#waiting ??= after.then(() => {
+      this.#waiting = undefined;
+      return (this.#loading = this.#list());
+    });
+    return this.#waiting;
+  }
+
+  async #list(): Promise<void> {
     try {
       const answer = await fetch('/.local/mail');
       if (!answer.ok) return;
@@ -45,7 +55,7 @@ export class Mailbox {
         if (this.#rows.has(mail.id)) continue;
         const row = this.#row(mail);
         this.#rows.set(mail.id, row);
-        this.#list.prepend(row);
+        this.#mails.prepend(row);
       }
     } catch {
       // The server has stopped. The next load may succeed.

@@ -35,7 +35,7 @@ const access = new TokenPanel(byId('access'));
 const refresh = new TokenPanel(byId('refresh'));
 const sessions = new Sessions(client);
 const mailbox = new Mailbox();
-const address = new Address(client, mailbox);
+const address = new Address(client);
 
 let chain: Chain | undefined;
 /** Whether the client has found out if a user is signed in. */
@@ -67,7 +67,10 @@ const lab = new Lab(bench);
 function happened(exchange: Exchange): void {
   timeline.show(exchange);
   for (const watcher of watchers) watcher(exchange);
-  if (exchange.state !== 'pending') chain?.refreshed(exchange);
+  if (exchange.state !== 'pending') {
+    chain?.refreshed(exchange);
+    if (exchange.method !== 'GET') void mailbox.load();
+  }
   paint();
 }
 
@@ -105,7 +108,7 @@ function changed(): void {
 
 /** Called when the page has found a new session. Loads the user and the user's sessions. */
 async function entered(): Promise<void> {
-  await Promise.all([loadUser(), mailbox.load()]);
+  await loadUser();
   await sessions.load();
 }
 
@@ -176,7 +179,6 @@ async function forgot(): Promise<void> {
   try {
     await client.requestPasswordReset(email.value);
     say(byId('hint'), 'If the address has an account, a mail is on its way: see the mailbox below.');
-    await mailbox.load();
   } catch (error) {
     say(byId('problem'), client.explain(error));
   }
@@ -209,7 +211,7 @@ async function confirm(): Promise<void> {
     await client.confirmEmail(link);
     link = undefined;
     paint();
-    await Promise.all([loadUser(), mailbox.load()]);
+    await loadUser();
     say(byId('address-note'), 'The address is confirmed.');
     byId('chain-title').focus();
   } catch (error) {
