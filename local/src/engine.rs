@@ -240,6 +240,7 @@ mod tests {
             keys: pairs([("pk", "HASH"), ("sk", "RANGE")]),
             attributes: pairs([("pk", "S"), ("sk", "S")]),
             ttl: Some("expires_at".into()),
+            has_stream: false,
         }
     }
 

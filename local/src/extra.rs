@@ -1,12 +1,13 @@
 //! What the local system serves besides the API: a page to try the system out, the
-//! contract, and a way to move the clock.
+//! contract, the mailbox, and a way to move the clock.
 
 use std::io;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::Request;
+use axum::extract::{Path, Request, State};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -20,6 +21,8 @@ use serde_json::{Value, json};
 
 use crate::clock::LocalClock;
 use crate::gateway;
+use crate::mailbox::Mail;
+use crate::system::System;
 
 /// The contract of the API, in OpenAPI.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -31,14 +34,20 @@ const MAX_BODY: usize = 1024;
 /// The furthest that one request can move the clock, in seconds.
 const MAX_SECONDS: u64 = 24 * 60 * 60;
 
-/// Returns the routes of the page, of the contract, and of the request that moves
-/// `clock`.
+/// The policy of a mail's HTML: it loads nothing, runs nothing, and its links open in
+/// tabs that are not restricted like this.
+const MAIL_POLICY: &str = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; \
+                           style-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'self'";
+
+/// Returns the routes of the page, of the contract, of the mailbox and of the request
+/// that moves the clock.
 ///
 /// # Errors
 ///
 /// `openapi.yaml` cannot be written as JSON, or the page's security policy is not
 /// a valid header.
-pub fn routes<S: Clone + Send + Sync + 'static>(clock: LocalClock) -> io::Result<Router<S>> {
+pub fn routes(system: &System) -> io::Result<Router<Arc<System>>> {
+    let clock = system.clock().clone();
     let contract: Value = serde_norway::from_str(OPENAPI).map_err(io::Error::other)?;
     let contract = document("application/json", contract.to_string());
     let yaml = document("application/yaml", OPENAPI.into());
@@ -50,7 +59,11 @@ pub fn routes<S: Clone + Send + Sync + 'static>(clock: LocalClock) -> io::Result
         .route("/", always(page))
         .route("/openapi.json", always(contract))
         .route("/openapi.yaml", always(yaml))
-        .route("/.local/clock", post(move |request| move_clock(clock, request))))
+        .route("/.local/clock", post(move |request| move_clock(clock, request)))
+        .route("/.local/mail", get(mails))
+        .route("/.local/mail/{id}", get(mail))
+        // For functions in other processes: see events/env.json.
+        .nest("/.local/ses", system.mailbox().ses()))
 }
 
 fn document(content_type: &'static str, text: String) -> Response<Bytes> {
@@ -68,7 +81,7 @@ fn policy(page: &str) -> String {
     let (scripts, styles) = (hashes(page, "script"), hashes(page, "style"));
     format!(
         "default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+         frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }
 
@@ -108,14 +121,52 @@ async fn move_clock(clock: LocalClock, request: Request) -> Response<Body> {
     answer.map(Body::from)
 }
 
+/// Delivers what is in the outbox, and answers with the mails, the newest first. The
+/// parameter `to` selects those to one address.
+async fn mails(State(system): State<Arc<System>>, request: Request) -> Response<Body> {
+    if !is_to_this_machine(request.headers()) {
+        return gateway::message(StatusCode::FORBIDDEN).map(Body::from);
+    }
+    system.deliver_mail().await;
+    let query = request.uri().query().unwrap_or_default().as_bytes();
+    let to = form_urlencoded::parse(query).find_map(|(name, value)| (name == "to").then_some(value));
+    let mails = system.mailbox().mails();
+    let mails = mails.iter().filter(|mail| to.as_ref().is_none_or(|to| mail.to == *to));
+    let shown = |mail: &Mail| {
+        let Mail { id, to, subject, text, html, sent_at, .. } = mail;
+        json!({ "id": id, "to": to, "subject": subject, "text": text, "html": html, "sent_at": sent_at.to_string() })
+    };
+    document("application/json", Value::from_iter(mails.map(shown)).to_string()).map(Body::from)
+}
+
+/// Answers with the HTML of one mail, for a frame.
+async fn mail(State(system): State<Arc<System>>, Path(id): Path<String>, headers: HeaderMap) -> Response<Body> {
+    let mail = id.parse().ok().and_then(|id| system.mailbox().mail(id));
+    let Some(mail) = mail.filter(|_| is_to_this_machine(&headers)) else {
+        return gateway::message(StatusCode::NOT_FOUND).map(Body::from);
+    };
+    // The frame cannot navigate itself, so links open in a new tab.
+    let html = mail.html.replacen("<head>", "<head><base target=\"_blank\">", 1);
+    let mut response = document("text/html; charset=utf-8", html);
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(MAIL_POLICY));
+    response.map(Body::from)
+}
+
+/// Whether the request names this machine as the host. One that a page of another host
+/// makes (DNS rebinding) names that host.
+fn is_to_this_machine(headers: &HeaderMap) -> bool {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.split(':').next();
+    ["127.0.0.1", "localhost"].map(Some).contains(&name)
+}
+
 /// Whether the request was made by a page of this system, or not by a page at all.
 /// A page that reaches this system under another host name (DNS rebinding) sends
 /// that name as its origin.
 fn is_our_own(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(ORIGIN) else { return true };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.split(':').next();
-    ["127.0.0.1", "localhost"].map(Some).contains(&name) && *origin == format!("http://{host}")
+    is_to_this_machine(headers) && *origin == format!("http://{host}")
 }
 
 #[cfg(test)]

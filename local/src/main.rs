@@ -72,6 +72,9 @@ async fn run(arguments: Arguments) -> Result<(), String> {
     let mut allow_origins = vec![url.clone(), format!("http://localhost:{port}")];
     allow_origins.extend(arguments.allow_origin);
     let mut variables = variables(arguments.demo)?;
+    for (name, value) in mail(&url) {
+        variables.entry(name.into()).or_insert(value);
+    }
     let table_option = match (&arguments.data, &arguments.table_endpoint) {
         (Some(_), _) => "--data: ",
         (None, Some(_)) => "--table-endpoint: ",
@@ -195,6 +198,16 @@ fn variables(is_demo: bool) -> Result<BTreeMap<String, String>, String> {
         return Err("JWT_SECRET_KEY is the secret of the demo, which is public: it is accepted only with --demo".into());
     }
     Ok(variables)
+}
+
+/// Returns the settings with which mail is on, and its links lead to the page at `url`.
+fn mail(url: &str) -> [(&'static str, String); 4] {
+    [
+        ("MAIL_FROM", "no-reply@freshkey.example".into()),
+        ("APP_NAME", "Freshkey".into()),
+        ("RESET_URL", format!("{url}/?view=reset")),
+        ("CONFIRM_URL", format!("{url}/?view=confirm")),
+    ]
 }
 
 /// Completes when the program is told to stop, by Ctrl-C or SIGTERM.

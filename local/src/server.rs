@@ -18,7 +18,8 @@ use crate::system::System;
 const GRACE: Duration = Duration::from_secs(2);
 
 impl System {
-    /// Serves the API and [`extra`] on `listener` until `shutdown` completes.
+    /// Serves the API and [`extra`] on `listener`, and delivers mail, until `shutdown`
+    /// completes.
     ///
     /// # Errors
     ///
@@ -29,12 +30,13 @@ impl System {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
         let shutdown = shutdown.shared();
-        let extra = extra::routes(self.clock().clone())?;
-        let router = extra.fallback(answer).method_not_allowed_fallback(answer).with_state(self);
+        let router = extra::routes(&self)?.fallback(answer).method_not_allowed_fallback(answer);
+        let router = router.with_state(Arc::clone(&self));
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let server = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone());
         tokio::select! {
             served = server.into_future() => served,
+            () = self.keep_delivering() => Ok(()),
             () = async { shutdown.await; tokio::time::sleep(GRACE).await } => Ok(()),
         }
     }

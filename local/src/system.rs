@@ -2,34 +2,55 @@
 //! `template.yaml` describes them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use axum::body::Bytes;
+use freshkey::config::{ConfigError, MailerConfig};
 use freshkey::{App, Clock as _, Config, Function};
+use futures_util::future::pending;
 use http::{Request, Response};
 use lambda_runtime::Context;
+use mailer::{Mailer, Report};
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::interval;
 use tracing::Level;
 
+use crate::bell::Bell;
 use crate::clock::LocalClock;
 use crate::engine::{self, Engine};
 use crate::gateway::{Call, Gateway, RouteError, Step};
+use crate::mailbox::Mailbox;
 use crate::secret;
 use crate::template::{self, Template};
 
 /// The limits, unless a variable sets them: so high that nobody who tries the
 /// system out reaches them. LIMIT_ACCOUNTS_PER_ADDRESS is lower, because one item
 /// of the table holds all accounts that an address has tried.
-const LIMITS: [(&str, &str); 5] = [
+const LIMITS: [(&str, &str); 7] = [
     ("LIMIT_FREE_GUESSES", "1000000"),
     ("LIMIT_GUESSES", "1000000"),
     ("LIMIT_FAILURES_PER_ADDRESS", "1000000"),
     ("LIMIT_ACCOUNTS_PER_ADDRESS", "1000"),
     ("LIMIT_REGISTRATIONS_PER_ADDRESS", "1000000"),
+    ("LIMIT_MAIL_REQUESTS_PER_ADDRESS", "1000000"),
+    ("LIMIT_LINKS_PER_ADDRESS", "1000000"),
 ];
+
+/// The variables that are parameters of the template, because the resources depend
+/// on them as well.
+const PARAMETERS: [(&str, &str); 2] = [("REFRESH_TOKEN_TRANSPORT", "RefreshTokenTransport"), ("MAIL_FROM", "MailFrom")];
+
+/// The function that sends the mails. It has no routes.
+const MAILER: &str = "mailer";
+/// The function that starts without keys.
+const RECOVERY: &str = "recovery";
 
 /// Settings of a system.
 #[derive(Debug)]
@@ -64,6 +85,12 @@ pub enum Error {
     /// The template has a function that is not built into the local system.
     #[error("the template has a function {0}, which is not built into the local system")]
     UnknownFunction(String),
+    /// A schedule or the table's stream invokes a function that is not the mailer.
+    #[error("the function {0} has a schedule or a stream, which the local system runs for {MAILER} alone")]
+    Trigger(String),
+    /// The mailbox cannot listen.
+    #[error("the mailbox does not start: {0}")]
+    Mailbox(std::io::Error),
     /// Both a data file and another DynamoDB are given.
     #[error("a data file works only with the embedded DynamoDB, not with another one (TABLE_ENDPOINT)")]
     TwoTables,
@@ -73,9 +100,9 @@ pub enum Error {
     /// The table cannot be found or created.
     #[error(transparent)]
     Engine(#[from] engine::Error),
-    /// The functions' variables have faults: all of them, one per line.
-    #[error("{0}")]
-    Configuration(String),
+    /// The functions' variables have faults: all of them, each once.
+    #[error("the configuration has {} fault(s):\n{}", .0.len(), .0.join("\n"))]
+    Configuration(Vec<String>),
 }
 
 /// A running system.
@@ -87,6 +114,19 @@ pub struct System {
     table_endpoint: String,
     table_name: String,
     clock: LocalClock,
+    mailbox: Mailbox,
+    delivery: Option<Delivery>,
+    /// The mailbox's own server, which ends with the system.
+    _ses: JoinSet<()>,
+}
+
+/// The mailer, and what invokes it.
+#[derive(Debug)]
+struct Delivery {
+    mailer: Arc<Mailer>,
+    schedule: Option<Duration>,
+    bell: Bell,
+    running: Mutex<()>,
 }
 
 impl System {
@@ -96,6 +136,8 @@ impl System {
     ///
     /// [`Error::Template`] or [`Error::Route`] if the template cannot be used;
     /// [`Error::UnknownFunction`] if one of its functions is not built in;
+    /// [`Error::Trigger`] if a schedule or a stream invokes another function than the
+    /// mailer; [`Error::Mailbox`] if the mailbox cannot listen;
     /// [`Error::TwoTables`] if both a data file and another DynamoDB are given;
     /// [`Error::Secret`] if the file with the secret cannot be used;
     /// [`Error::Engine`] if the table cannot be found or created;
@@ -106,10 +148,9 @@ impl System {
         variables.retain(|_, value| !value.is_empty());
         let origins = variables.remove("ALLOWED_ORIGINS").into_iter().chain(allow_origins);
         let origins = origins.collect::<Vec<_>>().join(",");
-        // These two also configure the API, so they are parameters of the template.
+        let given = PARAMETERS.map(|(variable, parameter)| (parameter, variables.remove(variable)));
         let mut parameters = vec![("AllowedOrigins", origins.as_str())];
-        let transport = variables.remove("REFRESH_TOKEN_TRANSPORT");
-        parameters.extend(transport.as_deref().map(|transport| ("RefreshTokenTransport", transport)));
+        parameters.extend(given.iter().filter_map(|(parameter, value)| Some((*parameter, value.as_deref()?))));
         let mut template = Template::read(&options.template, &parameters)?;
 
         let elsewhere = options.table_endpoint.or_else(|| variables.remove("TABLE_ENDPOINT"));
@@ -137,8 +178,25 @@ impl System {
             variables.entry(name.into()).or_insert_with(|| value.into());
         }
 
-        let configs = configs(&template, &variables)?;
+        let mailbox = Mailbox::new(clock.clone());
+        let mut ses = JoinSet::new();
+        if !variables.contains_key("MAIL_ENDPOINT") {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Mailbox)?;
+            let address = listener.local_addr().map_err(Error::Mailbox)?;
+            variables.insert("MAIL_ENDPOINT".into(), format!("http://{address}"));
+            let server = axum::serve(listener, mailbox.ses());
+            ses.spawn(async move { drop(server.await) });
+        }
+
+        let Configs { functions: configs, mailer } = configs(&template, &variables)?;
         engine::ensure_table(&table_endpoint, &template.table).await?;
+        let (mut http_client, mut delivery) = (http_client, None);
+        if let Some((function, config)) = mailer {
+            let mailer = Mailer::connect(config, Arc::new(clock.clone()), http_client.clone()).await;
+            let bell = Bell::new(function.wakes_on.as_deref());
+            http_client = Some(bell.on(http_client));
+            delivery = Some(Delivery { mailer, schedule: function.schedule, bell, running: Mutex::default() });
+        }
         let mut functions = BTreeMap::new();
         for (name, config) in configs {
             let app = App::connect(config, Arc::new(clock.clone()), http_client.clone()).await;
@@ -147,7 +205,7 @@ impl System {
         }
         let gateway = Gateway::new(&template)?;
         let table_name = template.table.name;
-        Ok(Self { gateway, functions, engine, table_endpoint, table_name, clock })
+        Ok(Self { gateway, functions, engine, table_endpoint, table_name, clock, mailbox, delivery, _ses: ses })
     }
 
     /// Answers a `request` from the address `source`, as API Gateway would. A
@@ -169,6 +227,39 @@ impl System {
             None => Value::Null,
         };
         self.gateway.respond(request.headers(), &answer)
+    }
+
+    /// Runs the mailer once, to its end, after any other run of it has ended. Returns
+    /// what it did; `None` with mail off. Only [`System::serve`] runs it as well.
+    pub async fn deliver_mail(&self) -> Option<Report> {
+        let Delivery { mailer, running, .. } = self.delivery.as_ref()?;
+        let _running = running.lock().await;
+        Some(mailer.work(&request_id()).await)
+    }
+
+    /// Returns the mailbox that holds what the mailer has sent.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
+    }
+
+    /// Runs the mailer whenever a function has put a mail into the table, and on its
+    /// schedule. Never completes.
+    pub(crate) async fn keep_delivering(&self) {
+        let Some(Delivery { schedule, bell, .. }) = &self.delivery else { return pending().await };
+        let mut schedule = schedule.map(interval);
+        loop {
+            let due = async {
+                match &mut schedule {
+                    Some(schedule) => drop(schedule.tick().await),
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = bell.rung() => {}
+            }
+            self.deliver_mail().await;
+        }
     }
 
     /// Returns the function `name`, if the template has it.
@@ -205,34 +296,53 @@ impl System {
     }
 }
 
-/// Returns the settings of each function, with the function's name.
+/// The settings of the functions.
+struct Configs<'a> {
+    /// Those of the functions with an app, with their names.
+    functions: Vec<(&'a str, Config)>,
+    /// Those of the mailer, if the template has it.
+    mailer: Option<(&'a template::Function, MailerConfig)>,
+}
+
+/// Returns the settings of the functions of `template`.
 ///
 /// # Errors
 ///
-/// [`Error::Configuration`] with the faults of all functions, each fault once.
-fn configs<'a>(template: &'a Template, variables: &BTreeMap<String, String>) -> Result<Vec<(&'a str, Config)>, Error> {
-    let mut configs = Vec::new();
+/// [`Error::Trigger`] if a schedule or a stream invokes another function than the
+/// mailer; [`Error::Configuration`] with the faults of all functions, each fault once.
+fn configs<'a>(template: &'a Template, variables: &BTreeMap<String, String>) -> Result<Configs<'a>, Error> {
+    let mut configs = Configs { functions: Vec::new(), mailer: None };
     let mut faults = BTreeSet::new();
+    // The first line of an error is its headline.
+    let mut fault = |error: ConfigError| faults.extend(error.to_string().lines().skip(1).map(str::to_owned));
     for function in &template.functions {
         let lookup = |name: &str| variables.get(name).or(function.variables.get(name)).cloned();
-        match Config::parse(lookup) {
-            Ok(config) => configs.push((function.name.as_str(), config)),
-            Err(fault) => drop(faults.insert(fault.to_string())),
+        if function.name == MAILER {
+            configs.mailer = MailerConfig::parse(lookup).map_err(&mut fault).ok().map(|config| (function, config));
+        } else if function.schedule.is_some() || function.wakes_on.is_some() {
+            return Err(Error::Trigger(function.name.clone()));
+        } else {
+            let signs = function.name != RECOVERY;
+            let config = if signs { Config::parse(lookup) } else { Config::parse_without_keys(lookup) };
+            let config = config.map_err(&mut fault);
+            configs.functions.extend(config.ok().map(|config| (function.name.as_str(), config)));
         }
     }
     if faults.is_empty() {
         return Ok(configs);
     }
-    Err(Error::Configuration(faults.into_iter().collect::<Vec<_>>().join("\n")))
+    Err(Error::Configuration(faults.into_iter().collect()))
 }
 
 fn built_in(name: &str, app: Arc<App>) -> Option<Function> {
     Some(match name {
         "account" => Function::new(app, account::handle),
         "authorizer" => Function::authorizer(app, authorizer::handle),
+        "email" => Function::new(app, email::handle),
         "keys" => Function::new(app, keys::handle),
         "login" => Function::new(app, login::handle),
         "logout" => Function::new(app, logout::handle),
+        RECOVERY => Function::new(app, recovery::handle),
         "refresh" => Function::new(app, refresh::handle),
         "register" => Function::new(app, register::handle),
         _ => return None,

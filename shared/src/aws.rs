@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use crate::metrics::{self, Metric};
 
 /// How long to wait for a connection, TLS included.
-const CONNECT: Duration = Duration::from_millis(1000);
+pub(crate) const CONNECT: Duration = Duration::from_millis(1000);
 /// How long one attempt at a call may take.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 /// How long a call may take with all its attempts. Three calls in sequence, the
@@ -106,13 +106,13 @@ pub(crate) fn of_table(sdk: &SdkConfig, endpoint: Option<&str>) -> aws_sdk_dynam
     }
 }
 
-const LOCAL_REGION: Region = Region::from_static("local");
+pub(crate) const LOCAL_REGION: Region = Region::from_static("local");
 
-fn local_credentials() -> Credentials {
+pub(crate) fn local_credentials() -> Credentials {
     Credentials::new("local", "local", None, None, "no AWS")
 }
 
-fn is_plain_http(endpoint: &str) -> bool {
+pub(crate) fn is_plain_http(endpoint: &str) -> bool {
     endpoint.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"))
 }
 
@@ -136,7 +136,7 @@ pub(crate) struct Fault {
     /// into the log; the request, which may hold secrets, does not.
     pub(crate) code: String,
     /// Whether the fault lasts until somebody changes the configuration.
-    is_misconfiguration: bool,
+    pub(crate) is_misconfiguration: bool,
 }
 
 impl Fault {

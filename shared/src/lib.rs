@@ -21,6 +21,7 @@
 //! - [`http`]: requests in, answers out, in either dialect
 //! - [`layer`]: the middleware for your own functions
 //! - [`function`]: a handler as a Lambda function
+//! - `mailer` (with the feature of that name): the function that sends the mails
 
 pub mod audit;
 pub mod auth;
@@ -36,6 +37,8 @@ pub mod id;
 pub mod layer;
 pub mod limit;
 pub mod mail;
+#[cfg(feature = "mailer")]
+pub mod mailer;
 pub mod metrics;
 pub mod password;
 pub mod proof;

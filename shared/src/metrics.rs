@@ -46,11 +46,22 @@ pub enum Metric {
     /// Calls to AWS that cannot succeed with this configuration: permissions, names,
     /// encryption keys.
     Misconfigured,
+    /// Mails that were sent.
+    MailsSent,
+    /// Mails that were not sent because their account has moved on, a limit was
+    /// reached, or it was too late.
+    MailsDropped,
+    /// Mails that cannot be sent, because SES refuses the recipient or the mail cannot
+    /// be read.
+    MailsRefused,
 }
+
+/// The name of the age of the oldest mail that waits to be sent, in seconds.
+pub const OLDEST_MAIL: &str = "OldestMailSeconds";
 
 impl Metric {
     /// Every counter.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::Logins,
         Self::LoginFailures,
         Self::Rotations,
@@ -61,6 +72,9 @@ impl Metric {
         Self::ImpossibleSessions,
         Self::SecretFaults,
         Self::Misconfigured,
+        Self::MailsSent,
+        Self::MailsDropped,
+        Self::MailsRefused,
     ];
 
     /// Returns the name of the metric.
@@ -76,6 +90,9 @@ impl Metric {
             Self::ImpossibleSessions => "ImpossibleSessions",
             Self::SecretFaults => "SecretFaults",
             Self::Misconfigured => "Misconfigured",
+            Self::MailsSent => "MailsSent",
+            Self::MailsDropped => "MailsDropped",
+            Self::MailsRefused => "MailsRefused",
         }
     }
 }
@@ -85,6 +102,7 @@ impl Metric {
 struct Metrics {
     counts: [u64; Metric::ALL.len()],
     hash_millis: Vec<f64>,
+    oldest_mail: Option<Duration>,
 }
 
 tokio::task_local! {
@@ -104,6 +122,12 @@ pub(crate) fn hashed(elapsed: Duration) {
             times.push((elapsed.as_secs_f64() * 1e5).round() / 100.0);
         }
     });
+}
+
+/// Records the age of the oldest mail that waits to be sent.
+#[cfg(feature = "mailer")]
+pub(crate) fn oldest_mail(age: Duration) {
+    let _ = METRICS.try_with(|metrics| metrics.borrow_mut().oldest_mail = Some(age));
 }
 
 /// Runs `work`, and then logs its counts for `table`.
@@ -129,6 +153,9 @@ impl Metrics {
         if !self.hash_millis.is_empty() {
             metrics.push(json!({ "Name": "HashTime", "Unit": "Milliseconds" }));
         }
+        if self.oldest_mail.is_some() {
+            metrics.push(json!({ "Name": OLDEST_MAIL, "Unit": "Seconds" }));
+        }
         if metrics.is_empty() {
             return None;
         }
@@ -142,6 +169,9 @@ impl Metrics {
         counted.for_each(|(name, count)| line[name] = count.into());
         if !self.hash_millis.is_empty() {
             line["HashTime"] = self.hash_millis.clone().into();
+        }
+        if let Some(age) = self.oldest_mail {
+            line[OLDEST_MAIL] = age.as_secs().into();
         }
         Some(line)
     }
@@ -157,6 +187,7 @@ mod tests {
         metrics.counts[Metric::Logins as usize] = 1;
         metrics.counts[Metric::DatabaseFaults as usize] = 2;
         metrics.hash_millis = vec![16.25];
+        metrics.oldest_mail = Some(Duration::from_millis(90_500));
         let line = metrics.line("the-table", Timestamp::from_millis(1_800_000_000_123)).unwrap();
         let expected = json!({
             "_aws": {
@@ -168,6 +199,7 @@ mod tests {
                         { "Name": "Logins", "Unit": "Count" },
                         { "Name": "DatabaseFaults", "Unit": "Count" },
                         { "Name": "HashTime", "Unit": "Milliseconds" },
+                        { "Name": "OldestMailSeconds", "Unit": "Seconds" },
                     ],
                 }],
             },
@@ -175,6 +207,7 @@ mod tests {
             "Logins": 1,
             "DatabaseFaults": 2,
             "HashTime": [16.25],
+            "OldestMailSeconds": 90,
         });
         assert_eq!(line, expected);
     }

@@ -17,7 +17,7 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const COOKIE = { REFRESH_TOKEN_TRANSPORT: 'cookie' };
 /** What Chromium logs for an answer with an error status, and for a missing answer. */
-const NETWORK = /^Failed to load resource: (the server responded with a status of|net::ERR_EMPTY_RESPONSE)/;
+const NETWORK = /^Failed to load resource: (the server responded with a status of|net::ERR_(EMPTY_RESPONSE|CONNECTION_REFUSED))/;
 
 const test = base.extend({
   variables: [{}, { option: true }],
@@ -288,7 +288,7 @@ test('wrong input is explained', async ({ page, local }) => {
   const problem = page.getByRole('alert');
   await page.getByRole('button', { name: 'Log in', exact: true }).click();
   await expect(problem).toHaveText(/\w/);
-  await page.getByLabel('Password').fill('short');
+  await page.getByLabel('Password', { exact: true }).fill('short');
   await page.getByRole('button', { name: 'Create a user' }).click();
   await expect(problem).toHaveText(/8/);
   await expect(page.getByLabel('E-mail')).toBeFocused();
@@ -299,7 +299,7 @@ test.describe('with --demo', () => {
   test('the demo’s user can log in', async ({ page, local }) => {
     await page.goto(local.url);
     await page.getByLabel('E-mail').fill('demo@example.com');
-    await page.getByLabel('Password').fill('four friendly foxes');
+    await page.getByLabel('Password', { exact: true }).fill('four friendly foxes');
     await page.getByRole('button', { name: 'Log in', exact: true }).click();
     await expect(page.locator('#who')).toHaveText('demo@example.com');
   });
@@ -394,7 +394,7 @@ test('everything can be done by keyboard', async ({ page, local }) => {
   };
   await page.keyboard.press('Tab');
   await expect(page.getByRole('link', { name: 'Skip to the content' })).toBeFocused();
-  await tabTo(page.getByLabel('Password'));
+  await tabTo(page.getByLabel('Password', { exact: true }));
   await page.keyboard.press('Enter');
   await expect(page.locator('#chain-title')).toBeFocused();
   await tabTo(page.locator('#try-refresh'));
@@ -457,7 +457,7 @@ for (const [colorScheme, widths] of [
         };
         await page.goto(local.url);
         await check('the first visit');
-        await page.getByLabel('Password').fill('short');
+        await page.getByLabel('Password', { exact: true }).fill('short');
         await page.getByRole('button', { name: 'Create a user' }).click();
         await expect(page.getByRole('alert')).toHaveText(/8/);
         await check('a password that is too short');

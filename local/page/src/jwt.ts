@@ -40,6 +40,8 @@ export const EXPLANATIONS: Record<string, string> = {
   exp: 'Expires: the token is not valid from this time on.',
   jti: 'Token ID. No other token has the same.',
   roles: 'Roles: what the user may do. A change takes effect with the next token.',
+  email_verified:
+    'Whether the user has shown that the e-mail address is theirs. A change takes effect with the next token.',
   gen: 'Generation: 1 at sign-in, then one more with each refresh. Only the newest is valid; all earlier ones are spent.',
   sec: 'Secret of the session: 256 random bits. The table holds only its hash, so a copy of the table is not enough to make a token.',
   auth_time: 'When the user last entered the password.',

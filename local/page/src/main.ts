@@ -1,15 +1,21 @@
+import { Address } from './address.js';
 import { Chain } from './chain.js';
-import { Client, counted, type Credentials, FreshkeyError, type SignedOutReason } from './client.js';
+import { Client, counted, type Credentials, type SignedOutReason } from './client.js';
 import { byId, say } from './dom.js';
 import type { Bench } from './experiments.js';
 import { decode } from './jwt.js';
 import { Lab } from './lab.js';
+import { type Link, takeLink } from './link.js';
+import { Mailbox } from './mailbox.js';
 import { draw } from './picture.js';
 import { Sessions } from './sessions.js';
 import { Tabs } from './tabs.js';
 import { Timeline } from './timeline.js';
 import { TokenPanel } from './token-panel.js';
 import { type Exchange, Wire } from './wire.js';
+
+/** The link in a mail that led here, until it has been used. */
+let link: Link | undefined = takeLink();
 
 const picture = document.querySelector('#picture') as SVGSVGElement;
 const form = byId<HTMLFormElement>('sign-in');
@@ -28,6 +34,8 @@ const client = new Client(wire, changed, signedOut);
 const access = new TokenPanel(byId('access'));
 const refresh = new TokenPanel(byId('refresh'));
 const sessions = new Sessions(client);
+const mailbox = new Mailbox();
+const address = new Address(client);
 
 let chain: Chain | undefined;
 /** Whether the client has found out if a user is signed in. */
@@ -59,7 +67,10 @@ const lab = new Lab(bench);
 function happened(exchange: Exchange): void {
   timeline.show(exchange);
   for (const watcher of watchers) watcher(exchange);
-  if (exchange.state !== 'pending') chain?.refreshed(exchange);
+  if (exchange.state !== 'pending') {
+    chain?.refreshed(exchange);
+    if (exchange.method !== 'GET') void mailbox.load();
+  }
   paint();
 }
 
@@ -97,13 +108,18 @@ function changed(): void {
 
 /** Called when the page has found a new session. Loads the user and the user's sessions. */
 async function entered(): Promise<void> {
+  await loadUser();
+  await sessions.load();
+}
+
+async function loadUser(): Promise<void> {
   try {
-    const user = await client.api.me();
+    const user: Awaited<ReturnType<typeof client.api.me>> & { email_verified?: boolean } = await client.api.me();
     say(byId('who'), user.email);
+    address.show(user.email, user.email_verified === true);
   } catch {
     // The list of requests shows what went wrong.
   }
-  await sessions.load();
 }
 
 function signedOut(reason: SignedOutReason): void {
@@ -117,8 +133,11 @@ function signedOut(reason: SignedOutReason): void {
 
 function paint(): void {
   const isSignedIn = client.manager.isSignedIn;
-  byId('welcome').hidden = !isReady || chain !== undefined;
-  byId('bench').hidden = chain === undefined;
+  const isResetting = link?.view === 'reset';
+  byId('reset').hidden = !isResetting;
+  byId('confirm').hidden = link?.view !== 'confirm';
+  byId('welcome').hidden = !isReady || chain !== undefined || isResetting;
+  byId('bench').hidden = chain === undefined || isResetting;
   byId('log-out').hidden = !isSignedIn;
   byId('log-in-again').hidden = byId('start-over').hidden = isSignedIn || chain === undefined;
   byId('another').hidden = !isSignedIn || credentials === undefined || client.mode === 'cookie';
@@ -141,16 +160,62 @@ function tick(): void {
 
 async function enter(how: 'register' | 'login', given: Credentials): Promise<void> {
   say(byId('problem'), '');
+  say(byId('hint'), '');
   try {
     credentials = given;
     await client.enter(how, given);
     byId('chain-title').focus();
   } catch (error) {
-    const fields = error instanceof FreshkeyError ? error.fields.map(({ message }) => message) : [];
     chain = undefined;
     paint();
-    say(byId('problem'), fields.join(' ') || (error as Error).message);
+    say(byId('problem'), client.explain(error));
     email.focus();
+  }
+}
+
+async function forgot(): Promise<void> {
+  say(byId('problem'), '');
+  say(byId('hint'), '');
+  try {
+    await client.requestPasswordReset(email.value);
+    say(byId('hint'), 'If the address has an account, a mail is on its way: see the mailbox below.');
+  } catch (error) {
+    say(byId('problem'), client.explain(error));
+  }
+}
+
+async function reset(): Promise<void> {
+  if (!link) return;
+  say(byId('reset-problem'), '');
+  try {
+    await client.resetPassword(link, byId<HTMLInputElement>('new-password').value);
+    link = undefined;
+    // The reset has ended every session, including this browser's.
+    if (client.manager.isSignedIn) await client.manager.logout();
+    startOver();
+    email.value = password.value = '';
+    say(byId('hint'), 'The new password is set, and every session has ended. Log in with it.');
+  } catch (error) {
+    say(byId('reset-problem'), client.explain(error));
+  }
+}
+
+async function confirm(): Promise<void> {
+  if (!link) return;
+  say(byId('confirm-problem'), '');
+  if (!client.manager.isSignedIn) {
+    say(byId('confirm-problem'), 'Log in first, as the user to whom the mail was sent.');
+    return;
+  }
+  try {
+    await client.confirmEmail(link);
+    link = undefined;
+    paint();
+    await loadUser();
+    say(byId('address-note'), 'The address is confirmed.');
+    byId('chain-title').focus();
+  } catch (error) {
+    say(byId('confirm-problem'), client.explain(error));
   }
 }
 
@@ -160,6 +225,15 @@ form.addEventListener('submit', (event) => {
 });
 byId('log-in').addEventListener('click', () => {
   void enter('login', { email: email.value, password: password.value });
+});
+byId('forgot').addEventListener('click', () => void forgot());
+byId('reset').addEventListener('submit', (event) => {
+  event.preventDefault();
+  void reset();
+});
+byId('confirm').addEventListener('submit', (event) => {
+  event.preventDefault();
+  void confirm();
 });
 byId('log-out').addEventListener('click', () => {
   void client.manager.logout().then(() => byId('log-in-again').focus());

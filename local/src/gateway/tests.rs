@@ -18,10 +18,17 @@ fn route(method: Method, path: &str) -> Route {
 }
 
 fn template(login: Vec<Route>, account: Vec<Route>) -> Template {
-    let function = |name: &str, routes| Function { name: name.into(), routes, variables: Default::default() };
+    let function = |name: &str, routes| Function {
+        name: name.into(),
+        logical: name.into(),
+        routes,
+        variables: Default::default(),
+        schedule: None,
+        wakes_on: None,
+    };
     Template {
         functions: vec![function("login", login), function("account", account)],
-        table: Table { name: "Table".into(), keys: Vec::new(), attributes: Vec::new(), ttl: None },
+        table: Table { name: "Table".into(), keys: Vec::new(), attributes: Vec::new(), ttl: None, has_stream: false },
         cors: Some(Cors {
             origins: vec![ORIGIN_A.into()],
             methods: vec!["GET".into(), "POST".into()],

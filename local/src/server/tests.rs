@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use freshkey::SystemClock;
@@ -11,12 +10,19 @@ use super::*;
 use crate::{LocalClock, Options};
 
 async fn served() -> (String, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (_, address, stop, server) = served_with(&[]).await;
+    (address, stop, server)
+}
+
+async fn served_with(
+    variables: &[(&str, &str)],
+) -> (Arc<System>, String, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
     let options = Options {
         template: crate::TEMPLATE.into(),
         data: None,
         table_endpoint: None,
         allow_origins: Vec::new(),
-        variables: BTreeMap::new(),
+        variables: variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         clock: LocalClock::new(Arc::new(SystemClock)),
         http_client: None,
     };
@@ -24,11 +30,12 @@ async fn served() -> (String, oneshot::Sender<()>, tokio::task::JoinHandle<()>) 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = oneshot::channel::<()>();
+    let running = Arc::clone(&system);
     let server = tokio::spawn(async move {
-        Arc::clone(&system).serve(listener, stopped.map(drop)).await.unwrap();
-        system.stop().await;
+        Arc::clone(&running).serve(listener, stopped.map(drop)).await.unwrap();
+        running.stop().await;
     });
-    (address, stop, server)
+    (system, address, stop, server)
 }
 
 #[tokio::test]
@@ -140,4 +147,96 @@ async fn a_connection_that_never_ends_its_request_does_not_keep_it_from_stopping
     assert_eq!(&answer, b"HTTP/1.1 100");
     stop.send(()).unwrap();
     tokio::time::timeout(2 * GRACE, server).await.unwrap().unwrap();
+}
+
+const MAIL: [(&str, &str); 3] = [
+    ("MAIL_FROM", "no-reply@example.com"),
+    ("RESET_URL", "https://app.example.com/reset"),
+    ("CONFIRM_URL", "https://app.example.com/confirm"),
+];
+
+/// Sends a mail to the mailbox, as a mailer in another process does.
+async fn send(address: &str, to: &str, subject: &str, html: &str) {
+    let mut mail = crate::mailbox::tests::send_email(to, subject);
+    mail["Content"]["Simple"]["Body"]["Html"]["Data"] = html.into();
+    let url = format!("http://{address}/.local/ses/v2/email/outbound-emails");
+    assert_eq!(reqwest::Client::new().post(url).json(&mail).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_mailbox_lists_the_mails_to_an_address_the_newest_first() {
+    let (system, address, _stop, _server) = served_with(&[]).await;
+    for (to, subject) in [("ada@example.com", "1"), ("bob@example.com", "2"), ("ada+x@example.com", "3")] {
+        send(&address, to, subject, "<p>x</p>").await;
+    }
+    system.clock().advance(60);
+    send(&address, "ada@example.com", "4", "<p>x</p>").await;
+    let list = async |query: &str| -> Value {
+        reqwest::get(format!("http://{address}/.local/mail{query}")).await.unwrap().json().await.unwrap()
+    };
+    let subjects = async |query: &str| -> Vec<String> {
+        let list = list(query).await;
+        list.as_array().unwrap().iter().map(|mail| mail["subject"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(subjects("").await, ["4", "3", "2", "1"]);
+    assert_eq!(subjects("?to=ada@example.com").await, ["4", "1"]);
+    assert_eq!(subjects("?to=ada%2Bx@example.com").await, ["3"]);
+    assert_eq!(subjects("?to=nobody@example.com").await, [""; 0]);
+    let mails = list("").await;
+    let [newest, .., oldest] = &mails.as_array().unwrap()[..] else { panic!() };
+    let expected = json!({
+        "id": 1, "to": "ada@example.com", "subject": "1", "text": "Grüße", "html": "<p>x</p>",
+        "sent_at": oldest["sent_at"],
+    });
+    assert_eq!(*oldest, expected);
+    assert!(newest["sent_at"].as_str() > oldest["sent_at"].as_str(), "{newest}");
+}
+
+#[tokio::test]
+async fn a_mail_in_a_frame_runs_and_loads_nothing_and_its_links_open_in_a_tab() {
+    let (_, address, _stop, _server) = served_with(&[]).await;
+    send(&address, "ada@example.com", "1", "<html><head></head><body><a href=\"https://x\">x</a></body></html>").await;
+    let answer = reqwest::get(format!("http://{address}/.local/mail/1")).await.unwrap();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    for part in
+        ["sandbox allow-popups allow-popups-to-escape-sandbox;", "default-src 'none';", "frame-ancestors 'self'"]
+    {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("script"), "{policy}");
+    assert!(answer.text().await.unwrap().contains("<base target=\"_blank\">"));
+    for nothing in ["2", "x"] {
+        let answer = reqwest::get(format!("http://{address}/.local/mail/{nothing}")).await.unwrap();
+        assert_eq!(answer.status(), 404);
+    }
+}
+
+#[tokio::test]
+async fn no_page_that_reaches_the_mailbox_under_another_name_reads_a_mail() {
+    let (_, address, _stop, _server) = served_with(&[]).await;
+    send(&address, "ada@example.com", "1", "<p>x</p>").await;
+    let client = reqwest::Client::new();
+    for path in ["/.local/mail", "/.local/mail/1"] {
+        let get = || client.get(format!("http://{address}{path}"));
+        assert_eq!(get().send().await.unwrap().status(), 200);
+        let evil = get().header("host", "evil.example:3000").send().await.unwrap();
+        assert!([403, 404].contains(&evil.status().as_u16()), "{path}: {}", evil.status());
+    }
+}
+
+#[tokio::test]
+async fn a_mail_that_a_function_writes_is_delivered_at_once() {
+    let (_, address, _stop, _server) = served_with(&MAIL).await;
+    let url = |path: &str| format!("http://{address}{path}");
+    let client = reqwest::Client::new();
+    let body = json!({"email": "ada@example.com", "password": "correct horse battery"});
+    assert_eq!(client.post(url("/api/v1/auth/register")).json(&body).send().await.unwrap().status(), 201);
+    // The schedule would take a minute, and to read a single mail delivers nothing.
+    let mut status = 404;
+    for _ in 0..5000 {
+        if status == 404 {
+            status = client.get(url("/.local/mail/1")).send().await.unwrap().status().as_u16();
+        }
+    }
+    assert_eq!(status, 200);
 }

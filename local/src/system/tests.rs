@@ -112,12 +112,57 @@ async fn a_variable_overrides_the_templates_value_unless_it_is_empty() {
 
 #[tokio::test]
 async fn all_faults_of_the_configuration_are_reported_together_and_once() {
-    let variables = variables(&[("MAX_SESSIONS", "none"), ("JWT_SECRET_KEY", "short")]);
+    let given = [("MAX_SESSIONS", "none"), ("JWT_SECRET_KEY", "short"), ("MAIL_FROM", "nobody"), ("RESET_URL", "x")];
+    let variables = variables(&given);
     let fault = System::start(Options { variables, ..options() }).await.unwrap_err();
     let fault = fault.to_string();
-    for name in ["MAX_SESSIONS", "JWT_SECRET_KEY"] {
+    assert!(fault.starts_with("the configuration has 5 fault(s):\n  "), "{fault}");
+    for name in ["MAX_SESSIONS", "JWT_SECRET_KEY", "MAIL_FROM", "RESET_URL", "CONFIRM_URL"] {
         assert_eq!(fault.matches(name).count(), 1, "{fault}");
     }
+}
+
+const MAIL: [(&str, &str); 3] = [
+    ("MAIL_FROM", "no-reply@example.com"),
+    ("RESET_URL", "https://app.example.com/reset"),
+    ("CONFIRM_URL", "https://app.example.com/confirm"),
+];
+
+#[tokio::test]
+async fn mail_is_on_where_it_has_an_address_to_come_from() {
+    let forgot = || request("POST", "/api/v1/auth/password/forgot", "", json!({"email": "ada@example.com"}));
+    let system = System::start(options()).await.unwrap();
+    assert_eq!(call(&system, forgot()).await, (404, json!({"message": "Not Found"})));
+    assert!(system.deliver_mail().await.is_none());
+    let system = System::start(Options { variables: variables(&MAIL), ..options() }).await.unwrap();
+    assert_eq!(call(&system, forgot()).await.0, 202);
+    assert!(system.deliver_mail().await.is_some());
+}
+
+#[tokio::test]
+async fn another_ses_replaces_the_mailbox() {
+    let first = System::start(Options { variables: variables(&MAIL), ..options() }).await.unwrap();
+    let elsewhere = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let endpoint = format!("http://{}", elsewhere.local_addr().unwrap());
+    let server = axum::serve(elsewhere, first.mailbox().ses());
+    tokio::spawn(async move { server.await.unwrap() });
+    let variables = variables(&[&MAIL[..], &[("MAIL_ENDPOINT", &endpoint)]].concat());
+    let second = System::start(Options { variables, ..options() }).await.unwrap();
+    register(&second).await;
+    second.deliver_mail().await;
+    assert_eq!((first.mailbox().mails().len(), second.mailbox().mails().len()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_function_that_a_stream_or_a_schedule_invokes_must_be_the_mailer() {
+    let directory = tempfile::tempdir().unwrap();
+    let template = directory.path().join("template.yaml");
+    let text = std::fs::read_to_string(crate::TEMPLATE).unwrap();
+    std::fs::write(&template, text.replace("FunctionName: !Ref MailerFunction", "FunctionName: !Ref LoginFunction"))
+        .unwrap();
+    let variables = variables(&MAIL);
+    let fault = System::start(Options { template, variables, ..options() }).await.unwrap_err();
+    assert!(fault.to_string().contains("the function login has a schedule or a stream"), "{fault}");
 }
 
 #[tokio::test]

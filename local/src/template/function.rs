@@ -1,6 +1,7 @@
-//! Reads the functions, their variables and their routes.
+//! Reads the functions with their variables, routes and schedules.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::Method;
 use serde::Deserialize;
@@ -27,7 +28,7 @@ const FUNCTION_WITHOUT_EFFECT: &[&str] = &[
     "Tracing",
 ];
 
-const EVENT_WITHOUT_EFFECT: &[&str] = &["RouteSettings", "TimeoutInMillis"];
+const ROUTE_WITHOUT_EFFECT: &[&str] = &["RouteSettings", "TimeoutInMillis"];
 
 /// The methods of a route. `ANY` is not supported.
 const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -62,7 +63,13 @@ struct Event {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "PascalCase")]
-struct EventProperties {
+struct ScheduleProperties {
+    schedule: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct RouteProperties {
     api_id: Text,
     method: Text,
     path: Text,
@@ -73,7 +80,7 @@ struct EventProperties {
 ///
 /// # Errors
 ///
-/// A function, a variable or a route cannot be read.
+/// A function, a variable, a route or a schedule cannot be read.
 pub(super) fn functions(globals: Option<&Value>, resources: &Resources, scope: &Scope) -> Result<Vec<Function>, Error> {
     let shared = global_variables(globals, scope)?;
     let (api, _) = resources.only(HTTP_API)?;
@@ -83,12 +90,29 @@ pub(super) fn functions(globals: Option<&Value>, resources: &Resources, scope: &
         let properties: FunctionProperties = shape(&at, &resource.properties, FUNCTION_WITHOUT_EFFECT)?;
         let Text(code) = scope.read(&format!("{at}.CodeUri"), &properties.code_uri, &[])?;
         let name = code.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let events = properties.events.iter();
-        let routes = events.map(|(event, value)| route(&format!("{at}.Events.{event}"), value, api, scope));
-        let routes = routes.collect::<Result<_, _>>()?;
         let mut all = shared.clone();
         all.extend(variables(&at, properties.environment.as_ref(), scope)?);
-        functions.push(Function { name: name.into(), routes, variables: all });
+        let mut function = Function {
+            name: name.into(),
+            logical: logical.into(),
+            routes: Vec::new(),
+            variables: all,
+            schedule: None,
+            wakes_on: None,
+        };
+        for (event, value) in &properties.events {
+            let at = format!("{at}.Events.{event}");
+            let event: Event = shape(&at, value, &[])?;
+            match event.r#type.as_str() {
+                "HttpApi" => function.routes.push(route(&at, &event.properties, api, scope)?),
+                "Schedule" if function.schedule.is_none() => {
+                    function.schedule = Some(schedule(&at, &event.properties, scope)?);
+                }
+                "Schedule" => return Err(Error::new(at, "a second schedule is not supported")),
+                other => return Err(Error::new(at, format!("the event type {other} is not supported"))),
+            }
+        }
+        functions.push(function);
     }
     Ok(functions)
 }
@@ -106,13 +130,19 @@ fn variables(at: &str, environment: Option<&Value>, scope: &Scope) -> Result<BTr
     Ok(environment.variables.into_iter().map(|(name, Text(value))| (name, value)).collect())
 }
 
-fn route(at: &str, event: &Value, api: &str, scope: &Scope) -> Result<Route, Error> {
+/// Reads a schedule: every so many minutes. No other is supported.
+fn schedule(at: &str, properties: &Value, scope: &Scope) -> Result<Duration, Error> {
+    let ScheduleProperties { schedule: Text(schedule) } = scope.read(at, properties, &["Description"])?;
+    let rate = schedule.strip_prefix("rate(").and_then(|rate| rate.strip_suffix(')'));
+    let number = rate.and_then(|rate| rate.strip_suffix(" minute").or_else(|| rate.strip_suffix(" minutes")));
+    let minutes = number.and_then(|number| number.parse::<u32>().ok()).filter(|minutes| *minutes > 0);
+    let minutes = minutes.ok_or_else(|| Error::new(at, format!("the schedule {schedule} is not supported")))?;
+    Ok(Duration::from_secs(60) * minutes)
+}
+
+fn route(at: &str, properties: &Value, api: &str, scope: &Scope) -> Result<Route, Error> {
     let fault = |problem: String| Error::new(at, problem);
-    let event: Event = shape(at, event, &[])?;
-    if event.r#type != "HttpApi" {
-        return Err(fault(format!("the event type {} is not supported", event.r#type)));
-    }
-    let properties: EventProperties = scope.read(at, &event.properties, EVENT_WITHOUT_EFFECT)?;
+    let properties: RouteProperties = scope.read(at, properties, ROUTE_WITHOUT_EFFECT)?;
     if properties.api_id.0 != api {
         return Err(fault(format!("ApiId does not refer to {api}")));
     }

@@ -162,6 +162,7 @@ impl Scope {
     fn attribute(&self, path: &str) -> Result<String, String> {
         match path.split_once('.') {
             Some((name, "Arn")) if self.resources.contains_key(name) => Ok(arn(name)),
+            Some((name, "StreamArn")) if self.resources.contains_key(name) => Ok(stream_arn(name)),
             _ => Err(format!("the attribute {path} is not supported")),
         }
     }
@@ -216,4 +217,9 @@ fn arguments<'a, const N: usize>(name: &str, argument: &'a Value) -> Result<[&'a
 
 fn arn(name: &str) -> String {
     format!("arn:aws:local:local:000000000000:{name}")
+}
+
+/// Returns what the attribute `StreamArn` of the table `name` is.
+pub(super) fn stream_arn(name: &str) -> String {
+    arn(name) + "/stream"
 }

@@ -10,10 +10,12 @@ mod function;
 mod intrinsic;
 mod resource;
 mod shape;
+mod stream;
 mod table;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use http::Method;
 use serde::Deserialize;
@@ -55,10 +57,17 @@ pub struct Template {
 pub struct Function {
     /// The last part of its `CodeUri`.
     pub name: String,
+    /// The logical name of the resource.
+    pub logical: String,
     /// Its routes.
     pub routes: Vec<Route>,
     /// Its environment: the global variables, then its own.
     pub variables: BTreeMap<String, String>,
+    /// How often a schedule invokes it, if one does.
+    pub schedule: Option<Duration>,
+    /// The beginning of a partition key. When an item with such a key is put into the
+    /// table for the first time, the table's stream invokes the function.
+    pub wakes_on: Option<String>,
 }
 
 /// A method and a path. A segment of the path may be a parameter: `/sessions/{id}`.
@@ -82,6 +91,8 @@ pub struct Table {
     /// The attribute with an item's expiry, in seconds since the epoch. Without it,
     /// items do not expire.
     pub ttl: Option<String>,
+    /// Whether it has a stream of its changes.
+    pub has_stream: bool,
 }
 
 /// The CORS settings: what pages of other origins may do.
@@ -145,11 +156,10 @@ impl Template {
         let sections: Sections = shape("template", &template, SECTIONS_WITHOUT_EFFECT)?;
         let scope = Scope::new(&sections.parameters, sections.conditions, &sections.resources, parameters)?;
         let resources = Resources::new(&sections.resources, &scope)?;
-        Ok(Self {
-            functions: function::functions(sections.globals.function.as_ref(), &resources, &scope)?,
-            table: table::table(&resources, &scope)?,
-            cors: api::cors(&resources, &scope)?,
-        })
+        let mut functions = function::functions(sections.globals.function.as_ref(), &resources, &scope)?;
+        let table = table::table(&resources, &scope)?;
+        stream::connect(&mut functions, &table, &resources, &scope)?;
+        Ok(Self { functions, table, cors: api::cors(&resources, &scope)? })
     }
 }
 

@@ -7,6 +7,7 @@ use super::Error;
 use super::intrinsic::Scope;
 use super::shape::shape;
 
+pub(super) const EVENT_SOURCE_MAPPING: &str = "AWS::Lambda::EventSourceMapping";
 pub(super) const FUNCTION: &str = "AWS::Serverless::Function";
 pub(super) const HTTP_API: &str = "AWS::Serverless::HttpApi";
 pub(super) const TABLE: &str = "AWS::DynamoDB::Table";
@@ -48,7 +49,7 @@ impl Resources {
             let name = name.as_str().unwrap_or_default().to_owned();
             let at = format!("Resources.{name}");
             let resource: Resource = shape(&at, value, MEMBERS_WITHOUT_EFFECT)?;
-            let is_known = [FUNCTION, HTTP_API, TABLE].contains(&resource.r#type.as_str())
+            let is_known = [EVENT_SOURCE_MAPPING, FUNCTION, HTTP_API, TABLE].contains(&resource.r#type.as_str())
                 || TYPES_WITHOUT_EFFECT.iter().any(|prefix| resource.r#type.starts_with(prefix));
             if !is_known {
                 return Err(Error::new(at, format!("the type {} is not supported", resource.r#type)));

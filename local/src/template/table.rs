@@ -23,6 +23,7 @@ struct TableProperties {
     key_schema: Vec<KeyElement>,
     attribute_definitions: Vec<AttributeDefinition>,
     time_to_live_specification: Option<TimeToLive>,
+    stream_specification: Option<StreamSpecification>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +47,14 @@ struct TimeToLive {
     enabled: bool,
 }
 
+/// Every view has the keys, and the local system reads no more.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct StreamSpecification {
+    #[serde(rename = "StreamViewType")]
+    _view: String,
+}
+
 /// Reads the only table.
 ///
 /// # Errors
@@ -63,5 +72,6 @@ pub(super) fn table(resources: &Resources, scope: &Scope) -> Result<Table, Error
         keys: keys.collect(),
         attributes: attributes.map(|attribute| (attribute.attribute_name, attribute.attribute_type)).collect(),
         ttl: ttl.map(|ttl| ttl.attribute_name),
+        has_stream: properties.stream_specification.is_some(),
     })
 }

@@ -51,6 +51,25 @@ Resources:
         Login:
           Type: HttpApi
           Properties: { ApiId: !Ref Api, Method: post, Path: "/api/v1/sessions/{session_id}" }
+  WorkerFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      CodeUri: functions/worker
+      Events:
+        Often:
+          Type: Schedule
+          Properties: { Schedule: rate(2 minutes) }
+  WorkerStream:
+    Type: AWS::Lambda::EventSourceMapping
+    Properties:
+      FunctionName: !Ref WorkerFunction
+      EventSourceArn: !GetAtt Table.StreamArn
+      FilterCriteria:
+        Filters:
+          - Pattern: '{"eventName":["INSERT"],"dynamodb":{"Keys":{"pk":{"S":[{"prefix":"WORK#"}]}}}}'
+      StartingPosition: LATEST
+      BatchSize: 100
+      MaximumRetryAttempts: 0
   Absent:
     Type: AWS::Serverless::Function
     Condition: HasSecret
@@ -70,6 +89,7 @@ Resources:
         - { AttributeName: pk, KeyType: HASH }
         - { AttributeName: sk, KeyType: RANGE }
       TimeToLiveSpecification: { AttributeName: expires_at, Enabled: true }
+      StreamSpecification: !If [MakesSecret, { StreamViewType: KEYS_ONLY }, !Ref AWS::NoValue]
 Outputs:
   Url: { Value: !Cidr [a, b, c] }
 "#;
@@ -90,10 +110,21 @@ fn problem(replaced: &str, by: &str) -> String {
 #[test]
 fn a_function_is_named_after_its_code_and_has_its_routes() {
     let template = Template::parse(SMALL, &[]).unwrap();
-    let [login] = template.functions.as_slice() else { panic!("{template:?}") };
-    assert_eq!(login.name, "login");
+    let [login, worker] = template.functions.as_slice() else { panic!("{template:?}") };
+    assert_eq!((login.name.as_str(), login.logical.as_str()), ("login", "LoginFunction"));
     let path = "/api/v1/sessions/{session_id}".into();
     assert_eq!(login.routes, [Route { method: Method::POST, path }]);
+    assert_eq!((worker.name.as_str(), worker.routes.as_slice()), ("worker", [].as_slice()));
+}
+
+#[test]
+fn a_function_has_its_schedule_and_what_the_stream_wakes_it_for() {
+    let template = Template::parse(SMALL, &[]).unwrap();
+    let [login, worker] = template.functions.as_slice() else { panic!("{template:?}") };
+    assert_eq!((login.schedule, login.wakes_on.as_deref()), (None, None));
+    assert_eq!((worker.schedule, worker.wakes_on.as_deref()), (Some(Duration::from_secs(120)), Some("WORK#")));
+    let one = with("rate(2 minutes)", "rate(1 minute)").unwrap();
+    assert_eq!(one.functions[1].schedule, Some(Duration::from_secs(60)));
 }
 
 #[test]
@@ -119,6 +150,7 @@ fn the_table_has_its_key_and_its_ttl() {
     assert_eq!(table.keys, pairs(&[("pk", "HASH"), ("sk", "RANGE")]));
     assert_eq!(table.attributes, pairs(&[("pk", "S"), ("sk", "S")]));
     assert_eq!(table.ttl.as_deref(), Some("expires_at"));
+    assert!(table.has_stream);
 }
 
 #[test]
@@ -144,8 +176,15 @@ fn an_empty_list_parameter_is_an_empty_list() {
 
 #[test]
 fn a_condition_decides_which_resources_exist() {
-    let template = with("Default: \"\"", "Default: \"arn:of:mine\"").unwrap();
-    assert_eq!(template.functions.len(), 2);
+    let without_stream = SMALL.replace("!If [MakesSecret, { StreamViewType", "!If [HasSecret, { StreamViewType");
+    assert!(Template::parse(&without_stream, &[]).unwrap_err().to_string().contains("EventSourceArn"));
+    let without_stream =
+        without_stream.replace("EventSourceMapping\n", "EventSourceMapping\n    Condition: HasSecret\n");
+    assert!(!Template::parse(&without_stream, &[]).unwrap().table.has_stream);
+
+    let template = Template::parse(&without_stream, &[("SecretArn", "arn:of:mine")]).unwrap();
+    assert_eq!(template.functions.len(), 3);
+    assert!(template.table.has_stream);
     assert_eq!(template.functions[0].variables["JWT_SECRET_ARN"], "arn:of:mine");
     assert_eq!(template.functions[0].variables["GONE"], "here");
 }
@@ -168,7 +207,13 @@ fn the_template_of_this_project_is_read() {
     assert_eq!(template.functions[0].variables["TABLE_NAME"], template.table.name);
     assert_eq!(template.table.ttl.as_deref(), Some("expires_at"));
     assert_eq!(template.cors.unwrap().origins, ["https://c.example"]);
-    assert_eq!(Template::read(path, &[]).unwrap().cors, None);
+    let without = Template::read(path, &[]).unwrap();
+    assert_eq!((without.cors, without.table.has_stream), (None, false));
+    assert!(without.functions.iter().all(|function| !["recovery", "email", "mailer"].contains(&&*function.name)));
+    let with_mail = Template::read(path, &[("MailFrom", "no-reply@example.com")]).unwrap();
+    let mailer = with_mail.functions.iter().find(|function| function.name == "mailer").unwrap();
+    assert!(with_mail.table.has_stream);
+    assert_eq!((mailer.schedule, mailer.wakes_on.as_deref()), (Some(Duration::from_secs(60)), Some("MAIL#")));
     for (transport, credentials) in [("body", false), ("cookie", true), ("both", true)] {
         let given = [("AllowedOrigins", "https://c.example"), ("RefreshTokenTransport", transport)];
         let cors = Template::read(path, &given).unwrap().cors.unwrap();
@@ -179,7 +224,22 @@ fn the_template_of_this_project_is_read() {
 #[test]
 fn what_would_behave_differently_in_aws_is_an_error() {
     let cases = [
-        ("BillingMode: PAY", "StreamSpecification: {}\n      BillingMode: PAY", "StreamSpecification"),
+        ("BillingMode: PAY", "ImportSourceSpecification: {}\n      BillingMode: PAY", "ImportSourceSpecification"),
+        ("StreamViewType: KEYS_ONLY", "ResourcePolicy: {}", "ResourcePolicy"),
+        ("rate(2 minutes)", "rate(2 hours)", "rate(2 hours)"),
+        ("rate(2 minutes)", "rate(0 minutes)", "rate(0 minutes)"),
+        ("rate(2 minutes)", "cron(0 10 * * ? *)", "cron"),
+        ("{ Schedule: rate(2 minutes) }", "{ Schedule: rate(2 minutes), Enabled: false }", "Enabled"),
+        ("Type: Schedule", "Type: DynamoDB", "DynamoDB"),
+        ("!GetAtt Table.StreamArn", "arn:of:another", "EventSourceArn"),
+        ("FunctionName: !Ref WorkerFunction", "FunctionName: another", "FunctionName"),
+        ("[\"INSERT\"]", "[\"MODIFY\"]", "INSERT"),
+        ("{\"pk\":{\"S\"", "{\"sk\":{\"S\"", "partition key"),
+        ("\"prefix\":\"WORK#\"", "\"suffix\":\"#WORK\"", "prefix"),
+        ("          - Pattern: '{\"", "          - Pattern: '{}'\n          - Pattern: '{\"", "FilterCriteria"),
+        ("StartingPosition: LATEST", "StartingPosition: TRIM_HORIZON", "LATEST"),
+        ("MaximumRetryAttempts: 0", "MaximumRetryAttempts: 3", "MaximumRetryAttempts"),
+        ("      BatchSize: 100", "      Enabled: false", "Enabled"),
         ("DefaultRouteSettings", "Auth", "Auth"),
         ("Runtime: provided", "Layers: []\n    Runtime: provided", "Layers"),
         ("Type: AWS::SecretsManager::Secret", "Type: AWS::SQS::Queue", "AWS::SQS::Queue"),

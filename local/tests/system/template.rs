@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use freshkey::config::Config;
+use freshkey::config::{Config, MailerConfig};
 use freshkey::function::DEADLINE;
 use freshkey::id::UserId;
 use http::{Method, StatusCode};
@@ -16,7 +16,7 @@ use serde_json::json;
 use serde_norway::Value;
 
 use crate::wire::{Call, Fate};
-use crate::world::{EMAIL, PASSWORD, PATIENT, Reply, User, World, claims, signed_up_with, world};
+use crate::world::{EMAIL, PASSWORD, PATIENT, Reply, User, World, claims, signed_up_with, world_with};
 
 const HOUR: u64 = 3600;
 const HTTP_API: &str = "AWS::Serverless::HttpApi";
@@ -29,7 +29,21 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/protecte
 
 const AUTHORIZER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/authorizer/template.yaml");
 
-type Actions = BTreeMap<String, BTreeSet<String>>;
+/// The parameters with which the stack has mail.
+const MAIL: [(&str, &str); 3] = [
+    ("MailFrom", "no-reply@example.com"),
+    ("ResetUrl", "https://app.example.com/reset"),
+    ("ConfirmUrl", "https://app.example.com/confirm"),
+];
+/// The same as variables.
+const MAIL_VARIABLES: [(&str, &str); 3] = [
+    ("MAIL_FROM", "no-reply@example.com"),
+    ("RESET_URL", "https://app.example.com/reset"),
+    ("CONFIRM_URL", "https://app.example.com/confirm"),
+];
+
+/// Actions of each function, each with a partition key, or with the beginning of one.
+type Actions = BTreeMap<String, BTreeSet<(String, String)>>;
 
 fn yaml(text: &str) -> Value {
     serde_norway::from_str(text).unwrap()
@@ -74,32 +88,100 @@ fn lambdas(template: &Value) -> Vec<(String, Value)> {
     functions.map(|(_, function)| (name(&function["Properties"]), function["Properties"].clone())).collect()
 }
 
-/// The actions on the table that a function is allowed: the first of its
-/// statements, if it has any.
-fn may(properties: &Value) -> BTreeSet<String> {
-    match properties["Policies"][0].get("Statement") {
-        Some(statements) => texts(&statements[0]["Action"]).into_iter().map(str::to_owned).collect(),
-        None => BTreeSet::new(),
+/// The statements of a function's own policies.
+fn statements(properties: &Value, with_mail: bool) -> Vec<Value> {
+    let policies = properties["Policies"].as_sequence().unwrap().iter();
+    let statements = policies.filter_map(|policy| policy.get("Statement")?.as_sequence()).flatten();
+    statements.filter_map(|statement| if_mail(statement, with_mail)).collect()
+}
+
+/// A value, or what it is with or without mail if that decides.
+fn if_mail(value: &Value, with_mail: bool) -> Option<Value> {
+    let Value::Tagged(tagged) = value else { return Some(value.clone()) };
+    assert!(tagged.tag == "If" && tagged.value[0] == "HasMail" && tagged.value[2] == yaml("!Ref AWS::NoValue"));
+    with_mail.then(|| tagged.value[1].clone())
+}
+
+/// What a statement allows: actions, on items whose partition keys have one of these
+/// beginnings.
+struct Right {
+    actions: Vec<String>,
+    prefixes: Vec<String>,
+}
+
+impl Right {
+    fn of(statement: &Value) -> Self {
+        let owned = |list: Vec<&str>| list.into_iter().map(str::to_owned).collect::<Vec<_>>();
+        let keys = statement.get("Condition").and_then(|condition| condition.get("ForAllValues:StringLike"));
+        let keys = keys.map(|like| texts(&like["dynamodb:LeadingKeys"]));
+        let prefixes = keys.map(|keys| keys.into_iter().map(|key| key.strip_suffix('*').unwrap()).collect());
+        Self { actions: owned(texts(&statement["Action"])), prefixes: owned(prefixes.unwrap_or(vec![""])) }
+    }
+
+    fn covers(&self, (action, key): &(String, String)) -> bool {
+        self.actions.contains(action) && self.prefixes.iter().any(|prefix| key.starts_with(prefix))
+    }
+
+    /// The parts of it that none of these actions needs.
+    fn needless(&self, needed: &BTreeSet<(String, String)>) -> Vec<&String> {
+        let needed: Vec<_> = needed.iter().filter(|need| self.covers(need)).collect();
+        let actions = self.actions.iter().filter(|action| !needed.iter().any(|(needed, _)| needed == *action));
+        let prefixes = self.prefixes.iter().filter(|prefix| !needed.iter().any(|(_, key)| key.starts_with(*prefix)));
+        actions.chain(prefixes).collect()
     }
 }
 
-/// The actions that a call needs. A transaction needs those of the calls that its
-/// members are equivalent to.
-fn needed(call: &Call) -> Vec<String> {
-    let kind = |member: &serde_json::Value| member.as_object().unwrap().keys().next().unwrap().clone();
-    match call.body["TransactItems"].as_array() {
-        Some(members) => members.iter().map(|member| format!("dynamodb:{}Item", kind(member))).collect(),
-        None => vec![format!("dynamodb:{}", call.operation)],
+/// The actions that a call needs, each with the partition key of the item. A
+/// transaction needs those of the calls that its members are equivalent to.
+fn needed(call: &Call) -> Vec<(String, String)> {
+    if ["", "SendEmail"].contains(&call.operation.as_str()) {
+        return vec![("ses:SendEmail".into(), String::new())];
     }
+    let key = |call: &serde_json::Value| {
+        let item = ["Key", "Item"].into_iter().find_map(|name| call.get(name));
+        let pk = item.map_or_else(|| condition_value(call), |item| &item["pk"]);
+        pk["S"].as_str().unwrap_or_else(|| panic!("no partition key in {call}")).to_owned()
+    };
+    match call.body["TransactItems"].as_array() {
+        Some(members) => {
+            let members = members.iter().map(|member| member.as_object().unwrap().iter().next().unwrap());
+            members.map(|(kind, member)| (format!("dynamodb:{kind}Item"), key(member))).collect()
+        }
+        None => vec![(format!("dynamodb:{}", call.operation), key(&call.body))],
+    }
+}
+
+/// The partition key that a query asks for.
+fn condition_value(query: &serde_json::Value) -> &serde_json::Value {
+    let condition = query["KeyConditionExpression"].as_str().unwrap();
+    let name = condition.split_once("pk = ").unwrap().1.split(' ').next().unwrap();
+    &query["ExpressionAttributeValues"][name]
 }
 
 /// Records the actions that `function` needed for `reply`.
 async fn watch(seen: &mut Actions, function: &str, world: &World, reply: impl IntoFuture<Output = Reply>) -> Reply {
     world.wire.take();
     let reply = reply.await;
+    note(seen, function, world);
+    reply
+}
+
+/// Records the actions on the wire as those of `function`.
+fn note(seen: &mut Actions, function: &str, world: &World) {
     let needed = world.wire.take().calls.iter().flat_map(needed).collect::<Vec<_>>();
     seen.entry(function.to_owned()).or_default().extend(needed);
-    reply
+}
+
+/// Lets the mailer work, records the actions that it needed, and returns the token of
+/// the newest mail to an address.
+async fn mailed(seen: &mut Actions, world: &World, to: &str) -> String {
+    world.wire.take();
+    world.system.deliver_mail().await.unwrap();
+    note(seen, "mailer", world);
+    let mails = world.system.mailbox().mails();
+    let mail = mails.iter().find(|mail| mail.to == to && mail.text.contains("#token=")).unwrap();
+    let token = mail.text.split_once("#token=").unwrap().1;
+    token.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()
 }
 
 /// A session whose user was disabled while its row could not be deleted.
@@ -110,12 +192,18 @@ async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
     user
 }
 
-/// Makes the functions do everything that they do with the table. Returns the
-/// actions that each of them needed.
-async fn walk() -> Actions {
+/// Makes the functions do everything that they do with AWS. Returns the actions that
+/// each of them needed.
+async fn walk(with_mail: bool) -> Actions {
     let mut seen = Actions::new();
-    let check = ("CHECK_SESSION_ON_EVERY_CALL", "true");
-    let (world, alice) = signed_up_with(&[SECRET, check, ("MAX_SESSIONS", "2")]).await;
+    let mail = if with_mail { &MAIL_VARIABLES[..] } else { &[] };
+    let variables = [&[SECRET, ("CHECK_SESSION_ON_EVERY_CALL", "true"), ("MAX_SESSIONS", "2")], mail].concat();
+    let (world, alice) = signed_up_with(&variables).await;
+    if with_mail {
+        // Notices go to addresses that are verified.
+        let token = mailed(&mut seen, &world, EMAIL).await;
+        confirm(&mut seen, &world, &alice, &token).await;
+    }
 
     for email in ["bob@example.com", EMAIL] {
         let body = json!({ "email": email, "password": PASSWORD });
@@ -127,7 +215,7 @@ async fn walk() -> Actions {
         world.pass(1);
         watch(&mut seen, "login", &world, world.login(PASSWORD)).await.expect(StatusCode::OK);
     }
-    let stronger = world.beside(&[SECRET, ("ARGON2_ITERATIONS", "3")]).await;
+    let stronger = world.beside(&[&[SECRET, ("ARGON2_ITERATIONS", "3")], mail].concat()).await;
     watch(&mut seen, "login", &stronger, stronger.login(PASSWORD)).await.expect(StatusCode::OK);
     watch(&mut seen, "refresh", &world, world.refresh(&alice.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);
 
@@ -144,6 +232,9 @@ async fn walk() -> Actions {
     }
 
     let erin = world.register("erin@example.com").await;
+    if with_mail {
+        walk_with_mail(&mut seen, &world, &erin).await;
+    }
     let disabled = session_of_a_disabled_user(&world, "frank@example.com").await;
     world.pass(HOUR);
     // No session has this id, so only the calls of the layer are seen.
@@ -179,42 +270,143 @@ async fn walk() -> Actions {
     let me = Route { method: Method::GET, path: ME.into() };
     let answer = invoke(&world, "authorizer", &route_key(&me), &me, "", &carol).await;
     assert_eq!(answer["isAuthorized"], true);
-    let needed = world.wire.take().calls.iter().flat_map(needed).collect();
-    seen.insert("authorizer".into(), needed);
+    note(&mut seen, "authorizer", &world);
     let layer = seen[LAYER].clone();
     seen.entry("account".into()).or_default().extend(layer);
     seen
 }
 
+async fn confirm(seen: &mut Actions, world: &World, user: &User, token: &str) {
+    let request = world.post("/api/v1/users/me/email/confirm", json!({ "token": token })).bearer(&user.access_token);
+    watch(seen, "email", world, request).await.expect(StatusCode::OK);
+}
+
+/// The same for what a user does with mail.
+async fn walk_with_mail(seen: &mut Actions, world: &World, erin: &User) {
+    const ERIN: &str = "erin@example.com";
+    const AWAY: &str = "erin@elsewhere.example";
+    let verification = world.post("/api/v1/users/me/email/verification", json!({})).bearer(&erin.access_token);
+    watch(seen, "email", world, verification).await.expect(StatusCode::ACCEPTED);
+    let token = mailed(seen, world, ERIN).await;
+    confirm(seen, world, erin, &token).await;
+    // There and back. The pause is the limit of mails of a user.
+    for address in [AWAY, ERIN] {
+        world.pass(60);
+        let body = json!({ "email": address, "password": PASSWORD });
+        let change = world.request(Method::PUT, "/api/v1/users/me/email").json(body).bearer(&erin.access_token);
+        watch(seen, "email", world, change).await.expect(StatusCode::ACCEPTED);
+        let token = mailed(seen, world, address).await;
+        confirm(seen, world, erin, &token).await;
+    }
+    let mallory = world.register("mallory@example.com").await;
+    for (email, _) in [("mallory@example.com", mallory), ("nobody@example.com", erin.clone())] {
+        let forgot = world.post("/api/v1/auth/password/forgot", json!({ "email": email }));
+        watch(seen, "recovery", world, forgot).await.expect(StatusCode::ACCEPTED);
+    }
+    let token = mailed(seen, world, "mallory@example.com").await;
+    let reset = json!({ "token": token, "new_password": "another river under nine bridges" });
+    let reset = world.post("/api/v1/auth/password/reset", reset);
+    watch(seen, "recovery", world, reset).await.expect(StatusCode::NO_CONTENT);
+    world.system.deliver_mail().await;
+    note(seen, "mailer", world);
+}
+
 #[tokio::test]
-async fn re14_each_function_may_do_to_the_table_what_it_does_and_no_more() {
+async fn re14_ml20_each_function_may_do_to_the_table_what_it_does_and_no_more() {
     let [(_, example)] = lambdas(&read(EXAMPLE)).try_into().unwrap();
-    let mut allowed = BTreeMap::from([(LAYER.to_owned(), may(&example))]);
-    allowed.extend(lambdas(&template()).into_iter().map(|(name, properties)| (name, may(&properties))));
-    let seen = walk().await;
-    assert!(seen.keys().eq(allowed.keys()), "{seen:?}");
-    for (name, allowed) in &allowed {
-        let lacks: Vec<_> = seen[name].difference(allowed).collect();
-        assert!(lacks.is_empty(), "{name} makes calls that its template does not allow: {lacks:?}");
-        let needless: Vec<_> = allowed.difference(&seen[name]).collect();
-        assert!(needless.is_empty(), "the template of {name} allows calls that it never makes: {needless:?}");
+    let functions: BTreeMap<_, _> = lambdas(&template()).into_iter().chain([(LAYER.to_owned(), example)]).collect();
+    for with_mail in [false, true] {
+        let seen = walk(with_mail).await;
+        let deployed = functions.iter().filter(|(name, _)| with_mail || !BEHIND_MAIL.contains(&name.as_str()));
+        let deployed: BTreeMap<_, _> = deployed.collect();
+        assert!(seen.keys().eq(deployed.keys().copied()), "{:?}", seen.keys());
+        for (name, properties) in deployed {
+            let rights: Vec<_> = statements(properties, with_mail).iter().map(Right::of).collect();
+            let lacks = seen[name].iter().filter(|need| !rights.iter().any(|right| right.covers(need)));
+            let lacks: Vec<_> = lacks.collect();
+            assert!(lacks.is_empty(), "{name} makes calls that its template does not allow: {lacks:?}");
+            let on_the_wire = |action: &String| !is_of_stream(action) && action != "secretsmanager:GetSecretValue";
+            let rights = rights.iter().filter(|right| right.actions.iter().all(on_the_wire));
+            let needless: Vec<_> = rights.flat_map(|right| right.needless(&seen[name])).collect();
+            assert!(needless.is_empty(), "the template of {name} allows calls that it never makes: {needless:?}");
+        }
+    }
+}
+
+/// The functions that exist only with mail.
+const BEHIND_MAIL: [&str; 3] = ["email", "mailer", "recovery"];
+
+/// Whether Lambda itself makes this call for a function, to read the table's stream.
+fn is_of_stream(action: &str) -> bool {
+    action.ends_with("Stream")
+        || action.ends_with("Streams")
+        || ["dynamodb:GetRecords", "dynamodb:GetShardIterator"].contains(&action)
+}
+
+#[test]
+fn re14_ml20_nothing_is_allowed_but_calls_to_this_table_and_this_secret_and_mail_from_one_address() {
+    let secret = yaml("AWSSecretsManagerGetSecretValuePolicy: { SecretArn: !Ref Secret }");
+    for (name, properties) in lambdas(&template()) {
+        let policies = properties["Policies"].as_sequence().unwrap();
+        let has_secret = !["recovery", "mailer"].contains(&name.as_str());
+        assert_eq!(policies.iter().filter(|policy| **policy == secret).count(), usize::from(has_secret), "{name}");
+        let own = policies.iter().filter(|policy| policy.get("Statement").is_some()).count();
+        assert_eq!(own, usize::from(name != "keys"), "{name}");
+        assert_eq!(policies.len(), own + usize::from(has_secret), "{name}");
+        for statement in statements(&properties, true) {
+            assert_eq!(statement["Effect"].as_str(), Some("Allow"), "{name}");
+            let actions = texts(&statement["Action"]);
+            assert!(actions.iter().all(|action| !action.contains('*')), "{name}: {actions:?}");
+            if statement["Resource"] == yaml("!GetAtt Table.Arn") {
+                assert!(
+                    actions.iter().all(|action| action.starts_with("dynamodb:") && !is_of_stream(action)),
+                    "{name}: {actions:?}"
+                );
+                continue;
+            }
+            assert_eq!(name, "mailer", "{statement:?}");
+            if actions == ["ses:SendEmail"] {
+                assert_eq!(statement["Condition"], yaml("StringEquals: { ses:FromAddress: !Ref MailFrom }"));
+                let identities = yaml("!Sub arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*");
+                assert_eq!(statement["Resource"], identities);
+            } else {
+                assert!(actions.iter().all(|action| is_of_stream(action)), "{actions:?}");
+                assert_eq!(statement["Resource"], yaml("!Sub ${Table.Arn}/stream/*"));
+            }
+        }
     }
 }
 
 #[test]
-fn re14_nothing_is_allowed_but_calls_to_this_table_and_this_secret() {
-    for (name, properties) in lambdas(&template()) {
-        let (secret, table) = properties["Policies"].as_sequence().unwrap().split_last().unwrap();
-        assert_eq!(table.len(), usize::from(name != "keys"), "{name}");
-        for table in table {
-            let [statement] = table["Statement"].as_sequence().unwrap().as_slice() else { panic!("{name}") };
-            assert_eq!(statement["Effect"].as_str(), Some("Allow"), "{name}");
-            assert_eq!(statement["Resource"], yaml("!GetAtt Table.Arn"), "{name}");
-            for action in texts(&statement["Action"]) {
-                assert!(action.starts_with("dynamodb:") && !action.contains('*'), "{name}: {action}");
-            }
-        }
-        assert_eq!(*secret, yaml("AWSSecretsManagerGetSecretValuePolicy: { SecretArn: !Ref Secret }"), "{name}");
+fn ml20_what_mail_needs_exists_with_mail_alone_and_the_stream_has_nothing_but_keys() {
+    let template = template();
+    for (name, resource) in template["Resources"].as_mapping().unwrap() {
+        let name = name.as_str().unwrap();
+        let is_of_mail =
+            ["Recovery", "Email", "Mailer", "OldestMail", "MailsRefused"].iter().any(|part| name.starts_with(part));
+        let condition = resource.get("Condition").and_then(Value::as_str);
+        assert_eq!(condition, is_of_mail.then_some("HasMail"), "{name}");
+    }
+    let stream = &only(&template, "AWS::DynamoDB::Table")["Properties"]["StreamSpecification"];
+    assert_eq!(if_mail(stream, true), Some(yaml("StreamViewType: KEYS_ONLY")));
+    assert_eq!(if_mail(stream, false), None);
+    assert!(functions(&[]).iter().all(|function| !BEHIND_MAIL.contains(&function.name.as_str())));
+}
+
+#[test]
+fn ml14_mail_that_waits_or_is_refused_has_an_alarm() {
+    let template = template();
+    for (name, statistic, threshold) in [("OldestMailSeconds", "Maximum", 300), ("MailsRefused", "Sum", 10)] {
+        let alarms =
+            resources(&template, "AWS::CloudWatch::Alarm").into_iter().map(|(_, alarm)| alarm["Properties"].clone());
+        let [alarm] = alarms.filter(|alarm| alarm["MetricName"] == name).collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!(alarm["Namespace"], freshkey::metrics::NAMESPACE, "{name}");
+        assert_eq!(alarm["Dimensions"], yaml("[{ Name: Table, Value: !Ref Table }]"), "{name}");
+        assert_eq!(
+            (&alarm["Statistic"], &alarm["Threshold"]),
+            (&yaml(statistic), &yaml(&threshold.to_string())),
+            "{name}"
+        );
     }
 }
 
@@ -261,8 +453,8 @@ async fn status(world: &World, function: &str, route_key: &str, route: &Route, s
 
 #[tokio::test]
 async fn in9_a_function_answers_the_routes_that_the_template_gives_it_and_404_for_every_other() {
-    let world = world().await;
-    let mut functions = functions(&[]);
+    let world = world_with(&MAIL_VARIABLES).await;
+    let mut functions = functions(&MAIL);
     // The authorizer has no routes: API Gateway calls it for routes of other APIs.
     functions.retain(|function| !function.routes.is_empty());
     let routes = || functions.iter().flat_map(|function| &function.routes);
@@ -311,13 +503,16 @@ async fn head_on_a_well_known_document_answers_as_get_does_without_the_body() {
 
 #[test]
 fn every_variable_that_the_code_reads_is_declared_for_each_function_and_no_other() {
-    for function in functions(&[]) {
+    for function in functions(&MAIL) {
         let read = RefCell::new(BTreeSet::new());
-        Config::parse(|name| {
+        let lookup = |name: &str| {
             read.borrow_mut().insert(name.to_owned());
             function.variables.get(name).cloned()
-        })
-        .unwrap();
+        };
+        Config::parse(lookup).unwrap();
+        if function.name == "mailer" {
+            MailerConfig::parse(lookup).unwrap();
+        }
         let mut read = read.into_inner();
         assert!(read.remove(PATIENT.0), "the variable for tests alone");
         let declared: BTreeSet<_> = function.variables.into_keys().collect();
@@ -328,13 +523,29 @@ fn every_variable_that_the_code_reads_is_declared_for_each_function_and_no_other
 
 #[test]
 fn what_the_template_sets_by_default_is_what_the_code_takes_by_default() {
-    let required = ["JWT_ISSUER", "JWT_AUDIENCE", "TABLE_NAME"];
-    for function in functions(&[]) {
+    let required = ["JWT_ISSUER", "JWT_AUDIENCE", "TABLE_NAME", "MAIL_FROM", "RESET_URL", "CONFIRM_URL"];
+    for function in functions(&[]).into_iter().chain(functions(&MAIL)) {
         let secret = |name: &str| (name == SECRET.0).then(|| SECRET.1.to_owned());
         let set = |name: &str| secret(name).or_else(|| function.variables.get(name).cloned());
         let with_template = Config::parse(set).unwrap();
-        let without = Config::parse(|name| set(name).filter(|_| required.contains(&name) || name == SECRET.0)).unwrap();
+        let little = |name: &str| set(name).filter(|_| required.contains(&name) || name == SECRET.0);
+        let without = Config::parse(little).unwrap();
         assert_eq!(format!("{with_template:?}"), format!("{without:?}"), "{}", function.name);
+        if function.name == "mailer" {
+            let [with_template, without] = [MailerConfig::parse(set), MailerConfig::parse(little)].map(Result::unwrap);
+            assert_eq!(format!("{with_template:?}"), format!("{without:?}"));
+        }
+    }
+}
+
+/// Checks that every function starts with these parameters.
+fn functions_start_with(parameters: &[(&str, &str)]) {
+    for function in functions(parameters) {
+        let lookup = |name: &str| function.variables.get(name).cloned();
+        Config::parse(lookup).unwrap_or_else(|fault| panic!("{parameters:?}: {fault}"));
+        if function.name == "mailer" {
+            MailerConfig::parse(lookup).unwrap_or_else(|fault| panic!("{parameters:?}: {fault}"));
+        }
     }
 }
 
@@ -345,16 +556,97 @@ fn every_parameter_that_the_template_allows_is_one_that_the_functions_start_with
     for (name, parameter) in template["Parameters"].as_mapping().unwrap() {
         let listed = parameter.get("AllowedValues").and_then(Value::as_sequence).into_iter().flatten();
         let bounds = ["MinValue", "MaxValue"].into_iter().filter_map(|bound| parameter.get(bound));
+        // Parameters with a pattern have a test of their own.
         let lengths = ["MinLength", "MaxLength"].into_iter().filter_map(|bound| parameter.get(bound)?.as_u64());
+        let lengths = lengths.filter(|_| parameter.get("AllowedPattern").is_none());
         let longest = lengths.map(|length| "x".repeat(length as usize));
         for value in listed.chain(bounds).map(shown).chain(longest) {
-            // Cookies need an origin.
-            for function in functions(&[(name.as_str().unwrap(), &value), ("AllowedOrigins", "https://a.example")]) {
-                let config = Config::parse(|name| function.variables.get(name).cloned());
-                assert!(config.is_ok(), "{name:?} = {value}: {}", config.unwrap_err());
+            // Cookies need an origin, and what is about mail needs mail.
+            let needs = [("AllowedOrigins", "https://a.example")].into_iter().chain(MAIL);
+            functions_start_with(&[(name.as_str().unwrap(), &*value)].into_iter().chain(needs).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// Whether the template takes a value of a parameter, as far as its pattern and its
+/// length decide.
+fn takes(parameter: &str, value: &str) -> bool {
+    let parameter = &template()["Parameters"][parameter];
+    let pattern = parameter["AllowedPattern"].as_str().unwrap();
+    let longest = parameter.get("MaxLength").and_then(Value::as_u64).unwrap_or(u64::MAX);
+    let schema = json!({ "type": "string", "pattern": format!("^({pattern})$"), "maxLength": longest });
+    jsonschema::validator_for(&schema).unwrap().is_valid(&json!(value))
+}
+
+#[test]
+fn an_address_a_name_or_a_link_that_the_template_allows_is_one_that_the_functions_start_with() {
+    let (long, accents) = ("x".repeat(45), "\u{e9}".repeat(22));
+    let path = format!("https://app.example.com/{}", "x".repeat(232));
+    for (parameters, good, bad) in [
+        (
+            &["MailFrom", "ReplyTo"][..],
+            &["a@example.com", "No.Reply+x@a-b.example.co", "a!#$%&'*+/=?^_`{|}~-@example.com"][..],
+            &["a@b", "a@localhost", ".a@example.com", "a..b@example.com", "a@-b.com", "a@b.com1", "A <a@b.com>"][..],
+        ),
+        (
+            &["AppName"],
+            &["Acme", "X", "Ben & Jerry's", "Caf\u{e9} \u{dc}nal", &long, &accents],
+            &[" a", "a ", "<b>", "a\"b", "a\nb", "\u{6f22}", "a\u{e9}xxxxxxxxxxxxxxxxxxxxxxx"],
+        ),
+        (
+            &["ResetUrl", "ConfirmUrl"],
+            &[
+                "https://app.example.com/reset",
+                "https://app.example.com:8443/?view=reset&x=%20y",
+                "http://localhost:3000/?view=reset",
+                "http://127.0.0.1/",
+                &path,
+            ],
+            &[
+                "http://app.example.com/",
+                "https://app.example.com/#x",
+                "https://app.example.com:70000/",
+                "https://ada@app.example.com/",
+                "https://1.2.3.4.5/",
+                "https://a..example/",
+                "ftp://app.example.com/",
+                "https:///reset",
+                "/reset",
+            ],
+        ),
+    ] {
+        for parameter in parameters {
+            assert!(takes(parameter, ""), "{parameter} can be left out");
+            for value in good {
+                assert!(takes(parameter, value), "{parameter} {value}");
+                let others = MAIL.into_iter().filter(|(name, _)| name != parameter);
+                functions_start_with(&[(*parameter, *value)].into_iter().chain(others).collect::<Vec<_>>());
+            }
+            for value in bad {
+                assert!(!takes(parameter, value), "{parameter} {value:?}");
             }
         }
     }
+}
+
+#[test]
+fn what_mail_needs_is_asked_for_before_anything_is_deployed() {
+    let template = template();
+    let is_set = |parameter: &str| yaml(&format!("!Not [!Equals [!Ref {parameter}, '']]"));
+    let rules = template["Rules"].as_mapping().unwrap().iter().map(|(_, rule)| rule);
+    let needs: Vec<_> = rules
+        .map(|rule| {
+            let assertions = rule["Assertions"].as_sequence().unwrap().iter();
+            (rule["RuleCondition"].clone(), assertions.map(|assertion| assertion["Assert"].clone()).collect::<Vec<_>>())
+        })
+        .collect();
+    let is_true = |parameter: &str| yaml(&format!("!Equals [!Ref {parameter}, 'true']"));
+    let expected = [
+        (is_set("MailFrom"), vec![is_set("ResetUrl"), is_set("ConfirmUrl")]),
+        (is_true("RequireVerifiedEmail"), vec![is_set("MailFrom")]),
+        (is_true("NotifyNewDevice"), vec![is_set("MailFrom")]),
+    ];
+    assert_eq!(needs, expected);
 }
 
 #[test]
@@ -366,9 +658,14 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     }
     let [(_, properties)] = lambdas(&example).try_into().unwrap();
     let variables = &properties["Environment"]["Variables"];
-    // The example must also start with another algorithm and with cookies.
-    let told =
-        [("JWT_ALGORITHM", "RS256"), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", "https://a.example")];
+    // The example must also start with another algorithm, with cookies and with mail.
+    let told = [
+        ("JWT_ALGORITHM", "RS256"),
+        ("REFRESH_TOKEN_TRANSPORT", "both"),
+        ("ALLOWED_ORIGINS", "https://a.example"),
+        ("MAIL_FROM", "no-reply@example.com"),
+        ("REQUIRE_VERIFIED_EMAIL", "true"),
+    ];
     let told = BTreeMap::from(told);
     let something = |name: &str| told.get(name).copied().unwrap_or("something").to_owned();
     let config = Config::parse(|name| variables.get(name).map(|_| something(name)));
@@ -376,8 +673,8 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     for name in told.keys() {
         assert_eq!(variables[name], template["Globals"]["Function"]["Environment"]["Variables"][name], "{name}");
     }
-    for name in ["JwtAlgorithm", "RefreshTokenTransport", "AllowedOrigins"] {
-        for member in ["Type", "Default", "AllowedValues", "AllowedPattern"] {
+    for name in ["JwtAlgorithm", "RefreshTokenTransport", "AllowedOrigins", "MailFrom", "RequireVerifiedEmail"] {
+        for member in ["Type", "Default", "AllowedValues", "AllowedPattern", "MaxLength"] {
             let (ours, its) = (&template["Parameters"][name], &example["Parameters"][name]);
             assert_eq!(its.get(member), ours.get(member), "{member} of {name}");
         }
@@ -450,8 +747,10 @@ fn re4_mw8_a_handler_gives_up_before_lambda_does_and_lambda_before_api_gateway()
     let template = template();
     let timeout = template["Globals"]["Function"]["Timeout"].as_u64().unwrap();
     assert!(DEADLINE.as_secs() < timeout && timeout < 30, "{timeout}");
+    // Nobody waits for the mailer, which is called each minute.
     for (name, properties) in lambdas(&template) {
-        assert_eq!(properties.get("Timeout"), None, "{name}");
+        let own = properties.get("Timeout").and_then(Value::as_u64);
+        assert_eq!(own, (name == "mailer").then_some(60), "{name}");
     }
 }
 
@@ -476,7 +775,7 @@ fn rl6_the_routes_are_throttled_and_functions_that_hash_can_be_kept_from_taking_
     let reserved = yaml("!If [ReserveHashing, !Ref HashingConcurrency, !Ref AWS::NoValue]");
     for (name, properties) in lambdas(&template) {
         let hashes = properties.get("MemorySize").is_some();
-        assert_eq!(hashes, ["register", "login", "account"].contains(&name.as_str()), "{name}");
+        assert_eq!(hashes, ["register", "login", "account", "recovery", "email"].contains(&name.as_str()), "{name}");
         let expected = hashes.then_some(&reserved);
         assert_eq!(properties.get("ReservedConcurrentExecutions"), expected, "{name}");
     }

@@ -1,7 +1,7 @@
 //! The connection between the functions and AWS, on which a test counts calls and
 //! injects faults. It is below the SDK, so each retry is a separate call.
-//! DynamoDB is at the other end; the wire itself plays Secrets Manager, with one
-//! secret.
+//! DynamoDB and SES are at the other end; the wire itself plays Secrets Manager, with
+//! one secret.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 /// One call to AWS, as it leaves the SDK.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// `GetItem`, `UpdateItem`, …
+    /// `GetItem`, `UpdateItem`, …, `SendEmail`.
     pub operation: String,
     /// The body of the call.
     pub body: Value,
@@ -189,7 +189,10 @@ impl Drop for InFlight {
 
 impl HttpConnector for Tap {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let target = match request.headers().get("x-amz-target") {
+            None if request.uri().ends_with("/v2/email/outbound-emails") => "SendEmail",
+            target => target.unwrap_or_default(),
+        };
         let call = Call {
             operation: target.rsplit('.').next().unwrap_or_default().to_owned(),
             body: serde_json::from_slice(request.body().bytes().unwrap_or_default()).unwrap_or_default(),

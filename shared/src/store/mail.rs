@@ -16,15 +16,26 @@ use crate::mail::{Account, Kind, Mail, MailId};
 use crate::session::Hash;
 use crate::write::Write;
 
-/// The mails of a shard that wait for a mailer.
+/// A page of the mails of a shard.
 #[derive(Clone, Debug, Default)]
-pub struct Waiting {
+pub struct Page {
     /// The mails that no mailer holds, in the order in which they are to be sent.
-    pub mails: Vec<Mail>,
-    /// When the oldest mail that was seen was written, held or not.
+    pub waiting: Vec<Waiting>,
+    /// When the oldest mail of the page was written, held or not.
     pub oldest: Option<Timestamp>,
     /// The mails that cannot be read, so that nobody can send them.
     pub unreadable: Vec<MailId>,
+    /// The last mail of the page, if another page may follow.
+    pub last: Option<MailId>,
+}
+
+/// A mail that waits for a mailer.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The mail.
+    pub mail: Mail,
+    /// Whether a mailer has taken it before, and did not finish.
+    pub was_taken: bool,
 }
 
 /// A mailer's hold on a mail.
@@ -65,44 +76,46 @@ impl Store {
         put_member(self.put(from_mail(mail)))
     }
 
-    /// Reads the first mails of a shard that no mailer holds at `now`, about `most`.
+    /// Reads a page of `most` mails of a shard, beginning behind the mail `after`, and
+    /// sorts them by whether a mailer holds them at `now`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`] when an
     /// item's key cannot be read.
-    pub async fn waiting_mails(&self, shard: u8, most: usize, now: Timestamp) -> Result<Waiting, StoreError> {
-        let mut waiting = Waiting::default();
-        let mut start = None;
-        loop {
-            let page = self
-                .client
-                .query()
-                .table_name(&self.table)
-                .consistent_read(true)
-                .key_condition_expression("pk = :pk")
-                .expression_attribute_values(":pk", text(item::shard(shard)))
-                .limit(most.try_into().unwrap_or(i32::MAX))
-                .set_exclusive_start_key(start)
-                .send()
-                .await
-                .map_err(unavailable("Query"))?;
-            for item in page.items() {
-                let id = MailId { shard, order: Reader(item).text("sk")?.to_owned() };
-                let Ok((mail, leased_until)) = to_mail(item, id.clone()) else {
-                    waiting.unreadable.push(id);
-                    continue;
-                };
-                waiting.oldest = Some(waiting.oldest.map_or(mail.written_at, |oldest| oldest.min(mail.written_at)));
-                if leased_until.is_none_or(|until| until <= now) {
-                    waiting.mails.push(mail);
-                }
-            }
-            start = page.last_evaluated_key;
-            if start.is_none() || waiting.mails.len() >= most {
-                return Ok(waiting);
+    pub async fn mails(
+        &self,
+        shard: u8,
+        after: Option<&MailId>,
+        most: i32,
+        now: Timestamp,
+    ) -> Result<Page, StoreError> {
+        let answer = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(item::shard(shard)))
+            .limit(most)
+            .set_exclusive_start_key(after.map(item::mail_key))
+            .send()
+            .await
+            .map_err(unavailable("Query"))?;
+        let id = |item: &Item| Ok(MailId { shard, order: Reader(item).text("sk")?.to_owned() });
+        let mut page = Page { last: answer.last_evaluated_key().map(id).transpose()?, ..Page::default() };
+        for item in answer.items() {
+            let id = id(item)?;
+            let Ok((mail, leased_until)) = to_mail(item, id.clone()) else {
+                page.unreadable.push(id);
+                continue;
+            };
+            page.oldest = Some(page.oldest.map_or(mail.written_at, |oldest| oldest.min(mail.written_at)));
+            if leased_until.is_none_or(|until| until <= now) {
+                page.waiting.push(Waiting { mail, was_taken: leased_until.is_some() });
             }
         }
+        Ok(page)
     }
 
     /// Takes a mail. [`Write::Refused`] when it is gone, or another mailer holds it at
@@ -130,20 +143,21 @@ impl Store {
         updated(result)
     }
 
-    /// Deletes a mail that was sent or is not to be sent. [`Write::Refused`] when
-    /// another mailer has taken it meanwhile.
+    /// Deletes a mail that was sent or is not to be sent, under the lease by which it
+    /// was taken, or without one if nobody has taken it. [`Write::Refused`] when another
+    /// mailer has taken it meanwhile.
     ///
     /// # Errors
     ///
     /// [`StoreError::Unavailable`] when DynamoDB fails.
-    pub async fn delete_mail(&self, id: &MailId, lease: &Lease) -> Result<Write, StoreError> {
-        let call = self
-            .client
-            .delete_item()
-            .table_name(&self.table)
-            .set_key(Some(item::mail_key(id)))
-            .condition_expression("attribute_not_exists(pk) OR leased_by = :holder")
-            .expression_attribute_values(":holder", hash(&lease.holder));
+    pub async fn delete_mail(&self, id: &MailId, lease: Option<&Lease>) -> Result<Write, StoreError> {
+        let call = self.client.delete_item().table_name(&self.table).set_key(Some(item::mail_key(id)));
+        let call = match lease {
+            Some(lease) => call
+                .condition_expression("attribute_not_exists(pk) OR leased_by = :holder")
+                .expression_attribute_values(":holder", hash(&lease.holder)),
+            None => call.condition_expression("attribute_not_exists(leased_by)"),
+        };
         match call.send().await {
             Ok(_) => Ok(Write::Done(())),
             Err(error)

@@ -29,7 +29,7 @@ use crate::metrics::Metric;
 use crate::write::Write;
 pub use counter::{Counted, Tally};
 use item::Item;
-pub use mail::{Lease, Waiting};
+pub use mail::{Lease, Page, Waiting};
 pub use proof::NotRedeemed;
 pub use user::{Ending, NotEnded};
 

@@ -1,0 +1,6 @@
+//! Starts the function.
+
+#[tokio::main]
+async fn main() -> Result<(), mailer::Error> {
+    mailer::run().await
+}
