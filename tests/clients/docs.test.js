@@ -1,14 +1,14 @@
-// The two clients of docs/clients.md, as they stand there: in two tabs, and with
-// answers that get lost.
+// The code of docs/clients.md, as it is there: the two clients in two tabs, and the
+// page that resets a password, all with answers that get lost.
 
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { brings, examples, lossy, storage, tab, untilAnswered } from './browser.js';
+import { Lost, brings, examples, lossy, storage, tab, untilAnswered } from './browser.js';
 import { SETTINGS, burst, claims, registered, seeded } from './journey.js';
 
-const [FIRST, SECOND, ...rest] = examples('clients.md');
+const [FIRST, SECOND, RESET, ...rest] = examples('clients.md');
 assert.deepEqual(rest, [], 'each example of the page is run');
 
 /** A page of the site, with the script in it. */
@@ -96,4 +96,59 @@ describe('an example of the docs', { concurrency: true }, () => {
       assert.equal(localStorage.getItem('session'), null);
     });
   }
+
+  describe('the page that resets a password', () => {
+    const { url } = SETTINGS['interval 0'];
+    const post = (path, body) =>
+      fetch(`${url}/api/v1/auth/${path}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+      });
+
+    /** The page, opened by the link in a mail to a new user, with this fetch; and what it has put into the address bar. */
+    async function opened(fetch) {
+      const { email, password } = await registered(url);
+      assert.equal((await post('password/forgot', { email })).status, 202);
+      const link = await mailed(email, /password/i);
+      const shown = [];
+      const history = { replaceState: (...state) => shown.push(state) };
+      const script = RESET.replace('http://127.0.0.1:3000', url);
+      const { reset } = tab(script, { location: { href: link }, history, fetch }, ['reset']);
+      return { email, password, link, shown, reset };
+    }
+
+    /** Waits for a mail to this address with this subject, and returns the link in it. */
+    async function mailed(email, subject) {
+      for (;;) {
+        const mails = await (await fetch(`${url}/.local/mail?to=${encodeURIComponent(email)}`)).json();
+        const mail = mails.find((mail) => subject.test(mail.subject) && mail.text.includes('#token='));
+        if (mail) return /\S+#token=[\w-]+/.exec(mail.text)[0];
+        await sleep(20);
+      }
+    }
+
+    test('takes the token out of the address bar, and sends nothing by itself', async () => {
+      let sent = 0;
+      const { link, shown } = await opened(async () => sent++);
+      assert.deepEqual(shown, [[null, '', link.split('#')[0]]]);
+      assert.equal(sent, 0);
+    });
+
+    test('sets the password, whatever is lost, and not one that is too weak', async () => {
+      let answers = 0;
+      const losing = async (...request) => {
+        const answer = await fetch(...request);
+        if (answers++ === 1) throw new Lost();
+        return answer;
+      };
+      const { email, password, reset } = await opened(losing);
+      assert.equal((await reset('short')).status, 422);
+      await assert.rejects(reset('a quiet river under seven bridges'), Lost);
+      assert.equal((await reset('a quiet river under seven bridges')).status, 204);
+      assert.equal((await reset('four friendly foxes and a hen')).status, 400);
+      assert.equal((await post('login', { email, password })).status, 401);
+      assert.equal((await post('login', { email, password: 'a quiet river under seven bridges' })).status, 200);
+    });
+  });
 });

@@ -1,6 +1,6 @@
 // The types of the client library, held to those that openapi.yaml makes: this compiles, or the two differ.
 
-import type { Credentials, FieldError, LexikUser, LoginAnswer, Registration, Session, User } from '../../clients/typescript/src/index.js';
+import type { Credentials, ErrorCode, FieldError, LexikUser, LoginAnswer, Registration, Session, User } from '../../clients/typescript/src/index.js';
 import type { components } from './.generated/schema.js';
 
 type Schemas = components['schemas'];
@@ -14,13 +14,15 @@ export const answers: [
   Fits<User, Schemas['User']>,
   Fits<Schemas['Session'], Session>,
   Fits<Schemas['FieldError'], FieldError>,
+  Fits<Schemas['ErrorCode'], ErrorCode>,
+  Fits<ErrorCode, Schemas['ErrorCode']>,
   Fits<Schemas['SignedIn'], LoginAnswer<'v1'>>,
   Fits<LoginAnswer<'v1'>, Partial<Schemas['SignedIn']>>,
   Fits<Schemas['LexikSignedIn'], LoginAnswer<'lexik'>>,
   Fits<LoginAnswer<'lexik'>, Partial<Schemas['LexikSignedIn']>>,
   Fits<Schemas['LexikUser'], LexikUser>,
   Fits<LexikUser, Schemas['LexikUser']>,
-] = [true, true, true, true, true, true, true, true, true, true];
+] = [true, true, true, true, true, true, true, true, true, true, true, true];
 
 /** What the client sends is what the server takes. */
 export const requests: [

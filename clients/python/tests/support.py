@@ -21,6 +21,8 @@ from freshkey._tokens import claims
 ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "correct horse battery"
 REFRESH = "POST /api/v1/auth/refresh"
+PAGES = {"RESET_URL": "https://app.example.com/reset", "CONFIRM_URL": "https://app.example.com/confirm"}
+"""The pages that the links in mails lead to."""
 
 
 def start(command: list[str], variables: dict[str, str] | None = None) -> tuple[subprocess.Popen[str], str]:
@@ -41,7 +43,7 @@ def local(**variables: str) -> Iterator[str]:
     """Starts a local system. Yields its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
     binary = os.environ.get("FRESHKEY_LOCAL")
     command = [binary] if binary else ["cargo", "run", "--quiet", "--bin", "local", "--"]
-    process, greeting = start([*command, "--port", "0"], variables)
+    process, greeting = start([*command, "--port", "0"], {**PAGES, **variables})
     with process, open(os.devnull, "w") as nowhere:
         # It logs each request, and would stop when the pipe is full.
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=nowhere)
@@ -149,6 +151,22 @@ def a_user(url: str) -> str:
     email = f"{uuid.uuid4()}@example.com"
     post(url, "/api/v1/auth/register", email=email, password=PASSWORD).raise_for_status()
     return email
+
+
+def linked(url: str, email: str, page: str, count: int = 1) -> str:
+    """Waits until there are so many mails to this address with a link to `page` (`reset` or `confirm`).
+
+    Returns the token in the newest.
+    """
+    tokens: list[str] = []
+
+    def are_there() -> bool:
+        mails = httpx.get(f"{url}/.local/mail", params={"to": email}).raise_for_status().json()
+        tokens[:] = re.findall(rf"/{page}#token=([\w-]+)", "\n".join(mail["text"] for mail in mails))
+        return len(tokens) == count
+
+    until(are_there)
+    return tokens[0]
 
 
 def generation(refresh_token: str) -> int:

@@ -9,13 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from support import PASSWORD, a_user, held
+from support import PASSWORD, a_user, held, linked, post
 
 from freshkey import FileStorage
 
 HERE = Path(__file__).resolve().parents[1]
 BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
-FIRST, HTTPX, REQUESTS, ASYNCIO, ERRORS = BLOCKS
+FIRST, HTTPX, REQUESTS, RECOVERY, ASYNCIO, ERRORS = BLOCKS
 
 
 def run(*command: str | Path, folder: Path = HERE) -> str:
@@ -108,6 +108,17 @@ def test_the_further_examples_of_the_readme_work(local: str, tmp_path: Path, blo
     login = "" if block is ERRORS else f'client.login("ada@example.com", "{PASSWORD}")\n'
     said = run(sys.executable, "-c", code(first + login + block + print_me, local, email), folder=tmp_path)
     assert email in said
+
+
+def test_the_example_of_a_forgotten_password_works(local: str) -> None:
+    email = a_user(local)
+    command = [sys.executable, "-c", code(RECOVERY, local, email)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        said, _ = program.communicate(linked(local, email, "reset") + "\n", timeout=60)
+    assert program.returncode == 0
+    assert said == "What follows #token= in the link of the mail: "
+    answer = post(local, "/api/v1/auth/login", email=email, password="a quiet river under seven bridges")
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,13 @@ ROWS = [
 ]
 NAMED = {row["status"] for row in TABLE["answers"]}
 TOKENS = {"access_token": "new", "token": "new", "refresh_token": "new", "expires_in": 3600}
-PATHS = {"login": ("/login", "/auth"), "refresh": ("/refresh",), "call": ("/me",)}
+PATHS = {
+    "login": ("/login", "/auth"),
+    "refresh": ("/refresh",),
+    "forgot": ("/forgot",),
+    "reset": ("/reset",),
+    "call": ("/me",),
+}
 
 
 async def outcome(
@@ -39,6 +45,8 @@ async def outcome(
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "login": lambda: client.login("ada@example.com", PASSWORD),
         "refresh": client.refresh_access_token,
+        "forgot": lambda: client.request_password_reset("ada@example.com"),
+        "reset": lambda: client.reset_password("token", PASSWORD),
         "call": client.me,
     }
     with pytest.raises(FreshkeyError) as failed:

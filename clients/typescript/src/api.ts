@@ -1,9 +1,22 @@
 // Calls of the API with the access token.
 
 import { FreshkeyError } from './errors.js';
-import { discard, failure, isStream, join, json, persist, unlessAborted } from './http.js';
-import { isInstance, throwIfAborted } from './runtime.js';
 import {
+  discard,
+  failure,
+  isStream,
+  join,
+  json,
+  persist,
+  post,
+  unlessAborted,
+  type Answer,
+  type Patience,
+} from './http.js';
+import { isInstance, throwIfAborted } from './runtime.js';
+import { newKey } from './storage.js';
+import {
+  ONCE,
   TokenManager,
   type Authorization,
   type Credentials,
@@ -25,6 +38,8 @@ export interface User {
   is_active: boolean;
   avatar: string | null;
   created_at: string;
+  /** Whether the user has proven that the address is theirs. Absent if the server sends no mail. */
+  email_verified?: boolean;
 }
 
 /** A device on which the user is signed in. Times are RFC 3339, in UTC. */
@@ -49,7 +64,7 @@ export interface RequestOptions extends Omit<RequestInit, 'body'> {
   body?: unknown;
 }
 
-/** How often a GET or HEAD is tried. */
+/** How often a call is tried that may be repeated. */
 const TRIES = 3;
 
 /**
@@ -70,6 +85,8 @@ export class ApiClient<D extends Dialect = 'v1'> {
   readonly tokenManager: TokenManager<D>;
   readonly #baseUrl: string;
   readonly #fetch: typeof globalThis.fetch;
+  /** What was last sent with an `Idempotency-Key`, until it succeeds. */
+  #attempt: { body: string; key: string } | undefined;
 
   constructor(baseUrl: string, tokenManager: TokenManager<D>, options: ApiClientOptions = {}) {
     this.tokenManager = tokenManager;
@@ -94,9 +111,9 @@ export class ApiClient<D extends Dialect = 'v1'> {
 
   /**
    * `fetch` with the access token, which is refreshed before it expires. After a 401 it is refreshed and the call is
-   * repeated once. GET and HEAD are also repeated after 429, after a 5xx that may pass, and if no answer arrives. Other
-   * methods are not, since the server may have acted. A body that is a stream cannot be sent twice: then the 401 is the
-   * answer.
+   * repeated once. GET, HEAD and calls with an `Idempotency-Key` are also repeated after 429, after a 5xx that may pass,
+   * and if no answer arrives. Others are not, since the server may have acted. A body that is a stream cannot be sent
+   * twice: then the first answer is the answer.
    *
    * @throws FreshkeyError `network`; or, if the access token has expired, why it could not be refreshed. No status is an
    * error.
@@ -174,6 +191,69 @@ export class ApiClient<D extends Dialect = 'v1'> {
     return this.put('/api/v1/users/me/password', { current_password, new_password }, init as RequestOptions);
   }
 
+  /**
+   * Asks for a mail with a link to set a new password. It succeeds for every address, whether or not it has an account.
+   *
+   * @throws FreshkeyError `validation_failed` if it cannot be an address, `rate_limited`, `not_found` if the server sends
+   * no mail.
+   */
+  async requestPasswordReset(email: string): Promise<void> {
+    const answer = await this.#post('/api/v1/auth/password/forgot', { email }, ONCE);
+    if (answer.status !== 202) throw failure(answer);
+  }
+
+  /**
+   * Sets a new password with the token of a mailed link, and ends all of the user's sessions. Nobody is signed in by it;
+   * if the session of this client was that user's, it has ended. Call it again if it fails with `network` or a 5xx: with
+   * the same arguments that is the same attempt, which succeeds although its first answer was lost.
+   *
+   * @throws FreshkeyError `invalid_link`; `validation_failed` with the field `new_password`, and the link stays good.
+   */
+  async resetPassword(token: string, new_password: string): Promise<void> {
+    const body = { token, new_password };
+    const answer = await this.#post('/api/v1/auth/password/reset', body, { ...ONCE, tries: TRIES }, this.#keyOf(body));
+    if (answer.status !== 204) throw failure(answer);
+    this.#attempt = undefined;
+    await this.tokenManager.refreshTokens().catch(() => {}); // finds out whether the session has ended
+  }
+
+  /**
+   * Sends the mail by which the user confirms the address once more.
+   *
+   * @throws FreshkeyError `rate_limited`: once a minute, ten times a day.
+   */
+  async resendVerification(): Promise<void> {
+    await this.post('/api/v1/users/me/email/verification');
+  }
+
+  /**
+   * Asks for a mail with a link to a new address of the user. The address changes when {@link confirmEmail} gets its
+   * token. It succeeds whether or not the address is another account's.
+   *
+   * @throws FreshkeyError `validation_failed` with the field `email` or `password`; `rate_limited`.
+   */
+  async changeEmail(email: string, password: string): Promise<void> {
+    await this.put('/api/v1/users/me/email', { email, password }, this.tokenManager.deviceInit as RequestOptions);
+  }
+
+  /**
+   * Confirms the user's address, or changes it, with the token of a mailed link; returns the user. A change ends every
+   * other session. Call it again if it fails with `network` or a 5xx: it is the same attempt.
+   *
+   * @throws FreshkeyError `invalid_link`, also for a link of another user; `email_taken` if somebody has registered the
+   * new address meanwhile.
+   */
+  async confirmEmail(token: string): Promise<User> {
+    const body = { token };
+    const { headers, ...init } = this.tokenManager.deviceInit as RequestOptions;
+    const options = { ...init, headers: { ...(headers as Record<string, string>), ...this.#keyOf(body) } };
+    const answer = await this.post<User & { device_token?: string }>('/api/v1/users/me/email/confirm', body, options);
+    this.#attempt = undefined;
+    const { device_token, ...user } = answer;
+    await this.tokenManager.keepDeviceToken(device_token);
+    return user;
+  }
+
   /** Lists the user's sessions: the devices on which the user is signed in. */
   async sessions(): Promise<Session[]> {
     return (await this.get<{ sessions: Session[] }>('/api/v1/auth/sessions')).sessions;
@@ -194,6 +274,18 @@ export class ApiClient<D extends Dialect = 'v1'> {
     if (!exceptCurrent) await this.tokenManager.logout();
   }
 
+  /** Makes a call without the tokens. */
+  #post(path: string, body: object, patience: Patience, headers: Record<string, string> = {}): Promise<Answer> {
+    return post(this.#fetch, join(this.#baseUrl, path), body, { headers }, patience);
+  }
+
+  /** The `Idempotency-Key` for a body: the same for as long as no answer to it has arrived. */
+  #keyOf(content: object): Record<string, string> {
+    const body = JSON.stringify(content);
+    if (this.#attempt?.body !== body) this.#attempt = { body, key: newKey() };
+    return { 'idempotency-key': this.#attempt.key };
+  }
+
   /** Authorises each try separately: the tokens of the one before may be spent by now. */
   async #send(path: string, init: RequestInit): Promise<{ sent: Authorization; answer: Response }> {
     let sent!: Authorization;
@@ -211,8 +303,8 @@ export class ApiClient<D extends Dialect = 'v1'> {
         ...(isStream(init.body) && { duplex: 'half' }), // `fetch` requires it for a stream
       });
     };
-    const isRepeatable = /^(get|head)$/i.test(init.method ?? 'GET');
-    const tries = isRepeatable ? TRIES : 1;
+    const isRepeatable = /^(get|head)$/i.test(init.method ?? 'GET') || new Headers(init.headers).has('idempotency-key');
+    const tries = isRepeatable && !isStream(init.body) ? TRIES : 1;
     const answer = await persist({ tries, signal: init.signal, attempt, before: authorize });
     return { sent, answer };
   }

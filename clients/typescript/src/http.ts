@@ -55,6 +55,19 @@ export function ask(fetch: typeof globalThis.fetch, url: string, init: RequestIn
   return persist({ ...patience, attempt, isRetried: (answer) => isPassing(answer) || isDamaged?.(answer) === true });
 }
 
+/** Sends JSON by POST, and reads the answer as {@link ask} does. A redirect is an error: it would carry the body along. */
+export function post(
+  fetch: typeof globalThis.fetch,
+  url: string,
+  body: object | undefined,
+  init: RequestInit,
+  patience: Patience,
+): Promise<Answer> {
+  const headers = { ...(body && { 'content-type': 'application/json' }), ...(init.headers as Record<string, string>) };
+  const content = body && { body: JSON.stringify(body) };
+  return ask(fetch, url, { ...init, method: 'POST', headers, redirect: 'error', ...content }, patience);
+}
+
 /**
  * Calls `attempt` until it succeeds: again when it throws, and when it answers 429, 500, 502, 503 or 504 (or what
  * `isRetried` says), after `Retry-After` or a random wait that doubles. Returns the last answer, whatever its status.

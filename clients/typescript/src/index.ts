@@ -1,7 +1,8 @@
 // The public interface of the package.
 
 export { ApiClient, createClient, type ApiClientOptions, type RequestOptions, type Session, type User } from './api.js';
-export { FreshkeyError, type FieldError } from './errors.js';
+export { FreshkeyError, type ErrorCode, type FieldError } from './errors.js';
+export { takeLinkToken } from './link.js';
 export type { StoredSession, Tokens, TokenStorage } from './storage.js';
 export {
   TokenManager,

@@ -18,9 +18,12 @@ export interface AuthState {
   user: User | null;
 }
 
-/** The result of {@link useAuth}: the state, and functions of the token manager that never change. */
+/** The result of {@link useAuth}: the state, and functions that never change. */
 export interface Auth
-  extends AuthState, Pick<TokenManager<Dialect>, 'login' | 'register' | 'logout' | 'refreshTokens'> {}
+  extends AuthState, Pick<TokenManager<Dialect>, 'login' | 'register' | 'logout' | 'refreshTokens'> {
+  /** Reads the user again, for example after a change of the address. The user stays as it is if that fails. */
+  reloadUser(): Promise<void>;
+}
 
 export interface AuthProviderProps {
   /** Create it once, outside of all components. */
@@ -42,7 +45,7 @@ export function AuthProvider({ client, children }: AuthProviderProps) {
 }
 
 /**
- * Returns the state, and `login`, `register`, `logout` and `refreshTokens`.
+ * Returns the state, and `login`, `register`, `logout`, `refreshTokens` and `reloadUser`.
  *
  * @throws Error outside of an {@link AuthProvider}.
  */
@@ -76,6 +79,7 @@ class Account {
       register: tokenManager.register.bind(tokenManager),
       logout: tokenManager.logout.bind(tokenManager),
       refreshTokens: tokenManager.refreshTokens.bind(tokenManager),
+      reloadUser: () => this.#reload(),
     };
   }
 
@@ -111,6 +115,13 @@ class Account {
     if (this.#session !== session) return;
     if (!user) this.#session = undefined; // Try again when the tokens change.
     this.#set({ isAuthenticated: true, isLoading: false, user });
+  }
+
+  async #reload(): Promise<void> {
+    if (!this.#state.isAuthenticated) return;
+    const session = this.#session;
+    const user = await this.#client.me().catch(() => null);
+    if (user && this.#session === session) this.#set({ isAuthenticated: true, isLoading: false, user });
   }
 
   #set(state: AuthState): void {

@@ -5,7 +5,7 @@
 // explicit refusal of the refresh token ends the session.
 
 import { FreshkeyError } from './errors.js';
-import { ask, failure, join, pause, type Answer, type Patience } from './http.js';
+import { ask, failure, join, pause, post, type Answer, type Patience } from './http.js';
 import { checkRuntime, throwIfAborted } from './runtime.js';
 import {
   apiOf,
@@ -167,7 +167,7 @@ const DIALECTS = {
 };
 
 /** A login is not repeated, and the server may take half a minute for it. */
-const ONCE: Patience = { tries: 1, timeout: 30_000 };
+export const ONCE: Patience = { tries: 1, timeout: 30_000 };
 const REFRESHING: Patience = { tries: 5, timeout: 10_000 };
 const LEAVING: Patience = { tries: 3, timeout: 5_000 };
 
@@ -403,7 +403,8 @@ export class TokenManager<D extends Dialect = 'v1'> {
   }
 
   /**
-   * The part of a request that identifies the device: for a login, and a change of the password.
+   * The part of a request that identifies the device, and lets the answer set the cookie of the device: for a login, and
+   * for changes of the password and of the address.
    *
    * @internal
    */
@@ -411,6 +412,15 @@ export class TokenManager<D extends Dialect = 'v1'> {
     if (this.isCookie) return COOKIE;
     const token = this.#storage.deviceToken;
     return { headers: token ? { 'x-device-token': token } : {} };
+  }
+
+  /**
+   * Keeps the device token of an answer, if it has one.
+   *
+   * @internal
+   */
+  async keepDeviceToken(token: string | undefined): Promise<void> {
+    if (token) await this.#stored(() => void (this.#storage.deviceToken = token));
   }
 
   /** Waits for a refresh, but not for all of the time for which the access token is still valid. */
@@ -438,7 +448,7 @@ export class TokenManager<D extends Dialect = 'v1'> {
       if (answer.status >= 300) throw failure(answer, deniesLogin(answer) ? 'invalid_credentials' : undefined);
       await this.#replace(this.#read(answer, null));
       const said = answer.body as A;
-      if (said.device_token) await this.#stored(() => void (this.#storage.deviceToken = said.device_token!));
+      await this.keepDeviceToken(said.device_token);
       return said;
     });
   }
@@ -645,24 +655,9 @@ export class TokenManager<D extends Dialect = 'v1'> {
   }
 
   #post(path: string, body: object | undefined, patience: Patience, init: RequestInit): Promise<Answer> {
-    const headers = {
-      ...(body && { 'content-type': 'application/json' }),
-      ...(this.isCookie && COOKIE.headers),
-      ...(init.headers as Record<string, string>),
-    };
-    return ask(
-      this.#fetch,
-      join(this.baseUrl, path),
-      {
-        ...(this.isCookie && COOKIE),
-        ...init,
-        method: 'POST',
-        headers,
-        redirect: 'error',
-        ...(body && { body: JSON.stringify(body) }),
-      },
-      patience,
-    );
+    const headers = { ...(this.isCookie && COOKIE.headers), ...(init.headers as Record<string, string>) };
+    const sent = { ...(this.isCookie && COOKIE), ...init, headers };
+    return post(this.#fetch, join(this.baseUrl, path), body, sent, patience);
   }
 }
 

@@ -148,9 +148,47 @@ test('the functions never change', async () => {
   await shows('signed out');
   await act(() => auth().register(somebody()));
   await waitFor(() => expect(auth().user).not.toBeNull());
-  for (const name of ['login', 'register', 'logout', 'refreshTokens'] as const) {
+  for (const name of ['login', 'register', 'logout', 'refreshTokens', 'reloadUser'] as const) {
     expect(new Set(seen.map((auth) => auth[name])).size).toBe(1);
   }
+});
+
+test('reloadUser reads the user again, and keeps the one that is shown if that fails', async () => {
+  const { tokens, credentials } = await signedUp(world);
+  const { client, seen, page, auth } = app(tokens);
+  render(page);
+  await shows(`signed in as ${credentials.email}`);
+  await client.patch('/api/v1/users/me', { first_name: 'Ada' });
+  world.proxy.set({ only: ME, dropRequest: 1 });
+  await act(() => auth().reloadUser());
+  expect(auth().user).toMatchObject({ email: credentials.email, first_name: null });
+  world.proxy.set({});
+  await act(() => auth().reloadUser());
+  expect(auth().user).toMatchObject({ email: credentials.email, first_name: 'Ada' });
+  expect(story(seen)).toEqual(['loading', `signed in as ${credentials.email}`]);
+
+  world.proxy.requests.length = 0;
+  await act(() => auth().logout());
+  await act(() => auth().reloadUser());
+  expect(auth().isAuthenticated).toBe(false);
+  expect(world.count(ME)).toBe(0);
+});
+
+test('the user of a session that has ended meanwhile is not shown', async () => {
+  const { tokens } = await signedUp(world);
+  const { page, auth } = app(tokens);
+  render(page);
+  await waitFor(() => expect(auth().user).not.toBeNull());
+  world.proxy.requests.length = 0;
+  world.proxy.set({ only: ME });
+  world.proxy.next('hold');
+  const reloaded = auth().reloadUser();
+  await waitFor(() => expect(world.count(ME)).toBe(1));
+  await act(() => auth().logout());
+  world.proxy.release();
+  await act(() => reloaded);
+  expect(words(auth())).toBe('signed out');
+  expect(auth().user).toBeNull();
 });
 
 test('the user is signed out when the server has ended the session', async () => {

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { createClient, type Dialect } from '../src/index.js';
 
 interface Row {
-  request: 'login' | 'refresh' | 'call';
+  request: 'login' | 'refresh' | 'forgot' | 'reset' | 'call';
   dialects: Dialect[];
   transports: ('body' | 'cookie')[];
   status: number;
@@ -22,7 +22,7 @@ const file = join(import.meta.dirname, '../../statuses.json');
 const { answers, other }: { answers: Row[]; other: string } = JSON.parse(readFileSync(file, 'utf8'));
 
 /** How often a request is sent if it is retried. */
-const TRIES = { login: 1, refresh: 5, call: 3 };
+const TRIES = { login: 1, refresh: 5, forgot: 1, reset: 3, call: 3 };
 
 beforeEach(() => {
   vi.spyOn(Math, 'random').mockReturnValue(0); // no pause between two tries
@@ -47,6 +47,8 @@ test.each(cases)(
     const send = {
       login: () => client.login({ email: 'ada@example.com', password: 'correct horse battery' }),
       refresh: () => tokenManager.refreshTokens(),
+      forgot: () => client.requestPasswordReset('ada@example.com'),
+      reset: () => client.resetPassword('token', 'correct horse battery'),
       call: () => client.get('/api/v1/users/me'),
     };
     if (request === 'refresh') {

@@ -8,12 +8,14 @@ import { TokenManager, type Dialect, type TokenManagerOptions } from '../src/ind
 
 export const REFRESH = 'POST /api/v1/auth/refresh';
 const PASSWORD = 'correct horse battery';
+/** The pages that the links in mails lead to. */
+const PAGES = { RESET_URL: 'https://app.example.com/reset', CONFIRM_URL: 'https://app.example.com/confirm' };
 
 export type World = Awaited<ReturnType<typeof startWorld>>;
 
 /** A local system with these settings, and a proxy in front of it. */
 export async function startWorld(variables: Record<string, string> = {}, args: string[] = []) {
-  const local = await startLocal({ variables: { REFRESH_BURST: '100000', ...variables }, args });
+  const local = await startLocal({ variables: { REFRESH_BURST: '100000', ...PAGES, ...variables }, args });
   const proxy = await startProxy({ target: local.url });
   const requests = (what: string) => proxy.requests.filter(({ method, path }) => `${method} ${path}` === what);
   return {
@@ -48,6 +50,21 @@ export async function signedUp<D extends Dialect = 'v1'>(world: { url: string },
   });
   await tokens.register(credentials);
   return { tokens, told, credentials };
+}
+
+/**
+ * Waits until there are so many mails to an address with a link to a page (`reset` or `confirm`), and returns the token in
+ * the newest.
+ */
+export async function linked(world: World, to: string, page: string, count = 1): Promise<string> {
+  for (;;) {
+    const answer = await fetch(`${world.url}/.local/mail?to=${encodeURIComponent(to)}`);
+    const mails = (await answer.json()) as { text: string }[];
+    const link = new RegExp(`/${page}#token=([\\w-]+)`);
+    const tokens = mails.flatMap(({ text }) => link.exec(text)?.[1] ?? []);
+    if (tokens.length === count) return tokens[0]!;
+    await sleep(10);
+  }
 }
 
 /** Makes the access token expire, as far as the client knows. */

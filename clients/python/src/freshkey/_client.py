@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from ._core import Core, Dialect, Session, SignedOutReason, Steps, User
+from ._errors import FreshkeyError
 from ._storage import MemoryStorage, Storage
 from ._tokens import Tokens
 
@@ -139,11 +140,11 @@ class AuthClient(_Client):
     def request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         """Makes a call with the access token, and returns the answer, whatever its status.
 
-        The access token is refreshed before it expires, and once after a 401. GET and HEAD are repeated
-        while no answer arrives, and after 429, 500, 502, 503 and 504. `path` begins with a slash, or is a
-        URL of the API's origin or of one of `origins`. `kwargs` are those of `httpx.Client.build_request`.
-        Raises `FreshkeyError` if no answer arrives, `SignedOutError` if the user must log in again, and
-        ValueError for another origin.
+        The access token is refreshed before it expires, and once after a 401. GET, HEAD and calls with an
+        Idempotency-Key are repeated while no answer arrives, and after 429, 500, 502, 503 and 504. `path`
+        begins with a slash, or is a URL of the API's origin or of one of `origins`. `kwargs` are those of
+        `httpx.Client.build_request`. Raises `FreshkeyError` if no answer arrives, `SignedOutError` if the
+        user must log in again, and ValueError for another origin.
         """
         request = self._http.build_request(method, self._core.url(path), **kwargs)
         return self._run(self._core.call(request), self._auth)
@@ -177,6 +178,45 @@ class AuthClient(_Client):
     def change_password(self, current_password: str, new_password: str) -> None:
         """Changes the password, which ends the user's other sessions."""
         self._run(self._core.change_password(current_password, new_password), self._auth)
+
+    def request_password_reset(self, email: str) -> None:
+        """Asks for a mail with a link to set a new password. Nobody has to be signed in.
+
+        It succeeds for every address, whether or not it has an account.
+        """
+        self._run(self._core.request_password_reset(email))
+
+    def reset_password(self, token: str, new_password: str) -> None:
+        """Sets a new password with the token of a mailed link, and ends all of the user's sessions.
+
+        Nobody has to be signed in, and nobody is signed in by it. If the session of this client was that
+        user's, it has ended. A link that is no longer good has the code `invalid_link`; after a 422 the link
+        is still good. If no answer arrives, call it again with the same arguments: it is the same attempt.
+        """
+        self._run(self._core.reset_password(token, new_password))
+        if self.is_signed_in:
+            with suppress(FreshkeyError):  # SignedOutError, if the session has ended
+                self.refresh_access_token()
+
+    def resend_verification(self) -> None:
+        """Sends the mail by which the user confirms the address once more, at most once a minute."""
+        self._run(self._core.resend_verification(), self._auth)
+
+    def change_email(self, email: str, password: str) -> None:
+        """Asks for a mail with a link to a new address, which `confirm_email` makes the user's address.
+
+        It succeeds whether or not the address is another account's.
+        """
+        self._run(self._core.change_email(email, password), self._auth)
+
+    def confirm_email(self, token: str) -> User:
+        """Confirms the user's address, or changes it, with the token of a mailed link. Returns the user.
+
+        A change ends the user's other sessions. A link that is no longer good, or another user's, has the
+        code `invalid_link`; an address that somebody has registered meanwhile has `email_taken`. If no answer
+        arrives, call it again: it is the same attempt.
+        """
+        return self._run(self._core.confirm_email(token), self._auth)
 
     def sessions(self) -> list[Session]:
         """Returns the user's sessions. The one of this client has `current`."""
@@ -326,6 +366,29 @@ class AsyncAuthClient(_Client):
     async def change_password(self, current_password: str, new_password: str) -> None:
         """See `AuthClient.change_password`."""
         await self._run(self._core.change_password(current_password, new_password), self._auth)
+
+    async def request_password_reset(self, email: str) -> None:
+        """See `AuthClient.request_password_reset`."""
+        await self._run(self._core.request_password_reset(email))
+
+    async def reset_password(self, token: str, new_password: str) -> None:
+        """See `AuthClient.reset_password`."""
+        await self._run(self._core.reset_password(token, new_password))
+        if self.is_signed_in:
+            with suppress(FreshkeyError):
+                await self.refresh_access_token()
+
+    async def resend_verification(self) -> None:
+        """See `AuthClient.resend_verification`."""
+        await self._run(self._core.resend_verification(), self._auth)
+
+    async def change_email(self, email: str, password: str) -> None:
+        """See `AuthClient.change_email`."""
+        await self._run(self._core.change_email(email, password), self._auth)
+
+    async def confirm_email(self, token: str) -> User:
+        """See `AuthClient.confirm_email`."""
+        return await self._run(self._core.confirm_email(token), self._auth)
 
     async def sessions(self) -> list[Session]:
         """See `AuthClient.sessions`."""

@@ -48,9 +48,7 @@ SignedOutReason = Literal["logged_out", "session_ended"]
 """Why the user was signed out: the client logged out, or the server has ended the session."""
 
 
-class User(TypedDict):
-    """A user, as `GET /api/v1/users/me` returns it. The time is RFC 3339 in UTC."""
-
+class _User(TypedDict):
     id: str
     email: str
     first_name: str | None
@@ -61,6 +59,16 @@ class User(TypedDict):
     is_active: bool
     avatar: str | None
     created_at: str
+
+
+class User(_User, total=False):
+    """A user, as `GET /api/v1/users/me` returns it. The time is RFC 3339 in UTC.
+
+    `email_verified` says whether the user has proven that the address is theirs. It is absent if the server
+    sends no mail.
+    """
+
+    email_verified: bool
 
 
 class Session(TypedDict):
@@ -151,6 +159,7 @@ class Core:
         self._on_tokens = on_tokens
         self._on_signed_out = on_signed_out
         self._build = build
+        self._attempt: tuple[Mapping[str, str], str] | None = None
         self._failure: FreshkeyError | None = None
         self._quiet_until = 0.0
         self.flights = 0
@@ -286,13 +295,46 @@ class Core:
         request = self._request("PUT", "/api/v1/users/me/password", json=body, headers=self._device())
         _done((yield from self.call(request)))
 
+    def request_password_reset(self, email: str) -> Steps[None]:
+        """Asks for a mail with a link to set a new password."""
+        request = self._request("POST", "/api/v1/auth/password/forgot", json={"email": email})
+        _done((yield from self.call(request)), 202)
+
+    def reset_password(self, token: str, new_password: str) -> Steps[None]:
+        """Sets a new password with the token of a mailed link."""
+        body = {"token": token, "new_password": new_password}
+        _done((yield from self._once("/api/v1/auth/password/reset", body)))
+        self._attempt = None
+
+    def resend_verification(self) -> Steps[None]:
+        """Sends the mail by which the user confirms the address once more."""
+        _done((yield from self.call(self._request("POST", "/api/v1/users/me/email/verification"))), 202)
+
+    def change_email(self, email: str, password: str) -> Steps[None]:
+        """Asks for a mail with a link to a new address of the user."""
+        body = {"email": email, "password": password}
+        request = self._request("PUT", "/api/v1/users/me/email", json=body, headers=self._device())
+        _done((yield from self.call(request)), 202)
+
+    def confirm_email(self, token: str) -> Steps[User]:
+        """Confirms or changes the user's address with the token of a mailed link, and returns the user."""
+        user = _body((yield from self._once("/api/v1/users/me/email/confirm", {"token": token})), "id")
+        self._attempt = None
+        device_token = user.pop("device_token", None)
+        if isinstance(device_token, str):
+            yield from self._locked(lambda: self._store({**self._load(), "device_token": device_token}))
+        confirmed: User = user
+        return confirmed
+
     def call(self, request: httpx.Request, tries: int | None = None) -> Steps[httpx.Response]:
         """Returns the answer to a request, whatever its status.
 
-        GET and HEAD are sent again while no answer arrives, and after a passing failure. Other methods are
-        sent once, unless `tries` says otherwise, because to act twice may be wrong.
+        GET, HEAD and requests with an Idempotency-Key are sent again while no answer arrives, and after a
+        passing failure. Others are sent once, unless `tries` says otherwise, because to act twice may be
+        wrong.
         """
-        tries = tries or (TRIES if request.method in ("GET", "HEAD") else 1)
+        is_repeatable = request.method in ("GET", "HEAD") or "idempotency-key" in request.headers
+        tries = tries or (TRIES if is_repeatable else 1)
         for attempt in range(1, tries + 1):
             outcome: Outcome = yield request
             if isinstance(outcome, httpx.Response) and outcome.status_code not in PASSING:
@@ -304,6 +346,18 @@ class Core:
         if isinstance(outcome, httpx.Response):
             return outcome
         raise _error(outcome)
+
+    def _once(self, path: str, body: Mapping[str, str]) -> Steps[httpx.Response]:
+        """Makes a call that the server carries out once, however often it is made until it succeeds.
+
+        It has the same Idempotency-Key for as long as the body stays the same, so a lost answer comes again.
+        A caller that has its answer forgets the attempt.
+        """
+        if self._attempt is None or self._attempt[0] != body:
+            self._attempt = body, new_key()
+        key = self._attempt[1]
+        request = self._request("POST", path, json=body, headers={"idempotency-key": key})
+        return (yield from self.call(request))
 
     # The rotation.
 
@@ -520,9 +574,9 @@ def _body(answer: httpx.Response, member: str) -> Any:
     return body
 
 
-def _done(answer: httpx.Response) -> None:
-    """Raises `FreshkeyError` unless the status is 204. A page of a captive portal has 200."""
-    if answer.status_code != 204:
+def _done(answer: httpx.Response, status: int = 204) -> None:
+    """Raises `FreshkeyError` unless the answer has this status. A page of a captive portal has 200."""
+    if answer.status_code != status:
         raise FreshkeyError.of(answer)
 
 

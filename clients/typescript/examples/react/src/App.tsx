@@ -1,8 +1,11 @@
-import type { SignedOutReason } from '@freshkey/client';
+import type { ApiClient, SignedOutReason } from '@freshkey/client';
 import { useAuth } from '@freshkey/client/react';
 import type { ReactNode } from 'react';
 
 import { Account } from './Account.tsx';
+import { Confirm } from './Confirm.tsx';
+import { Forgot } from './Forgot.tsx';
+import { Reset } from './Reset.tsx';
 import { SignIn } from './SignIn.tsx';
 
 const NOTICES: Partial<Record<SignedOutReason, string>> = {
@@ -11,14 +14,40 @@ const NOTICES: Partial<Record<SignedOutReason, string>> = {
   session_ended: 'Your session has ended. Please sign in again.',
 };
 
-export function App({ signedOut }: { signedOut: SignedOutReason | undefined }) {
+interface AppProps {
+  client: ApiClient;
+  /** The token of the link in a mail, if the page was opened by one. */
+  token: string | null;
+  signedOut: SignedOutReason | undefined;
+}
+
+export function App(props: AppProps) {
   return (
     <main>
-      <Protected notice={signedOut && NOTICES[signedOut]}>
-        <Account />
-      </Protected>
+      <Page {...props} />
     </main>
   );
+}
+
+function Page({ client, token, signedOut }: AppProps) {
+  switch (location.pathname) {
+    case '/forgot':
+      return <Forgot client={client} />;
+    case '/reset':
+      return <Reset client={client} token={token} />;
+    case '/confirm':
+      return (
+        <Protected notice="Sign in, and then confirm your email.">
+          <Confirm client={client} token={token} />
+        </Protected>
+      );
+    default:
+      return (
+        <Protected notice={signedOut && NOTICES[signedOut]}>
+          <Account client={client} />
+        </Protected>
+      );
+  }
 }
 
 /** Shows its children to a signed-in user, and otherwise the login form. */

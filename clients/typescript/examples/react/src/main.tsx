@@ -1,5 +1,5 @@
 import { AuthProvider } from '@freshkey/client/react';
-import type { SignedOutReason } from '@freshkey/client';
+import { takeLinkToken, type SignedOutReason } from '@freshkey/client';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
 
@@ -7,6 +7,7 @@ import { connect } from './api.ts';
 import { App } from './App.tsx';
 import './style.css';
 
+const token = takeLinkToken(); // out of the address bar, before anything else
 const root = createRoot(document.getElementById('root')!);
 const client = connect(render);
 
@@ -15,7 +16,7 @@ function render(signedOut?: SignedOutReason): void {
   root.render(
     <StrictMode>
       <AuthProvider client={client}>
-        <App signedOut={signedOut} />
+        <App client={client} token={token} signedOut={signedOut} />
       </AuthProvider>
     </StrictMode>,
   );
