@@ -37,6 +37,9 @@ const PASSWORD: &str = "canary password of the first year";
 const NEW_PASSWORD: &str = "canary password of the second year";
 const WRONG_PASSWORD: &str = "canary guess that is wrong";
 const KEY: &str = "canary-idempotency-key-0c9f";
+/// The addresses of a user who uses every link.
+const OWNER: &str = "canary.owner@example.com";
+const NEW_ADDRESS: &str = "canary.owner@new.example.com";
 
 /// Everything that must not appear in the log.
 #[derive(Default)]
@@ -149,7 +152,7 @@ async fn walk(world: &World) -> Secrets {
     world.post("/api/v1/auth/logout", json!({ "refresh_token": alice.refresh_token })).await;
     world.wire.on_call(|_| async { Fate::Pass });
 
-    for function in ["register", "login", "refresh", "logout", "account"] {
+    for function in ["register", "login", "refresh", "logout", "account", "recovery", "email"] {
         let event = json!({ "version": "1.0", "body": PASSWORD, "headers": { "authorization": alice.access_token } });
         world.system.function(function).unwrap().invoke(&event.to_string(), Context::default()).await;
         world.system.function(function).unwrap().invoke(PASSWORD, Context::default()).await;
@@ -169,7 +172,45 @@ async fn walk(world: &World) -> Secrets {
         world.post("/api/v1/users/me/delete", json!({ "password": password })).bearer(access_token).await;
     }
     world.request(Method::POST, "/api/v1/auth/logout").header("x-refresh-token", refresh_token).await;
+    walk_with_mail(world, &mut secrets).await;
     secrets
+}
+
+/// Everything that can be done with the links of mails, and with SES down.
+async fn walk_with_mail(world: &World, secrets: &mut Secrets) {
+    for address in [OWNER, NEW_ADDRESS] {
+        secrets.add(address);
+    }
+    let credentials = json!({ "email": OWNER, "password": PASSWORD });
+    let registered = world.post("/api/v1/auth/register", credentials).await.expect(StatusCode::CREATED);
+    secrets.add_tokens(&registered.json());
+    let owner = registered.user();
+    let change = json!({ "email": NEW_ADDRESS, "password": PASSWORD });
+    let change = world.request(Method::PUT, "/api/v1/users/me/email").bearer(&owner.access_token).json(change);
+    change.await.expect(StatusCode::ACCEPTED);
+    world.post("/api/v1/auth/password/forgot", json!({ "email": OWNER })).await.expect(StatusCode::ACCEPTED);
+    world.wire.on_call(|call| async move {
+        if call.operation.is_empty() { Fate::Refused(500, "InternalServerError") } else { Fate::Pass }
+    });
+    world.system.deliver_mail().await;
+    world.wire.on_call(|_| async { Fate::Pass });
+    world.pass(61);
+    world.system.deliver_mail().await;
+    let mails = world.system.mailbox().mails();
+    let tokens: Vec<_> = mails.iter().filter_map(|mail| mail.text.split("#token=").nth(1)?.split_whitespace().next()).collect();
+    assert_eq!(tokens.len(), 3);
+    for token in tokens {
+        secrets.add(token);
+        secrets.add(URL_SAFE_NO_PAD.decode(token).unwrap());
+        let confirm = world.post("/api/v1/users/me/email/confirm", json!({ "token": token }));
+        confirm.bearer(&owner.access_token).await;
+        world.post("/api/v1/auth/password/reset", json!({ "token": token, "new_password": NEW_PASSWORD })).await;
+        world.get(&format!("/api/v1/auth/password/reset?token={token}")).await;
+    }
+    for path in ["/api/v1/auth/password/forgot", "/api/v1/auth/password/reset"] {
+        world.request(Method::POST, path).body("application/json", format!("{{\"email\": \"{OWNER}\"")).await;
+    }
+    world.system.deliver_mail().await;
 }
 
 /// Adds the hashes that are in the table now.
@@ -186,10 +227,17 @@ async fn remember_hashes(world: &World, user: &str, secrets: &mut Secrets) {
 }
 
 #[tokio::test]
-async fn er4_au2_se5_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret() {
+async fn er4_au2_se5_ml2_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret() {
     let log = Log::default();
     telemetry::subscriber(Level::TRACE, log.clone()).init();
-    let world = world_with(&[("JWT_SECRET_KEY", SECRET_KEY), ("LOG_LEVEL", "TRACE")]).await;
+    let settings = [
+        ("JWT_SECRET_KEY", SECRET_KEY),
+        ("LOG_LEVEL", "TRACE"),
+        ("MAIL_FROM", "no-reply@example.com"),
+        ("RESET_URL", "https://app.example.com/reset"),
+        ("CONFIRM_URL", "https://app.example.com/confirm"),
+    ];
+    let world = world_with(&settings).await;
     let secrets = walk(&world).await;
     let printed = format!("{:?} {:?}", world.system, world.app("login"));
 
@@ -201,7 +249,9 @@ async fn er4_au2_se5_the_log_follows_a_token_by_its_ids_and_never_tells_a_secret
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let follows = |line: &&Value| line["user.id"].is_string() && line["session.id"].is_string();
     assert!(lines.iter().any(|line| follows(&line)), "{text}");
-    for message in ["registered", "logged in", "refreshed", "refresh token reuse: session revoked", "unavailable"] {
+    for message in
+        ["registered", "logged in", "refreshed", "refresh token reuse: session revoked", "unavailable", "mail sent"]
+    {
         assert!(lines.iter().any(|line| line["message"] == message), "{message} is not in {text}");
     }
     for before in ["", "x", "xy"] {

@@ -18,8 +18,9 @@ use local::TEMPLATE;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use crate::mail;
 use crate::wire::Fate;
-use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world, world_with};
+use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world};
 
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
 const SECRET: &str = "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ";
@@ -58,13 +59,19 @@ enum What {
     EndOthers,
     ChangePassword,
     Delete,
+    Forgot,
+    Reset,
+    Verification,
+    ChangeEmail,
+    ConfirmVerification,
+    ConfirmChange,
 }
 
 const fn route(what: What, calls: &'static [&'static str], success: StatusCode, again: StatusCode) -> Route {
     Route { what, calls, success, again }
 }
 
-const ROUTES: [Route; 15] = [
+const ROUTES: [Route; 21] = [
     route(What::Register, &["TransactWriteItems"], StatusCode::CREATED, StatusCode::CONFLICT),
     route(What::Login, &["GetItem", "Query", "PutItem"], StatusCode::OK, StatusCode::OK),
     route(What::LoginAtTheCap, &["GetItem", "Query", "TransactWriteItems"], StatusCode::OK, StatusCode::OK),
@@ -90,6 +97,28 @@ const ROUTES: [Route; 15] = [
         StatusCode::NO_CONTENT,
         StatusCode::UNAUTHORIZED,
     ),
+    route(What::Forgot, &["PutItem"], StatusCode::ACCEPTED, StatusCode::ACCEPTED),
+    route(
+        What::Reset,
+        &["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
+        StatusCode::NO_CONTENT,
+        StatusCode::NO_CONTENT,
+    ),
+    // Once the mail is counted, the next one has to wait for a minute.
+    route(What::Verification, &["GetItem"], StatusCode::ACCEPTED, StatusCode::ACCEPTED),
+    route(What::ChangeEmail, &["GetItem", "GetItem"], StatusCode::ACCEPTED, StatusCode::ACCEPTED),
+    route(
+        What::ConfirmVerification,
+        &["GetItem", "GetItem", "TransactWriteItems", "GetItem"],
+        StatusCode::OK,
+        StatusCode::OK,
+    ),
+    route(
+        What::ConfirmChange,
+        &["GetItem", "GetItem", "GetItem", "TransactWriteItems", "GetItem", "GetItem"],
+        StatusCode::OK,
+        StatusCode::OK,
+    ),
 ];
 
 /// A user with a session on a phone and, where a route needs one, on a laptop.
@@ -97,6 +126,8 @@ struct Alice {
     email: String,
     phone: User,
     laptop: Option<User>,
+    /// The token of the latest mail.
+    link: Option<String>,
 }
 
 impl Alice {
@@ -116,7 +147,28 @@ impl Alice {
         if what == What::RenewedMe {
             world.pass(HOUR);
         }
-        Self { email, phone, laptop }
+        // The link that the registration sent is not the latest one.
+        if matches!(what, What::Reset | What::ConfirmChange) {
+            world.system.deliver_mail().await;
+        }
+        match what {
+            What::Reset => {
+                let forgot = world.post("/api/v1/auth/password/forgot", json!({ "email": email }));
+                forgot.await.expect(StatusCode::ACCEPTED);
+            }
+            What::ConfirmChange => {
+                let change = json!({ "email": format!("new-{email}"), "password": PASSWORD });
+                let change = world.request(Method::PUT, "/api/v1/users/me/email").json(change);
+                change.bearer(&phone.access_token).await.expect(StatusCode::ACCEPTED);
+            }
+            _ => {}
+        }
+        let link = match what {
+            What::Reset | What::ConfirmVerification => Some(mail::token(world, &email).await),
+            What::ConfirmChange => Some(mail::token(world, &format!("new-{email}")).await),
+            _ => None,
+        };
+        Self { email, phone, laptop, link }
     }
 
     async fn send(&self, world: &World, what: What) -> Reply {
@@ -152,6 +204,20 @@ impl Alice {
             What::Delete => {
                 signed_in(Method::POST, "/api/v1/users/me/delete").json(json!({ "password": PASSWORD })).await
             }
+            What::Forgot => world.post("/api/v1/auth/password/forgot", json!({ "email": self.email })).await,
+            What::Reset => {
+                let body = json!({ "token": self.link, "new_password": NEW_PASSWORD });
+                world.post("/api/v1/auth/password/reset", body).header("idempotency-key", "k").await
+            }
+            What::Verification => signed_in(Method::POST, "/api/v1/users/me/email/verification").await,
+            What::ChangeEmail => {
+                let body = json!({ "email": format!("new-{}", self.email), "password": PASSWORD });
+                signed_in(Method::PUT, "/api/v1/users/me/email").json(body).await
+            }
+            What::ConfirmVerification | What::ConfirmChange => {
+                let confirm = signed_in(Method::POST, "/api/v1/users/me/email/confirm");
+                confirm.json(json!({ "token": self.link })).header("idempotency-key", "k").await
+            }
         }
     }
 
@@ -160,7 +226,7 @@ impl Alice {
     async fn check(&self, world: &World, what: What, reply: &Reply) {
         let token = &self.phone.refresh_token;
         match what {
-            What::Logout | What::EndAll | What::Delete => assert!(!world.is_alive(token).await),
+            What::Logout | What::EndAll | What::Delete | What::Reset => assert!(!world.is_alive(token).await),
             What::Refresh | What::LexikRefresh => self.check_successor(world, &reply.text("refresh_token")).await,
             What::RenewedMe => {
                 let successor = reply.headers["x-new-refresh-token"].to_str().unwrap();
@@ -216,7 +282,7 @@ fn conflict(operation: &str) -> Option<Fate> {
 
 /// Injects `fault` into every call of every route: once, and then every time.
 async fn every_route_bears(fault: impl Fn(&str) -> Option<Fate>) {
-    let world = world_with(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await;
+    let world = mail::mailing(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await;
     for route in ROUTES {
         for (index, operation) in route.calls.iter().enumerate() {
             let Some(fate) = fault(operation) else { continue };
@@ -323,8 +389,14 @@ async fn re4_a_table_that_is_silent_once_costs_one_attempt_and_always_costs_no_c
 #[test]
 fn re4_a_handler_gives_up_before_its_function_and_that_before_api_gateway() {
     let template = std::fs::read_to_string(TEMPLATE).unwrap();
-    let timeouts: Vec<u64> =
-        template.lines().filter_map(|line| line.trim().strip_prefix("Timeout: ")?.parse().ok()).collect();
+    // No client waits for the mailer.
+    let (before, mailer) = template.split_once("\n  MailerFunction:").unwrap();
+    let (_, after) = mailer.split_once("\n\n").unwrap();
+    let timeouts: Vec<u64> = [before, after]
+        .iter()
+        .flat_map(|part| part.lines())
+        .filter_map(|line| line.trim().strip_prefix("Timeout: ")?.parse().ok())
+        .collect();
     assert!(!timeouts.is_empty());
     for timeout in timeouts.into_iter().map(Duration::from_secs) {
         assert!(DEADLINE < timeout && timeout < Duration::from_secs(30), "{timeout:?}");

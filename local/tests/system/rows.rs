@@ -62,6 +62,19 @@ impl Row {
             .key("sk", AttributeValue::S(self.sk.clone()));
         call.send().await.unwrap().item.is_some()
     }
+
+    /// The keys of every row, sorted.
+    pub async fn keys(world: &World) -> Vec<(String, String)> {
+        let mut keys = Vec::new();
+        let mut pages = client(world).scan().table_name(world.system.table_name()).into_paginator().items().send();
+        while let Some(item) = pages.next().await {
+            let item = item.unwrap();
+            let text = |name: &str| item[name].as_s().unwrap().clone();
+            keys.push((text("pk"), text("sk")));
+        }
+        keys.sort_unstable();
+        keys
+    }
 }
 
 /// A separate client, whose calls do not appear on the world's wire.
