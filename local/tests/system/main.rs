@@ -16,6 +16,7 @@ mod headers;
 mod input;
 mod keys;
 mod limits;
+mod log;
 mod mailer;
 mod middleware;
 mod openapi;

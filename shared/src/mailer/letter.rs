@@ -146,9 +146,7 @@ impl<'a> Parts<'a> {
                     "Your {app} account has moved to another e-mail address. You can no longer log in with this one."
                 ),
                 "",
-                format!(
-                    "If it was you, there is nothing to do. If it was not you, tell the people behind {app} at once."
-                ),
+                tell,
             ),
             Kind::Reused => (
                 format!("You were logged out of {app} on one device"),
@@ -166,9 +164,7 @@ impl<'a> Parts<'a> {
                 format!("Your {app} account was deleted"),
                 format!("Your {app} account was deleted, and every device was logged out."),
                 "",
-                format!(
-                    "If it was you, there is nothing to do. If it was not you, tell the people behind {app} at once."
-                ),
+                tell,
             ),
             Kind::NewDevice => (
                 format!("A new device logged in to your {app} account"),
