@@ -197,7 +197,8 @@ async fn walk_with_mail(world: &World, secrets: &mut Secrets) {
     world.pass(61);
     world.system.deliver_mail().await;
     let mails = world.system.mailbox().mails();
-    let tokens: Vec<_> = mails.iter().filter_map(|mail| mail.text.split("#token=").nth(1)?.split_whitespace().next()).collect();
+    let tokens: Vec<_> =
+        mails.iter().filter_map(|mail| mail.text.split("#token=").nth(1)?.split_whitespace().next()).collect();
     assert_eq!(tokens.len(), 3);
     for token in tokens {
         secrets.add(token);

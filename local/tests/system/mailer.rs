@@ -1,8 +1,11 @@
 //! The mailer, over the table and an SES that keeps what it is sent.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::body::Bytes;
 use freshkey::client::Client;
@@ -12,17 +15,27 @@ use freshkey::id::UserId;
 use freshkey::mail::{Account, Kind, Mail, SHARDS};
 use freshkey::proof::{MailToken, Proof, Purpose};
 use freshkey::store::Store;
+use freshkey::{Timestamp, telemetry};
+use http::{Method, StatusCode};
 use mailer::{Mailer, Report};
-use serde_json::Value;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tracing::Level;
+use tracing::subscriber::DefaultGuard;
 
+use crate::log::Log;
+use crate::rows::Row;
 use crate::wire::{Fate, Wire};
-use crate::world::{EMAIL, World, world};
+use crate::world::{EMAIL, PASSWORD, World, world};
 
 const FROM: &str = "no-reply@example.com";
 const RESET_URL: &str = "https://app.example.com/reset";
 const CONFIRM_URL: &str = "https://app.example.com/confirm";
+/// In seconds.
 const LEASE: u64 = 60;
+const HOUR: u64 = 3600;
 
 /// A letter, as SES got it.
 #[derive(Clone, Debug)]
@@ -59,6 +72,7 @@ struct Office {
     mailer: Arc<Mailer>,
     wire: Wire,
     letters: Arc<Mutex<Vec<Letter>>>,
+    arrived: Arc<Notify>,
     endpoint: String,
 }
 
@@ -67,16 +81,21 @@ impl Office {
         let letters = Arc::new(Mutex::new(Vec::new()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let kept = Arc::clone(&letters);
+        let arrived = Arc::new(Notify::new());
+        let (kept, rings) = (Arc::clone(&letters), Arc::clone(&arrived));
         let ses = Router::new().fallback(move |body: Bytes| {
             let letter = Letter::of(serde_json::from_slice(&body).unwrap());
-            kept.lock().unwrap().push(letter);
-            async { r#"{"MessageId":"1"}"# }
+            let answer = answer(&letter.to);
+            if answer.0 == StatusCode::OK {
+                kept.lock().unwrap().push(letter);
+                rings.notify_one();
+            }
+            async { answer }
         });
         tokio::spawn(async move { axum::serve(listener, ses).await });
         let (world, wire) = (world().await, Wire::new());
         let mailer = another_mailer(&world, &wire, &endpoint).await;
-        Self { world, mailer, wire, letters, endpoint }
+        Self { world, mailer, wire, letters, arrived, endpoint }
     }
 
     /// A mailer beside the office's own.
@@ -121,24 +140,52 @@ impl Office {
         std::mem::take(&mut *self.letters.lock().unwrap())
     }
 
-    /// How many letters each recipient has got, since they were last taken.
-    fn recipients(&self) -> BTreeMap<String, usize> {
-        let mut recipients = BTreeMap::new();
-        self.take().into_iter().for_each(|letter| *recipients.entry(letter.to).or_default() += 1);
+    /// Takes the letters, and returns their recipients, sorted.
+    fn recipients(&self) -> Vec<String> {
+        let mut recipients: Vec<_> = self.take().into_iter().map(|letter| letter.to).collect();
+        recipients.sort_unstable();
         recipients
+    }
+
+    /// Waits for a letter to this address.
+    async fn letter_to(&self, address: &str) {
+        while self.letters.lock().unwrap().iter().all(|letter| letter.to != address) {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Lets the leases of mailers that were killed run out.
+    fn end_leases(&self) {
+        self.world.pass(LEASE);
     }
 
     /// How many mails are in the outbox.
     async fn waiting(&self) -> usize {
         let mut count = 0;
         for shard in 0..SHARDS {
-            count += self.store().mails(shard, None, 1000, self.world.now()).await.unwrap().waiting.len();
+            let page = self.store().mails(shard, None, 1000, self.world.now()).await.unwrap();
+            count += page.waiting.len() + page.unreadable.len();
         }
         count
     }
 
     async fn proof(&self, token: &MailToken) -> Proof {
         self.store().proof(token.hash()).await.unwrap().expect("the link has a proof")
+    }
+}
+
+/// What SES answers to a letter. It refuses some recipients, and names them in its message.
+fn answer(to: &str) -> (StatusCode, [(&'static str, &'static str); 1], String) {
+    let refused = |code, problem: &str| {
+        let body = json!({ "message": format!("{problem}: {to}") }).to_string();
+        (StatusCode::BAD_REQUEST, [("x-amzn-errortype", code)], body)
+    };
+    if to.starts_with("illegal") {
+        refused("BadRequestException", "Illegal address")
+    } else if to.starts_with("sandboxed") {
+        refused("MessageRejected", "Email address is not verified")
+    } else {
+        (StatusCode::OK, [("x-amzn-requestid", "1")], json!({ "MessageId": "1" }).to_string())
     }
 }
 
@@ -213,6 +260,10 @@ async fn verify_and_change_bring_links_for_the_epoch_and_a_taken_address_gets_no
     assert!(!taken.call.to_string().contains("token"), "{taken:?}");
 }
 
+fn sent(sent: usize) -> Report {
+    Report { sent, ..Report::default() }
+}
+
 #[tokio::test]
 async fn ml13_a_mail_that_could_not_be_sent_is_sent_when_the_lease_has_run_out() {
     let office = Office::open().await;
@@ -222,7 +273,329 @@ async fn ml13_a_mail_that_could_not_be_sent_is_sent_when_the_lease_has_run_out()
     assert_eq!(office.work().await, Report { left: 1, ..Report::default() });
     office.wire.heal();
     assert_eq!(office.work().await, Report::default());
-    office.world.pass(LEASE);
-    assert_eq!(office.work().await.sent, 1);
-    assert_eq!(office.take().len(), 1);
+    office.end_leases();
+    assert_eq!(office.work().await, sent(1));
+    assert_eq!(office.recipients(), [EMAIL]);
+}
+
+#[tokio::test]
+async fn ml13_two_mailers_at_once_send_nothing_twice() {
+    let office = Office::open().await;
+    let mut addresses: Vec<_> = (0..100).map(|number| format!("user{number}@example.com")).collect();
+    addresses.sort_unstable();
+    for address in &addresses {
+        office.write(Kind::PasswordChanged, address, None).await;
+    }
+    let other = office.another_mailer(&Wire::new()).await;
+    let (one, two) = tokio::join!(office.work(), other.work("other"));
+    assert_eq!(one.sent + two.sent, 100);
+    assert!(one.sent > 0 && two.sent > 0, "{one:?} {two:?}");
+    assert_eq!(office.recipients(), addresses);
+}
+
+#[tokio::test]
+async fn ml13_killed_or_hindered_at_any_call_the_mailer_sends_everything_at_least_once() {
+    /// The calls of a run to which nothing happens.
+    const CALLS: usize = 31;
+    const FAULTS: [Fate; 3] = [Fate::Lost, Fate::AnswerLost, Fate::Refused(500, "InternalFailure")];
+    let office = Office::open().await;
+    let alice = office.register(EMAIL).await;
+    let bob = office.register("bob@example.com").await;
+    office.register("carol@example.com").await;
+    let mut recipients = [EMAIL, "bob@example.com", "carol@example.com", "dave@example.com"].map(str::to_owned);
+    recipients.sort_unstable();
+    for seed in 0..100 {
+        // The limits of the run before are over.
+        office.world.pass(24 * HOUR);
+        office.write(Kind::PasswordChanged, EMAIL, Some(alice)).await;
+        office.write(Kind::Verify, "bob@example.com", Some(bob)).await;
+        office.forget("carol@example.com").await;
+        office.write(Kind::Change, "dave@example.com", Some(alice)).await;
+        assert!(office.work_until(seed % CALLS, None).await, "{seed}: it was not killed");
+        office.end_leases();
+        office.work_until(seed % 17, Some(FAULTS[seed % FAULTS.len()])).await;
+        office.end_leases();
+        office.work().await;
+        let letters = office.recipients();
+        let got: BTreeSet<_> = letters.iter().cloned().collect();
+        assert_eq!(Vec::from_iter(got), recipients, "{seed}");
+        // Only the letters that were under way are sent again.
+        assert!(letters.len() <= 3 * recipients.len(), "{seed}: {letters:?}");
+    }
+    assert_eq!(office.waiting().await, 0);
+}
+
+impl Office {
+    /// Lets the mailer work until a call, which meets a fault or, without one, the end
+    /// of the mailer. Returns whether the mailer was ended.
+    async fn work_until(&self, call: usize, fault: Option<Fate>) -> bool {
+        let calls = AtomicUsize::new(0);
+        let ended = Arc::new(Notify::new());
+        let end = Arc::clone(&ended);
+        self.wire.on_call(move |_| {
+            let is_hit = calls.fetch_add(1, Ordering::Relaxed) == call;
+            if is_hit && fault.is_none() {
+                end.notify_one();
+            }
+            let fate = if is_hit { fault.unwrap_or(Fate::Silence) } else { Fate::Pass };
+            async move { fate }
+        });
+        let was_ended = tokio::select! {
+            _ = self.work() => false,
+            () = ended.notified() => true,
+        };
+        self.wire.heal();
+        was_ended
+    }
+}
+
+#[tokio::test]
+async fn ml14_one_recipient_whose_mail_fails_holds_up_nobody_elses() {
+    let office = Office::open().await;
+    let alice = office.register(EMAIL).await;
+    let text = |text: &str| AttributeValue::S(text.into());
+    // All are in one shard, and the mail of eve is the last.
+    let shard = office.forget(EMAIL).await.id.shard;
+    let eve = in_shard(shard, "eve");
+    Row::of_user(&alice.user_id.to_string(), "PROFILE").set(&office.world, "epoch", text("many")).await;
+    let unreadable = office.write(Kind::PasswordChanged, &in_shard(shard, "novel"), None).await;
+    Row::mail(&unreadable.id).set(&office.world, "kind", text("novel")).await;
+    for name in ["illegal", "sandboxed", "down"] {
+        office.write(Kind::PasswordChanged, &in_shard(shard, name), None).await;
+    }
+    office.world.pass(1);
+    office.write(Kind::PasswordChanged, &eve, None).await;
+    office.wire.on_call(|call| {
+        let is_down = call.body["Destination"]["ToAddresses"][0].as_str().is_some_and(|to| to.starts_with("down"));
+        async move { if is_down { Fate::Refused(503, "ServiceUnavailable") } else { Fate::Pass } }
+    });
+    assert_eq!(office.work().await, Report { sent: 1, refused: 1, left: 3, ..Report::default() });
+    assert_eq!(office.recipients(), [eve]);
+    // What cannot be read is left for a later version, and so is what may succeed later.
+    office.wire.heal();
+    office.end_leases();
+    assert_eq!(office.waiting().await, 4);
+    assert_eq!(office.work().await, Report { sent: 1, left: 2, ..Report::default() });
+    office.world.pass(24 * HOUR);
+    assert_eq!(office.work().await, Report { dropped: 1, left: 1, ..Report::default() });
+}
+
+/// An address in a shard, beginning with `name`.
+fn in_shard(shard: u8, name: &str) -> String {
+    let addresses = (0..).map(|number| format!("{name}{number}@example.com"));
+    let shard_of = |address: &String| {
+        let email = Email::parse(address).unwrap();
+        Mail::new(Kind::Reset, email, None, Client::default(), Timestamp::default()).id.shard
+    };
+    addresses.into_iter().find(|address| shard_of(address) == shard).unwrap()
+}
+
+#[tokio::test]
+async fn ml14_when_ses_throttles_the_shard_is_left_for_later() {
+    let office = Office::open().await;
+    for _ in 0..20 {
+        office.write(Kind::PasswordChanged, EMAIL, None).await;
+    }
+    office.wire.fault("SendEmail", usize::MAX, Fate::Refused(429, "TooManyRequestsException"));
+    let report = office.work().await;
+    assert!((1..=4).contains(&report.left) && report.sent == 0, "{report:?}");
+    office.wire.heal();
+    office.end_leases();
+    assert_eq!(office.work().await, sent(20));
+}
+
+#[tokio::test]
+async fn ml14_a_request_waits_for_ses_until_it_expires() {
+    let office = Office::open().await;
+    office.register(EMAIL).await;
+    office.forget(EMAIL).await;
+    office.wire.fault("SendEmail", usize::MAX, Fate::Refused(403, "AccessDeniedException"));
+    for _ in 0..15 {
+        assert_eq!(office.work().await, Report { left: 1, ..Report::default() });
+        office.end_leases();
+    }
+    office.wire.heal();
+    assert_eq!(office.work().await, Report { dropped: 1, ..Report::default() });
+    assert_eq!(office.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn ml14_ml19_a_flood_of_requests_delays_neither_a_notice_nor_the_reset_of_somebody_else() {
+    let office = Office::open().await;
+    office.register(EMAIL).await;
+    let first = office.forget(EMAIL).await;
+    let bob = in_shard(first.id.shard, "bob");
+    office.register(&bob).await;
+    let email = Email::parse(EMAIL).unwrap();
+    let request = || Mail::new(Kind::Reset, email.clone(), None, Client::default(), first.written_at).id;
+    let flood: Vec<_> = (1..10_000).map(|_| Row::mail(&request())).collect();
+    Row::mail(&first.id).copy(&office.world, &flood).await;
+    office.world.pass(1);
+    office.forget(&bob).await;
+    office.write(Kind::PasswordChanged, EMAIL, None).await;
+
+    // The rest of the pass deletes the flood.
+    tokio::select! {
+        report = office.work() => panic!("the pass is over: {report:?}"),
+        () = office.letter_to(&bob) => {}
+    }
+    let letters: Vec<_> = office.take().into_iter().map(|letter| (letter.to, letter.subject)).collect();
+    let place = |to: &str, subject: &str| letters.iter().position(|letter| *letter == (to.into(), subject.into()));
+    let (notice, reset) = ("Your Example password was changed", "Reset your Example password");
+    assert!(place(EMAIL, notice).expect("the notice") < place(&bob, reset).expect("the reset"), "{letters:?}");
+    assert_eq!(letters.iter().filter(|letter| **letter == (EMAIL.into(), reset.into())).count(), 3, "{letters:?}");
+}
+
+#[tokio::test]
+async fn ml19_a_recipient_gets_one_mail_an_hour_on_request_and_two_more_up_to_ten_a_day() {
+    let office = Office::open().await;
+    let alice = office.register(EMAIL).await;
+    let bob = office.register("bob@example.com").await;
+    let mut hours = Vec::new();
+    for _ in 0..25 {
+        for _ in 0..3 {
+            office.forget(EMAIL).await;
+        }
+        office.write(Kind::Verify, EMAIL, Some(alice)).await;
+        office.write(Kind::Change, EMAIL, Some(bob)).await;
+        let report = office.work().await;
+        assert_eq!(report.sent + report.dropped, 5);
+        assert_eq!(office.recipients(), vec![EMAIL; report.sent]);
+        hours.push(report.sent);
+        office.world.pass(HOUR);
+    }
+    assert_eq!(hours, [vec![3; 5], vec![1; 19], vec![3]].concat());
+    assert_eq!(office.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn ml19_what_a_flood_leaves_is_deleted_but_not_a_mail_that_a_killed_mailer_has_counted() {
+    let office = Office::open().await;
+    office.register(EMAIL).await;
+    office.world.pass(60);
+    let counted = office.forget(EMAIL).await;
+    // It is killed when it sends the mail, after 8 queries and 5 other calls.
+    assert!(office.work_until(8 + 5, None).await);
+    let email = Email::parse(EMAIL).unwrap();
+    let earlier = counted.written_at - Duration::from_secs(30);
+    let flood =
+        (0..300).map(|_| Row::mail(&Mail::new(Kind::Reset, email.clone(), None, Client::default(), earlier).id));
+    let untaken = office.forget(EMAIL).await;
+    Row::mail(&untaken.id).copy(&office.world, &flood.collect::<Vec<_>>()).await;
+    assert!(office.take().is_empty());
+    office.end_leases();
+    assert_eq!(office.work().await, Report { sent: 3, dropped: 299, ..Report::default() });
+    assert_eq!(office.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn ml19_a_mail_that_is_tried_again_is_counted_once() {
+    let office = Office::open().await;
+    office.register(EMAIL).await;
+    for _ in 0..3 {
+        office.forget(EMAIL).await;
+    }
+    office.wire.fault("SendEmail", usize::MAX, Fate::Refused(500, "InternalFailure"));
+    for _ in 0..4 {
+        assert_eq!(office.work().await, Report { left: 3, ..Report::default() });
+        office.end_leases();
+    }
+    office.wire.heal();
+    office.forget(EMAIL).await;
+    assert_eq!(office.work().await, Report { sent: 3, dropped: 1, ..Report::default() });
+}
+
+#[tokio::test]
+async fn ml19_notices_are_not_limited_but_for_those_of_new_devices() {
+    let office = Office::open().await;
+    let alice = office.register(EMAIL).await;
+    let bob = office.register("bob@example.com").await;
+    for _ in 0..10 {
+        office.forget(EMAIL).await;
+        office.write(Kind::PasswordChanged, EMAIL, Some(alice)).await;
+        office.write(Kind::NewDevice, EMAIL, Some(alice)).await;
+    }
+    office.write(Kind::NewDevice, "bob@example.com", Some(bob)).await;
+    assert_eq!(office.work().await.sent, 3 + 10 + 1 + 1);
+    office.world.pass(HOUR);
+    office.write(Kind::NewDevice, EMAIL, Some(alice)).await;
+    assert_eq!(office.work().await, sent(1));
+}
+
+#[tokio::test]
+async fn ml9_a_link_that_waits_while_the_account_changes_is_not_sent() {
+    let office = Office::open().await;
+    let (world, alice) = (&office.world, office.world.register(EMAIL).await);
+    let account = office.account(UserId::parse(&alice.id).unwrap()).await;
+    office.forget(EMAIL).await;
+    office.write(Kind::Verify, EMAIL, Some(account)).await;
+    office.write(Kind::Change, "carol@example.com", Some(account)).await;
+    world.pass(60);
+    let body = json!({ "current_password": PASSWORD, "new_password": "eight lanterns in the winter harbour" });
+    let changed = world.request(Method::PUT, "/api/v1/users/me/password").bearer(&alice.access_token).json(body);
+    changed.await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(office.work().await, Report { dropped: 3, ..Report::default() });
+    assert!(office.take().is_empty());
+}
+
+/// A log, until the guard is dropped.
+fn watched() -> (Log, DefaultGuard) {
+    let log = Log::default();
+    let guard = tracing::subscriber::set_default(telemetry::subscriber(Level::TRACE, log.clone()));
+    (log, guard)
+}
+
+#[tokio::test]
+async fn ml2_the_log_names_mails_and_users_but_no_address_and_no_token() {
+    let office = Office::open().await;
+    let alice = office.register(EMAIL).await;
+    let (log, _guard) = watched();
+    office.forget(EMAIL).await;
+    office.forget("nobody@example.com").await;
+    for name in ["illegal@example.com", "sandboxed@example.com"] {
+        office.write(Kind::PasswordChanged, name, None).await;
+    }
+    assert_eq!(office.work().await, Report { sent: 1, dropped: 1, refused: 1, left: 1 });
+    let text = log.text();
+    let token = office.take()[0].token(RESET_URL).expose();
+    for secret in [token.expose_secret(), "example.com", "192.0.2.1", "curl", "alice", "nobody", "illegal@"] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+    let lines = log.take();
+    let line = |message: &str| {
+        let found = lines.iter().find(|line| line["message"] == message);
+        found.unwrap_or_else(|| panic!("no {message:?} in {text}"))
+    };
+    assert_eq!(line("mail sent")["user.id"], alice.user_id.to_string());
+    assert_eq!(line("mail sent")["mail.kind"], "reset");
+    assert_eq!(line("mail dropped")["reason"], "no_account");
+    assert_eq!(line("mail refused by SES")["reason"], "BadRequestException");
+    assert_eq!(line("AWS refuses a misconfigured call")["level"], "ERROR");
+    assert_eq!(line("mail left for later")["reason"], "MessageRejected");
+    assert!(lines.iter().all(|line| line["_aws"].is_object() || line["span"]["request.id"] == "test"), "{text}");
+}
+
+#[tokio::test]
+async fn ml14_the_metrics_tell_what_was_sent_and_how_old_the_oldest_mail_is() {
+    let office = Office::open().await;
+    office.register(EMAIL).await;
+    let (log, _guard) = watched();
+    let metrics = |log: &Log| {
+        let lines = log.take();
+        let line = lines.into_iter().find(|line| line["_aws"].is_object()).expect("a line of metrics");
+        ["MailsSent", "MailsDropped", "MailsRefused", "Misconfigured", "OldestMailSeconds"]
+            .map(|name| line[name].as_u64())
+    };
+    office.work().await;
+    assert_eq!(metrics(&log), [None, None, None, None, Some(0)]);
+    office.write(Kind::PasswordChanged, "sandboxed@example.com", None).await;
+    office.world.pass(100);
+    office.forget(EMAIL).await;
+    office.forget("nobody@example.com").await;
+    office.write(Kind::PasswordChanged, "illegal@example.com", None).await;
+    office.work().await;
+    assert_eq!(metrics(&log), [Some(1), Some(1), Some(1), Some(1), Some(100)]);
+    office.world.pass(50);
+    office.work().await;
+    assert_eq!(metrics(&log), [None, None, None, None, Some(150)]);
 }

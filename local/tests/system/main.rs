@@ -17,6 +17,7 @@ mod input;
 mod keys;
 mod limits;
 mod mail;
+mod log;
 mod mailer;
 mod middleware;
 mod openapi;

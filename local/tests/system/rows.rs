@@ -1,8 +1,11 @@
 //! The rows of the table, read and written without the store.
 
+use std::collections::HashMap;
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{Credentials, Region};
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
+use freshkey::mail::MailId;
 
 use crate::world::World;
 
@@ -27,13 +30,16 @@ impl Row {
         Self { pk: format!("EMAIL#{email}"), sk: "CREDENTIAL".into() }
     }
 
+    pub fn mail(id: &MailId) -> Self {
+        Self { pk: format!("MAIL#{}", id.shard), sk: id.order.clone() }
+    }
+
     /// Sets one attribute of a row that exists.
     pub async fn set(&self, world: &World, name: &str, value: AttributeValue) {
         let call = client(world)
             .update_item()
             .table_name(world.system.table_name())
-            .key("pk", AttributeValue::S(self.pk.clone()))
-            .key("sk", AttributeValue::S(self.sk.clone()))
+            .set_key(Some(self.key()))
             .condition_expression("attribute_exists(pk)")
             .update_expression("SET #name = :value")
             .expression_attribute_names("#name", name)
@@ -52,14 +58,33 @@ impl Row {
         call.send().await.unwrap();
     }
 
+    /// Writes the attributes of this row into other rows.
+    pub async fn copy(&self, world: &World, rows: &[Self]) {
+        let (client, table) = (client(world), world.system.table_name());
+        let get = client.get_item().table_name(table).set_key(Some(self.key()));
+        let item = get.send().await.unwrap().item.expect("the row exists");
+        let put = |row: &Self| {
+            let item = item.clone().into_iter().chain(row.key()).collect();
+            WriteRequest::builder().put_request(PutRequest::builder().set_item(Some(item)).build().unwrap()).build()
+        };
+        for batch in rows.chunks(25) {
+            let written = client.batch_write_item().request_items(table, batch.iter().map(put).collect()).send().await;
+            assert!(written.unwrap().unprocessed_items.is_none_or(|items| items.is_empty()));
+        }
+    }
+
+    fn key(&self) -> HashMap<String, AttributeValue> {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        HashMap::from([("pk".to_owned(), text(&self.pk)), ("sk".to_owned(), text(&self.sk))])
+    }
+
     /// Whether the row exists.
     pub async fn exists(&self, world: &World) -> bool {
         let call = client(world)
             .get_item()
             .table_name(world.system.table_name())
             .consistent_read(true)
-            .key("pk", AttributeValue::S(self.pk.clone()))
-            .key("sk", AttributeValue::S(self.sk.clone()));
+            .set_key(Some(self.key()));
         call.send().await.unwrap().item.is_some()
     }
 

@@ -52,7 +52,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// before its function ends after 60 seconds (template.yaml).
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How many mails of a shard are read at a time.
-const PAGE: i32 = 25;
+const PAGE: i32 = 100;
 /// How many mails of a shard are worked on at a time.
 const PARALLEL: usize = 4;
 /// How many further mails, after the first, a recipient may get on request within an

@@ -152,3 +152,59 @@ fn classify(fault: Fault, message: &str) -> Failure {
         _ => Failure::Unavailable(fault),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name of what SES means by a fault with this code and message.
+    fn meaning(code: &str, message: &str) -> &'static str {
+        let fault = Fault { code: code.to_owned(), is_misconfiguration: code == "AccessDeniedException" };
+        match classify(fault, message) {
+            Failure::Refused(_) => "refused",
+            Failure::Misconfigured(fault) => {
+                assert!(fault.is_misconfiguration, "{code}: an operator hears of it");
+                "misconfigured"
+            }
+            Failure::Throttled(_) => "throttled",
+            Failure::Unavailable(_) => "unavailable",
+        }
+    }
+
+    #[test]
+    fn ml14_what_a_fault_of_ses_means() {
+        let sandbox = "Email address is not verified. The following identities failed the check in region US-EAST-1: \
+                       alice@example.com";
+        for (code, message, expected) in [
+            ("BadRequestException", "Missing final '@domain'", "refused"),
+            ("MessageRejected", "Message contains a virus", "refused"),
+            ("MessageRejected", sandbox, "misconfigured"),
+            ("MessageRejected", "Sending suspended for this account.", "misconfigured"),
+            ("AccountSuspendedException", "", "misconfigured"),
+            ("SendingPausedException", "", "misconfigured"),
+            ("MailFromDomainNotVerifiedException", "", "misconfigured"),
+            ("NotFoundException", "", "misconfigured"),
+            ("AccessDeniedException", "", "misconfigured"),
+            ("TooManyRequestsException", "", "throttled"),
+            ("LimitExceededException", "", "throttled"),
+            ("ThrottlingException", "", "throttled"),
+            ("InternalFailure", "", "unavailable"),
+            ("timeout", "", "unavailable"),
+        ] {
+            assert_eq!(meaning(code, message), expected, "{code}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_has_an_ascii_domain_and_an_ascii_local_part() {
+        let mailbox_of = |address: &str| mailbox(&Email::parse(address).unwrap());
+        assert_eq!(mailbox_of("O'Brien+x@Example.com").as_deref(), Some("O'Brien+x@example.com"));
+        assert_eq!(mailbox_of("alice@m\u{fc}nchen.example").as_deref(), Some("alice@xn--mnchen-3ya.example"));
+        assert_eq!(mailbox_of("\u{e4}lice@example.com"), None);
+        for (written, key) in
+            [("a,b@x.example", "a@x.example"), ("a@x.example", "a@x.example,y"), ("@x", "@x"), ("", "")]
+        {
+            assert_eq!(mailbox(&Email::stored(written, key)), None, "{written} {key}");
+        }
+    }
+}
