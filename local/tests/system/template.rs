@@ -236,11 +236,18 @@ async fn walk(with_mail: bool) -> Actions {
         walk_with_mail(&mut seen, &world, &erin).await;
     }
     let disabled = session_of_a_disabled_user(&world, "frank@example.com").await;
+    let robbed = world.register("grace@example.com").await;
+    if with_mail {
+        let token = mailed(&mut seen, &world, "grace@example.com").await;
+        confirm(&mut seen, &world, &robbed, &token).await;
+    }
+    world.refresh(&robbed.refresh_token).await.expect(StatusCode::OK);
     world.pass(HOUR);
     // No session has this id, so only the calls of the layer are seen.
     let nothing = format!("{SESSIONS}/none");
     let mut tokens = erin.clone();
-    for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED)] {
+    let reused = (&robbed, StatusCode::UNAUTHORIZED);
+    for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED), reused] {
         let request = world.request(Method::DELETE, &nothing).bearer(&user.access_token);
         let request = request.header("x-refresh-token", &user.refresh_token);
         let reply = watch(&mut seen, LAYER, &world, request).await.expect(status);
