@@ -383,6 +383,164 @@ test.describe('with a reuse interval', () => {
   });
 });
 
+const mails = async (local, to) => (await fetch(`${local.url}/.local/mail?to=${encodeURIComponent(to)}`)).json();
+const linkIn = ({ text }) => /https?:\/\/\S+#token=[\w-]+/.exec(text)?.[0];
+const me = (page) => page.locator('#who').textContent();
+
+/** Opens the newest mail with this subject in the mailbox, and follows its link. Returns the tab. */
+async function follow(page, subject) {
+  await page.locator('#mail li').filter({ hasText: subject }).first().getByRole('button').click();
+  await expect(page.locator('#mail-subject')).toHaveText(subject);
+  const opened = page.context().waitForEvent('page');
+  await page.frameLocator('#mail-body iframe').getByRole('link').click();
+  const tab = await opened;
+  // Once the page runs, the token is gone from the address bar, and from the history.
+  await expect.poll(() => tab.url()).toBe(new URL('/', tab.url()).href);
+  return tab;
+}
+
+test.describe('mail', () => {
+  test('a forgotten password is reset by a link in the mailbox', async ({ page, local }) => {
+    await enter(page, local.url);
+    const email = await me(page);
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('button', { name: 'Another user' }).click();
+    await page.getByLabel('E-mail').fill(email);
+    await page.getByRole('button', { name: 'Forgot the password?' }).click();
+    await expect(page.locator('#hint')).toHaveText(/^If the address has an account, a mail is on its way/);
+
+    const tab = await follow(page, /password/i);
+    await tab.getByLabel('New password').fill('short');
+    await tab.getByRole('button', { name: 'Set the password' }).click();
+    await expect(tab.getByRole('alert')).toHaveText(/8/); // and the link is still good
+    await tab.getByLabel('New password').fill('another river under nine bridges');
+    await tab.getByRole('button', { name: 'Set the password' }).click();
+    await expect(tab.locator('#hint')).toHaveText(/^The new password is set/);
+    await tab.getByLabel('E-mail').fill(email);
+    await tab.getByLabel('Password', { exact: true }).fill('another river under nine bridges');
+    await tab.getByRole('button', { name: 'Log in', exact: true }).click();
+    await expect(tab.locator('#who')).toHaveText(email);
+    // The reset has shown that the address is the user's.
+    await expect(tab.locator('#address em')).toHaveText('verified');
+  });
+
+  test('an address is verified and changed by links in the mailbox', async ({ page, local }) => {
+    await enter(page, local.url);
+    const email = await me(page);
+    await expect(page.locator('#address em')).toHaveText('not verified');
+    const tab = await follow(page, /confirm|verify/i);
+    await tab.getByRole('button', { name: 'Confirm the address' }).click();
+    await expect(tab.locator('#address em')).toHaveText('verified');
+
+    const moved = `moved.${email}`;
+    await tab.getByLabel('New address').fill(moved);
+    await tab.getByLabel('Your password').fill('not the password');
+    await tab.getByRole('button', { name: 'Change the address' }).click();
+    await expect(tab.locator('#address-note')).toHaveText(/password/);
+    await tab.getByLabel('Your password').fill(await page.getByLabel('Password', { exact: true }).inputValue());
+    await tab.getByRole('button', { name: 'Change the address' }).click();
+    await expect(tab.locator('#address-note')).toHaveText(/^A link is on its way to the new address/);
+    await expect.poll(async () => (await mails(local, email)).length).toBe(2); // the owner hears of it
+    const [mail] = await mails(local, moved);
+    const again = await follow(tab, mail.subject);
+    await again.getByRole('button', { name: 'Confirm the address' }).click();
+    await expect(again.locator('#who')).toHaveText(moved);
+    await expect(again.locator('#address em')).toHaveText('verified');
+    await tryOut(again, 'refresh'); // still signed in
+  });
+
+  test('a mail is shown as HTML that runs and loads nothing, and as text with its link', async ({
+    page,
+    local,
+    complaints,
+  }) => {
+    const utf8 = (Data) => ({ Data, Charset: 'UTF-8' });
+    const html = `<html><head></head><body><b>Bold</b><script>parent.document.title = 'run'</script>
+      <img src="https://example.com/pixel.png"></body></html>`;
+    const mail = {
+      FromEmailAddress: 'no-reply@example.com',
+      Destination: { ToAddresses: ['eve@example.com'] },
+      Content: {
+        Simple: {
+          Subject: utf8('A trap'),
+          Body: { Text: utf8('Look: https://example.com/?a=1#b'), Html: utf8(html) },
+        },
+      },
+    };
+    const sent = await fetch(`${local.url}/.local/ses/v2/email/outbound-emails`, {
+      method: 'POST',
+      body: JSON.stringify(mail),
+    });
+    expect(sent.status).toBe(200);
+    await page.goto(local.url);
+    await page.locator('#mail li').getByRole('button').click();
+    await expect(page.frameLocator('#mail-body iframe').locator('b')).toHaveText('Bold');
+    const blocked = ['Blocked script execution', 'violates the following Content Security Policy directive'];
+    await expect.poll(() => complaints.toSorted()).toEqual(blocked.map((text) => expect.stringContaining(text)));
+    complaints.length = 0;
+    await expect(page).toHaveTitle('Freshkey on this machine');
+    await page.getByRole('button', { name: 'Text', exact: true }).click();
+    const link = page.locator('#mail-body pre a');
+    await expect(link).toHaveAttribute('href', 'https://example.com/?a=1#b');
+    await expect(page.locator('#mail-body pre')).toHaveText('Look: https://example.com/?a=1#b');
+  });
+
+  test('ml5: a scanner that opens every link of every mail, scripts and all, uses up no token', async ({
+    page,
+    browser,
+    local,
+  }) => {
+    await enter(page, local.url);
+    const email = await me(page);
+    const password = await page.getByLabel('Password', { exact: true }).inputValue();
+    const send = async (method, path, body, token) => {
+      const headers = { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) };
+      const answer = await fetch(local.url + path, { method, headers, body: JSON.stringify(body) });
+      return { status: answer.status, body: answer.status === 204 ? {} : await answer.json() };
+    };
+    const login = await send('POST', '/api/v1/auth/login', { email, password });
+    const token = login.body.access_token;
+    const [moved, other] = [`moved.${email}`, `other.${email}`];
+    expect((await send('PUT', '/api/v1/users/me/email', { email: moved, password }, token)).status).toBe(202);
+    expect((await send('POST', '/api/v1/auth/register', { email: other, password })).status).toBe(201);
+    expect((await send('POST', '/api/v1/auth/password/forgot', { email: other })).status).toBe(202);
+    const linksTo = async (address) => (await mails(local, address)).map(linkIn).filter(Boolean);
+    const [[verify], [change], [reset, ...rest]] = await Promise.all([email, moved, other].map(linksTo));
+    const links = [verify, change, reset, ...rest];
+    expect(links).toHaveLength(4);
+
+    const sent = [];
+    const scanner = await browser.newContext();
+    scanner.on('request', (request) => request.method() !== 'GET' && sent.push(`${request.method()} ${request.url()}`));
+    for (const link of links) {
+      for (const method of ['GET', 'HEAD']) expect((await fetch(link, { method })).status).toBeLessThan(500);
+      const tab = await scanner.newPage();
+      await tab.goto(link);
+      await expect(tab.locator('.link:visible')).toHaveCount(1);
+      await tab.waitForLoadState('networkidle');
+    }
+    await scanner.close();
+    // The user's own browser opens them too: there, the client is signed in.
+    for (const link of links) {
+      const tab = await page.context().newPage();
+      await tab.goto(link);
+      await expect(tab.locator('.link:visible')).toHaveCount(1);
+      await tab.waitForLoadState('networkidle');
+      await tab.close();
+    }
+    expect(sent).toEqual([]);
+
+    // Each token still works.
+    const tokenOf = (link) => link.split('#token=')[1];
+    for (const link of [verify, change]) {
+      const confirmed = await send('POST', '/api/v1/users/me/email/confirm', { token: tokenOf(link) }, token);
+      expect(confirmed.status).toBe(200);
+    }
+    const body = { token: tokenOf(reset), new_password: 'another river under nine bridges' };
+    expect((await send('POST', '/api/v1/auth/password/reset', body)).status).toBe(204);
+  });
+});
+
 test('everything can be done by keyboard', async ({ page, local }) => {
   await page.goto(local.url);
   const tabTo = async (target) => {

@@ -1,4 +1,4 @@
-import type { Client } from './client.js';
+import { type Client, explain } from './client.js';
 import { byId, say } from './dom.js';
 
 /** The user's e-mail address: whether it is verified, and the form to change it. */
@@ -6,20 +6,18 @@ export class Address {
   readonly #section = byId('address');
   readonly #email = byId<HTMLInputElement>('new-email');
   readonly #password = byId<HTMLInputElement>('your-password');
-  readonly #client: Client;
 
   constructor(client: Client) {
-    this.#client = client;
     byId('verify').addEventListener('click', () => {
       void this.#do(
-        () => client.requestVerification(),
+        () => client.api.resendVerification(),
         'A mail is on its way, unless the address is verified already.',
       );
     });
     byId('change-email').addEventListener('submit', (event) => {
       event.preventDefault();
       void this.#do(
-        () => client.requestEmailChange(this.#email.value, this.#password.value),
+        () => client.api.changeEmail(this.#email.value, this.#password.value),
         'A link is on its way to the new address, and a notice to this one. The answer is the same if the new address is taken.',
       );
     });
@@ -40,7 +38,7 @@ export class Address {
       await act();
       say(note, outcome);
     } catch (error) {
-      say(note, this.#client.explain(error));
+      say(note, explain(error));
     }
   }
 }

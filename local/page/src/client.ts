@@ -1,6 +1,5 @@
 import { ApiClient, FreshkeyError, type SignedOutReason, TokenManager } from '../../../clients/typescript/src/index.js';
 import { decode, generation } from './jwt.js';
-import type { Link } from './link.js';
 import type { Exchange, Wire } from './wire.js';
 
 export type { SignedOutReason };
@@ -78,50 +77,6 @@ export class Client {
     if (!answer.ok) throw new Error(`The server did not move its clock: ${answer.status}.`);
   }
 
-  /** Asks for a link to set a new password. */
-  requestPasswordReset(email: string): Promise<void> {
-    return this.#post('/api/v1/auth/password/forgot', { email });
-  }
-
-  /** Sets a new password with a link. */
-  resetPassword({ token, key }: Link, new_password: string): Promise<void> {
-    return this.#post('/api/v1/auth/password/reset', { token, new_password }, key);
-  }
-
-  /** Asks for a link to verify the user's address. */
-  requestVerification(): Promise<void> {
-    return this.api.post('/api/v1/users/me/email/verification', {});
-  }
-
-  /** Asks for a link to change the user's address. */
-  requestEmailChange(email: string, password: string): Promise<void> {
-    return this.api.put('/api/v1/users/me/email', { email, password });
-  }
-
-  /** Verifies or changes the user's address with a link. */
-  confirmEmail({ token, key }: Link): Promise<void> {
-    return this.api.post('/api/v1/users/me/email/confirm', { token }, { headers: { 'idempotency-key': key } });
-  }
-
-  /** Returns what went wrong, field by field if fields were wrong. */
-  explain(error: unknown): string {
-    const fields = error instanceof FreshkeyError ? error.fields.map(({ message }) => message) : [];
-    return fields.join(' ') || (error as Error).message;
-  }
-
-  /** Makes a call without tokens. */
-  async #post(path: string, body: unknown, key?: string): Promise<void> {
-    const answer = await this.#wire.as('client')(path, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...(key && { 'idempotency-key': key }) },
-      body: JSON.stringify(body),
-    });
-    if (answer.ok) return;
-    const { errors, detail, message } = await answer.json();
-    const faults = (errors as { message: string }[] | undefined)?.map((fault) => fault.message).join(' ');
-    throw new Error(faults || detail || message);
-  }
-
   #start(mode: Mode): void {
     if (this.mode === mode) return;
     this.manager?.close();
@@ -132,4 +87,10 @@ export class Client {
     this.api = new ApiClient(location.origin, this.manager, { fetch });
     this.manager.subscribe(this.#onChange);
   }
+}
+
+/** Returns what went wrong, field by field if fields were wrong. */
+export function explain(error: unknown): string {
+  const fields = error instanceof FreshkeyError ? error.fields.map(({ message }) => message) : [];
+  return fields.join(' ') || (error as Error).message;
 }

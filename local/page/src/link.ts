@@ -2,8 +2,6 @@
 export interface Link {
   view: 'reset' | 'confirm';
   token: string;
-  /** The Idempotency-Key of each request with the token, so that a lost answer can be asked for again. */
-  key: string;
 }
 
 /**
@@ -15,5 +13,5 @@ export function takeLink(): Link | undefined {
   const token = /^#token=([\w-]+)$/.exec(location.hash)?.[1];
   if ((view !== 'reset' && view !== 'confirm') || token === undefined) return undefined;
   history.replaceState(null, '', location.pathname);
-  return { view, token, key: crypto.randomUUID() };
+  return { view, token };
 }

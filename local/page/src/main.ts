@@ -1,6 +1,6 @@
 import { Address } from './address.js';
 import { Chain } from './chain.js';
-import { Client, counted, type Credentials, type SignedOutReason } from './client.js';
+import { Client, counted, type Credentials, explain, type SignedOutReason } from './client.js';
 import { byId, say } from './dom.js';
 import type { Bench } from './experiments.js';
 import { decode } from './jwt.js';
@@ -114,7 +114,7 @@ async function entered(): Promise<void> {
 
 async function loadUser(): Promise<void> {
   try {
-    const user: Awaited<ReturnType<typeof client.api.me>> & { email_verified?: boolean } = await client.api.me();
+    const user = await client.api.me();
     say(byId('who'), user.email);
     address.show(user.email, user.email_verified === true);
   } catch {
@@ -168,7 +168,7 @@ async function enter(how: 'register' | 'login', given: Credentials): Promise<voi
   } catch (error) {
     chain = undefined;
     paint();
-    say(byId('problem'), client.explain(error));
+    say(byId('problem'), explain(error));
     email.focus();
   }
 }
@@ -177,10 +177,10 @@ async function forgot(): Promise<void> {
   say(byId('problem'), '');
   say(byId('hint'), '');
   try {
-    await client.requestPasswordReset(email.value);
+    await client.api.requestPasswordReset(email.value);
     say(byId('hint'), 'If the address has an account, a mail is on its way: see the mailbox below.');
   } catch (error) {
-    say(byId('problem'), client.explain(error));
+    say(byId('problem'), explain(error));
   }
 }
 
@@ -188,15 +188,14 @@ async function reset(): Promise<void> {
   if (!link) return;
   say(byId('reset-problem'), '');
   try {
-    await client.resetPassword(link, byId<HTMLInputElement>('new-password').value);
+    await client.api.resetPassword(link.token, byId<HTMLInputElement>('new-password').value);
     link = undefined;
-    // The reset has ended every session, including this browser's.
-    if (client.manager.isSignedIn) await client.manager.logout();
+    if (client.manager.isSignedIn) return paint(); // as another user, whose session goes on
     startOver();
     email.value = password.value = '';
     say(byId('hint'), 'The new password is set, and every session has ended. Log in with it.');
   } catch (error) {
-    say(byId('reset-problem'), client.explain(error));
+    say(byId('reset-problem'), explain(error));
   }
 }
 
@@ -208,14 +207,14 @@ async function confirm(): Promise<void> {
     return;
   }
   try {
-    await client.confirmEmail(link);
+    await client.api.confirmEmail(link.token);
     link = undefined;
     paint();
     await loadUser();
     say(byId('address-note'), 'The address is confirmed.');
     byId('chain-title').focus();
   } catch (error) {
-    say(byId('confirm-problem'), client.explain(error));
+    say(byId('confirm-problem'), explain(error));
   }
 }
 

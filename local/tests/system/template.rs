@@ -199,10 +199,9 @@ async fn walk(with_mail: bool) -> Actions {
     let mail = if with_mail { &MAIL_VARIABLES[..] } else { &[] };
     let variables = [&[SECRET, ("CHECK_SESSION_ON_EVERY_CALL", "true"), ("MAX_SESSIONS", "2")], mail].concat();
     let (world, alice) = signed_up_with(&variables).await;
+    // Notices go to addresses that are verified.
     if with_mail {
-        // Notices go to addresses that are verified.
-        let token = mailed(&mut seen, &world, EMAIL).await;
-        confirm(&mut seen, &world, &alice, &token).await;
+        verify(&mut seen, &world, EMAIL, &alice).await;
     }
 
     for email in ["bob@example.com", EMAIL] {
@@ -220,6 +219,9 @@ async fn walk(with_mail: bool) -> Actions {
     watch(&mut seen, "refresh", &world, world.refresh(&alice.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);
 
     let carol = world.register("carol@example.com").await;
+    if with_mail {
+        verify(&mut seen, &world, "carol@example.com", &carol).await;
+    }
     for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
         watch(&mut seen, "refresh", &world, world.refresh(&carol.refresh_token)).await.expect(status);
     }
@@ -236,11 +238,17 @@ async fn walk(with_mail: bool) -> Actions {
         walk_with_mail(&mut seen, &world, &erin).await;
     }
     let disabled = session_of_a_disabled_user(&world, "frank@example.com").await;
+    let robbed = world.register("grace@example.com").await;
+    if with_mail {
+        verify(&mut seen, &world, "grace@example.com", &robbed).await;
+    }
+    world.refresh(&robbed.refresh_token).await.expect(StatusCode::OK);
     world.pass(HOUR);
     // No session has this id, so only the calls of the layer are seen.
     let nothing = format!("{SESSIONS}/none");
     let mut tokens = erin.clone();
-    for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED)] {
+    let reused = (&robbed, StatusCode::UNAUTHORIZED);
+    for (user, status) in [(&erin, StatusCode::NOT_FOUND), (&disabled, StatusCode::UNAUTHORIZED), reused] {
         let request = world.request(Method::DELETE, &nothing).bearer(&user.access_token);
         let request = request.header("x-refresh-token", &user.refresh_token);
         let reply = watch(&mut seen, LAYER, &world, request).await.expect(status);
@@ -276,7 +284,9 @@ async fn walk(with_mail: bool) -> Actions {
     seen
 }
 
-async fn confirm(seen: &mut Actions, world: &World, user: &User, token: &str) {
+/// Follows the link in the newest mail to an address of this user.
+async fn verify(seen: &mut Actions, world: &World, address: &str, user: &User) {
+    let token = mailed(seen, world, address).await;
     let request = world.post("/api/v1/users/me/email/confirm", json!({ "token": token })).bearer(&user.access_token);
     watch(seen, "email", world, request).await.expect(StatusCode::OK);
 }
@@ -287,16 +297,14 @@ async fn walk_with_mail(seen: &mut Actions, world: &World, erin: &User) {
     const AWAY: &str = "erin@elsewhere.example";
     let verification = world.post("/api/v1/users/me/email/verification", json!({})).bearer(&erin.access_token);
     watch(seen, "email", world, verification).await.expect(StatusCode::ACCEPTED);
-    let token = mailed(seen, world, ERIN).await;
-    confirm(seen, world, erin, &token).await;
+    verify(seen, world, ERIN, erin).await;
     // There and back. The pause is the limit of mails of a user.
     for address in [AWAY, ERIN] {
         world.pass(60);
         let body = json!({ "email": address, "password": PASSWORD });
         let change = world.request(Method::PUT, "/api/v1/users/me/email").json(body).bearer(&erin.access_token);
         watch(seen, "email", world, change).await.expect(StatusCode::ACCEPTED);
-        let token = mailed(seen, world, address).await;
-        confirm(seen, world, erin, &token).await;
+        verify(seen, world, address, erin).await;
     }
     let mallory = world.register("mallory@example.com").await;
     for (email, _) in [("mallory@example.com", mallory), ("nobody@example.com", erin.clone())] {
