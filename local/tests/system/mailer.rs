@@ -313,7 +313,7 @@ async fn ml13_killed_or_hindered_at_any_call_the_mailer_sends_everything_at_leas
         office.write(Kind::Change, "dave@example.com", Some(alice)).await;
         assert!(office.work_until(seed % CALLS, None).await, "{seed}: it was not killed");
         office.end_leases();
-        office.work_until(seed % 17, Some(FAULTS[seed % FAULTS.len()])).await;
+        office.work_until(seed % 17, Some(FAULTS[seed % FAULTS.len()].clone())).await;
         office.end_leases();
         office.work().await;
         let letters = office.recipients();
@@ -337,7 +337,7 @@ impl Office {
             if is_hit && fault.is_none() {
                 end.notify_one();
             }
-            let fate = if is_hit { fault.unwrap_or(Fate::Silence) } else { Fate::Pass };
+            let fate = if is_hit { fault.clone().unwrap_or(Fate::Silence) } else { Fate::Pass };
             async move { fate }
         });
         let was_ended = tokio::select! {

@@ -29,7 +29,7 @@ pub struct Call {
 }
 
 /// What happens to a call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Fate {
     /// It is executed and answered.
     Pass,
