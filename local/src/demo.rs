@@ -4,12 +4,16 @@
 //! There is one user to try things with, and one for each event in `events/` that
 //! changes something, so that the events work in any order.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use freshkey::Timestamp;
 use freshkey::auth::App;
 use freshkey::client::Client;
 use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
+use freshkey::limit::Counter;
 use freshkey::password::Password;
+use freshkey::proof::{MailToken, Proof, Purpose};
 use freshkey::session::{Hash, Secret, Session};
 use freshkey::store::{Store, StoreError};
 use freshkey::token::{KeyRing, RefreshToken};
@@ -25,7 +29,9 @@ pub const EMAIL: &str = "demo@example.com";
 pub const PASSWORD: &str = "four friendly foxes";
 /// The address that `events/register.json` registers.
 pub const NEWCOMER: &str = "newcomer@example.com";
-/// The Idempotency-Key of the refreshes that spent the demo's spent tokens.
+/// The address that `events/email-confirm-change.json` moves an account to.
+pub const MOVED: &str = "moved@example.com";
+/// The Idempotency-Key of the requests that spent the demo's spent tokens and links.
 pub const IDEMPOTENCY_KEY: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
 /// The default port of the table on 127.0.0.1.
 pub const TABLE_PORT: u16 = 8000;
@@ -36,8 +42,13 @@ pub const END: Timestamp = Timestamp::from_seconds(4_102_444_800);
 
 /// The user to try things with and the users of the events. The flag is true if
 /// the user's first refresh token is spent.
-const CALLERS: [(&str, bool); 19] = [
+const CALLERS: [(&str, bool); 27] = [
     ("demo", false),
+    ("email-change", false),
+    ("email-confirm", false),
+    ("email-confirm-change", false),
+    ("email-confirm-taken", false),
+    ("email-verification", false),
     ("logout", false),
     ("logout-cookie", false),
     ("logout-header", false),
@@ -45,6 +56,9 @@ const CALLERS: [(&str, bool); 19] = [
     ("me-delete", false),
     ("me-renewed", false),
     ("password", false),
+    ("password-reset", false),
+    ("password-reset-repeated", false),
+    ("password-reset-weak", false),
     ("refresh", false),
     ("refresh-cookie", false),
     ("refresh-form", false),
@@ -56,6 +70,21 @@ const CALLERS: [(&str, bool); 19] = [
     ("sessions-end", false),
     ("sessions-end-all", false),
     ("sessions-end-others", false),
+];
+
+const RESET: Purpose = Purpose::Reset { password_changed_at: LOGIN };
+const VERIFY: Purpose = Purpose::Verify { epoch: 0 };
+const CHANGE: Purpose = Purpose::Change { epoch: 0 };
+
+/// The users to whom a link was mailed: what it is for, the address if it is not the
+/// user's, and whether the link has been used.
+const LINKS: [(&str, Purpose, Option<&str>, bool); 6] = [
+    ("email-confirm", VERIFY, None, false),
+    ("email-confirm-change", CHANGE, Some(MOVED), false),
+    ("email-confirm-taken", CHANGE, Some(EMAIL), false),
+    ("password-reset", RESET, None, false),
+    ("password-reset-repeated", RESET, None, true),
+    ("password-reset-weak", RESET, None, false),
 ];
 
 /// Why the demo cannot be set up.
@@ -86,6 +115,37 @@ pub struct Caller {
     pub elsewhere: Session,
     /// The first refresh token of the session here, spent or not.
     pub refresh_token: RefreshToken,
+    /// The link that was mailed to the user, if one was.
+    pub link: Option<Link>,
+}
+
+/// A link in a mail.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The token in it.
+    pub token: String,
+    proof: Proof,
+}
+
+impl Link {
+    /// Returns the link that was mailed to the user `name`, if one was.
+    fn to(name: &str, user: &User) -> Result<Option<Self>, DemoError> {
+        let Some((_, purpose, address, is_used)) = LINKS.into_iter().find(|(of, ..)| *of == name) else {
+            return Ok(None);
+        };
+        let bytes = Hash::of(&[b"link of ", name.as_bytes()]);
+        let token = BASE64_URL_SAFE_NO_PAD.encode(bytes.as_bytes());
+        let parsed = MailToken::parse(&token).ok_or_else(|| DemoError::value("link"))?;
+        let email = address.map_or_else(|| Ok(user.email.clone()), Email::parse).map_err(DemoError::value)?;
+        let used_by = is_used.then(spender);
+        let proof = Proof { expires_at: END, used_by, ..Proof::new(&parsed, user.id, email, purpose, LOGIN) };
+        Ok(Some(Self { token, proof }))
+    }
+}
+
+/// Returns the attempt that spent what is spent.
+fn spender() -> Hash {
+    Hash::of(&[b"idempotency-key:", IDEMPOTENCY_KEY.as_bytes()])
 }
 
 impl Caller {
@@ -125,9 +185,10 @@ impl Caller {
         let refresh_token = RefreshToken::first(&here, secret, END);
         if is_spent {
             here.generation = 2;
-            here.attempt = Some(Hash::of(&[b"idempotency-key:", IDEMPOTENCY_KEY.as_bytes()]));
+            here.attempt = Some(spender());
         }
-        Ok(Self { user, here, elsewhere, refresh_token })
+        let link = Link::to(name, &user)?;
+        Ok(Self { user, here, elsewhere, refresh_token, link })
     }
 }
 
@@ -160,13 +221,22 @@ pub async fn set_up(app: &App) -> Result<SecretString, DemoError> {
     // Hashing is slow by design, so all users share one hash.
     let password_hash = app.hasher().hash(&password).await.map_err(DemoError::value)?;
     let callers = callers()?;
-    forget(app.store(), NEWCOMER).await?;
+    for email in [NEWCOMER, MOVED] {
+        forget(app.store(), email).await?;
+    }
     let seeded = callers.iter().map(|(_, caller)| {
-        let Caller { user, here, elsewhere, .. } = caller;
+        let Caller { user, here, elsewhere, link, .. } = caller;
         let password_hash = password_hash.clone();
         async move {
             let credential = Credential::new(user, password_hash, LOGIN);
-            app.store().seed_user(user, &credential, &[here, elsewhere]).await
+            app.store().seed_user(user, &credential, &[here, elsewhere]).await?;
+            if let Some(Link { proof, .. }) = link {
+                app.store().put_proof(proof).await?;
+            }
+            for counter in Counter::mails_of_user(user.id) {
+                app.store().clear(&counter).await?;
+            }
+            Ok::<_, StoreError>(())
         }
     });
     try_join_all(seeded).await?;

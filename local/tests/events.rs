@@ -37,11 +37,22 @@ const NEW_PASSWORD: &str = "five friendly foxes";
 const ORIGIN: &str = "https://app.example.com";
 /// The settings of the demo's functions. A client picks the transport of its
 /// refresh token, so that the same settings work for all events.
-const SETTINGS: [(&str, &str); 3] =
-    [("JWT_SECRET_KEY", demo::SECRET), ("REFRESH_TOKEN_TRANSPORT", "both"), ("ALLOWED_ORIGINS", ORIGIN)];
+const SETTINGS: [(&str, &str); 4] = [
+    ("JWT_SECRET_KEY", demo::SECRET),
+    ("REFRESH_TOKEN_TRANSPORT", "both"),
+    ("ALLOWED_ORIGINS", ORIGIN),
+    ("MAIL_FROM", "no-reply@freshkey.example"),
+];
+/// The pages that the links of the demo's mails lead to.
+const LINKS: [(&str, &str); 2] =
+    [("RESET_URL", "http://127.0.0.1:3000/?view=reset"), ("CONFIRM_URL", "http://127.0.0.1:3000/?view=confirm")];
+/// The demo's mailbox, for a mailer in another process.
+const MAIL_ENDPOINT: &str = "http://127.0.0.1:3000/.local/ses";
+/// The function that sends mails. It has no routes.
+const MAILER: &str = "mailer";
 
 fn template() -> Template {
-    Template::read(Path::new(TEMPLATE), &[]).unwrap()
+    Template::read(Path::new(TEMPLATE), &[("MailFrom", "no-reply@freshkey.example")]).unwrap()
 }
 
 fn path(file: &str) -> PathBuf {
@@ -135,6 +146,11 @@ impl Wallet {
 
     fn expired_access(&self, name: &str) -> String {
         self.access_until(demo::SECRET, name, demo::LOGIN + DAY / 24)
+    }
+
+    /// The token of the link that was mailed to this user.
+    fn link(&self, name: &str) -> &str {
+        &self.caller(name).link.as_ref().unwrap_or_else(|| panic!("{name} has no link")).token
     }
 
     fn forged_access(&self, name: &str) -> String {
@@ -262,6 +278,11 @@ fn samples(of: &Wallet) -> Vec<Sample> {
     const ME: &str = "/api/v1/users/me";
     const PASSWORD: &str = "/api/v1/users/me/password";
     const DELETE: &str = "/api/v1/users/me/delete";
+    const FORGOT: &str = "/api/v1/auth/password/forgot";
+    const RESET: &str = "/api/v1/auth/password/reset";
+    const ADDRESS: &str = "/api/v1/users/me/email";
+    const VERIFICATION: &str = "/api/v1/users/me/email/verification";
+    const CONFIRM: &str = "/api/v1/users/me/email/confirm";
     const JWKS: &str = "/.well-known/jwks.json";
     const LEXIK_LOGIN: &str = "/api/auth";
     const LEXIK_REFRESH: &str = "/api/token/refresh";
@@ -271,6 +292,16 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         json!({ "email": demo::NEWCOMER, "password": demo::PASSWORD, "first_name": "New", "last_name": "Comer" });
     let login = json!({ "email": demo::EMAIL, "password": demo::PASSWORD });
     let change = |old: &str, new: &str| json!({ "current_password": old, "new_password": new });
+    let forgot = |name, email: &str| post(name, FORGOT).json(&json!({ "email": email }));
+    let reset = |name, token: &str, new: &str| post(name, RESET).json(&json!({ "token": token, "new_password": new }));
+    let address = |name, of_whom: &str, email: &str, password: &str| {
+        sample(name, Method::PUT, ADDRESS).bearer(&of.access(of_whom)).sign_in(email, password)
+    };
+    let confirm = |name, of_whom: &str, token: &str| {
+        post(name, CONFIRM).bearer(&of.access(of_whom)).json(&json!({ "token": token }))
+    };
+    // No link has this token.
+    let stray = "A".repeat(43);
 
     vec![
         post("register", REGISTER).json(&newcomer),
@@ -341,6 +372,24 @@ fn samples(of: &Wallet) -> Vec<Sample> {
         delete("sessions-end-unknown", &format!("{SESSIONS}/{elsewhere}")).bearer(&of.access("demo")),
         delete("sessions-end-others", &format!("{SESSIONS}?except=current")).bearer(&of.access("sessions-end-others")),
         delete("sessions-end-all", SESSIONS).bearer(&of.access("sessions-end-all")),
+        forgot("password-forgot", demo::EMAIL),
+        forgot("password-forgot-unknown", "nobody@example.com"),
+        forgot("password-forgot-no-address", "nobody"),
+        reset("password-reset", of.link("password-reset"), NEW_PASSWORD),
+        reset("password-reset-repeated", of.link("password-reset-repeated"), demo::PASSWORD).idempotent(),
+        reset("password-reset-used", of.link("password-reset-repeated"), NEW_PASSWORD),
+        reset("password-reset-weak", of.link("password-reset-weak"), "password"),
+        reset("password-reset-forged", &stray, NEW_PASSWORD),
+        reset("password-reset-wrong-link", of.link("email-confirm-taken"), NEW_PASSWORD),
+        post("email-verification", VERIFICATION).bearer(&of.access("email-verification")),
+        post("email-verification-no-token", VERIFICATION),
+        address("email-change", "email-change", "elsewhere@example.com", demo::PASSWORD),
+        address("email-change-wrong-password", "demo", "elsewhere@example.com", WRONG_PASSWORD),
+        address("email-change-no-address", "demo", "nobody", demo::PASSWORD),
+        confirm("email-confirm", "email-confirm", of.link("email-confirm")),
+        confirm("email-confirm-change", "email-confirm-change", of.link("email-confirm-change")),
+        confirm("email-confirm-taken", "email-confirm-taken", of.link("email-confirm-taken")),
+        confirm("email-confirm-wrong-user", "demo", of.link("email-confirm-taken")),
         get("jwks", JWKS),
         sample("jwks-head", Method::HEAD, JWKS),
         get("jwks-astray", JWKS).astray(),
@@ -358,7 +407,7 @@ async fn demo_at(now: Timestamp) -> System {
         data: None,
         table_endpoint: None,
         allow_origins: Vec::new(),
-        variables: SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        variables: SETTINGS.into_iter().chain(LINKS).map(|(name, value)| (name.into(), value.into())).collect(),
         clock: LocalClock::new(Arc::new(ManualClock::at(now))),
         http_client: None,
     };
@@ -371,7 +420,47 @@ async fn demo_at(now: Timestamp) -> System {
 async fn events() -> Vec<(String, Value)> {
     let wallet = Wallet { system: demo_at(demo::LOGIN).await, callers: demo::callers().unwrap().into_iter().collect() };
     let gateway = Gateway::new(&template()).unwrap();
-    samples(&wallet).iter().map(|sample| sample.event(&gateway)).collect()
+    let of_routes = samples(&wallet).into_iter().map(|sample| sample.event(&gateway));
+    of_routes.chain(mailer_events()).collect()
+}
+
+/// What invokes the mailer: a new mail in the stream of the table, and the schedule.
+///
+/// <https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html>
+/// <https://docs.aws.amazon.com/eventbridge/latest/ref/event-delivery-schedule.html>
+fn mailer_events() -> [(String, Value); 2] {
+    let key = |text: &str| json!({ "S": text });
+    let table = "arn:aws:dynamodb:us-east-1:123456789012:table/Table";
+    let stream = json!({ "Records": [{
+        "eventID": "c4ca4238a0b923820dcc509a6f75849b",
+        "eventName": "INSERT",
+        "eventVersion": "1.1",
+        "eventSource": "aws:dynamodb",
+        "awsRegion": "us-east-1",
+        "dynamodb": {
+            "ApproximateCreationDateTime": demo::LOGIN.seconds(),
+            "Keys": {
+                "pk": key("MAIL#0"),
+                "sk": key("2#001767225600000#0f8fad5b-d9cb-469f-a165-70867728950e"),
+            },
+            "SequenceNumber": "100000000000000000001",
+            "SizeBytes": 64,
+            "StreamViewType": "KEYS_ONLY",
+        },
+        "eventSourceARN": format!("{table}/stream/2026-01-01T00:00:00.000"),
+    }] });
+    let schedule = json!({
+        "version": "0",
+        "id": "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": demo::LOGIN.to_string(),
+        "region": "us-east-1",
+        "resources": ["arn:aws:events:us-east-1:123456789012:rule/freshkey-MailerFunctionEachMinute"],
+        "detail": {},
+    });
+    [("mailer-stream.json".into(), stream), ("mailer-schedule.json".into(), schedule)]
 }
 
 fn outcomes() -> BTreeMap<String, Value> {
@@ -395,6 +484,10 @@ fn outcome(function: &str, answer: &Value) -> Value {
     if answer.pointer("/headers/x-new-refresh-token").is_some() {
         outcome["renewed"] = true.into();
     }
+    // How many mails there are to send depends on the events before.
+    if answer["sent"].is_u64() {
+        outcome["reports"] = true.into();
+    }
     outcome
 }
 
@@ -407,9 +500,13 @@ async fn expectations() -> Vec<(String, Value, Value)> {
 
 async fn expect(system: &System, (file, event, expected): &(String, Value, Value)) {
     let function = expected["function"].as_str().unwrap_or_else(|| panic!("{file} has no outcome"));
-    let mut context = Context::default();
-    context.request_id = format!("the request of {file}");
-    let answer = system.function(function).unwrap().invoke(&event.to_string(), context).await;
+    let answer = if function == MAILER {
+        serde_json::to_value(system.deliver_mail().await).unwrap()
+    } else {
+        let mut context = Context::default();
+        context.request_id = format!("the request of {file}");
+        system.function(function).unwrap().invoke(&event.to_string(), context).await
+    };
     assert_eq!(outcome(function, &answer), *expected, "{file}: {answer}");
 }
 
@@ -462,7 +559,8 @@ async fn each_user_of_the_demo_has_an_event() {
 #[test]
 fn every_function_has_an_event_that_succeeds_and_one_that_fails() {
     let outcomes = outcomes();
-    for function in template().functions {
+    // The mailer reports what it has done, whatever that is.
+    for function in template().functions.into_iter().filter(|function| function.name != MAILER) {
         let outcomes = outcomes.values().filter(|outcome| outcome["function"] == function.name.as_str());
         let went_well = |outcome: &&Value| match outcome.get("isAuthorized") {
             Some(authorized) => authorized == true,
@@ -490,20 +588,29 @@ fn env_json_gives_each_function_the_demos_settings_by_variables_that_it_declares
     let template = template();
     let variables = |name: &str| {
         let function = template.functions.iter().find(|function| function.name == name).unwrap();
-        for variable in SETTINGS.map(|(name, _)| name).into_iter().chain(["TABLE_ENDPOINT"]) {
-            assert!(function.variables.contains_key(variable), "{name} does not declare {variable}");
+        let endpoint = format!("http://127.0.0.1:{}", demo::TABLE_PORT);
+        let defaults = ["TABLE_NAME", "JWT_ISSUER", "JWT_AUDIENCE"].map(|name| (name, &*function.variables[name]));
+        let mut settings = [&defaults[..], &[("TABLE_ENDPOINT", &endpoint)], &SETTINGS].concat();
+        if name == MAILER {
+            settings.extend(LINKS.into_iter().chain([("MAIL_ENDPOINT", MAIL_ENDPOINT)]));
         }
-        let mut variables = json!({
-            "TABLE_NAME": function.variables["TABLE_NAME"],
-            "TABLE_ENDPOINT": format!("http://127.0.0.1:{}", demo::TABLE_PORT),
-            "JWT_ISSUER": function.variables["JWT_ISSUER"],
-            "JWT_AUDIENCE": function.variables["JWT_AUDIENCE"],
-        });
-        SETTINGS.iter().for_each(|(name, value)| variables[*name] = (*value).into());
-        variables
+        for (variable, _) in &settings {
+            assert!(function.variables.contains_key(*variable), "{name} does not declare {variable}");
+        }
+        settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>()
     };
     let env: BTreeMap<_, _> = logical_ids().into_iter().map(|(id, name)| (id, variables(&name))).collect();
     check("env.json", &json!(env));
+}
+
+#[test]
+fn the_event_of_the_stream_is_one_that_the_template_lets_through() {
+    let functions = template().functions;
+    let mailer = functions.iter().find(|function| function.name == MAILER).unwrap();
+    let event = read("mailer-stream.json");
+    let key = event.pointer("/Records/0/dynamodb/Keys/pk/S").unwrap().as_str().unwrap();
+    assert_eq!(event.pointer("/Records/0/eventName").unwrap(), "INSERT");
+    assert!(key.starts_with(mailer.wakes_on.as_deref().unwrap()), "{key}");
 }
 
 #[test]

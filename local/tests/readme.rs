@@ -18,6 +18,8 @@ const DEPLOYING: &str = include_str!("../../docs/deploying.md");
 const SETTINGS: &str = include_str!("../../docs/settings.md");
 const MIDDLEWARE: &str = include_str!("../../docs/middleware.md");
 const LAYER: &str = include_str!("../../shared/src/layer.rs");
+/// The parameter with which the template has all its functions.
+const MAIL: [(&str, &str); 1] = [("MailFrom", "no-reply@example.com")];
 const MARK: &str = "=== next block ===";
 
 struct Program(Child);
@@ -94,7 +96,7 @@ fn ck6_the_page_on_cookies_shows_the_real_output() {
 
 #[test]
 fn the_readme_names_every_route() {
-    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
+    for function in Template::read(Path::new(TEMPLATE), &MAIL).unwrap().functions {
         for route in function.routes {
             let (method, path) = (route.method, route.path);
             let is_named = README.contains(&format!("| `{method}` | `{path}` |"))
@@ -111,7 +113,7 @@ fn the_page_on_deploying_names_every_parameter_and_every_function() {
     for parameter in parameters.map(|name| name.as_str().unwrap()) {
         assert!(DEPLOYING.contains(&format!("`{parameter}`")), "{parameter}");
     }
-    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
+    for function in Template::read(Path::new(TEMPLATE), &MAIL).unwrap().functions {
         assert!(DEPLOYING.contains(&format!("-{}`", function.name)), "{}", function.name);
     }
 }
@@ -123,8 +125,10 @@ fn the_page_on_settings_has_exactly_the_variables_with_their_defaults_and_parame
     let mut rows: BTreeMap<_, _> = rows.map(|row| (row[1].clone(), [row[2].clone(), row[3].clone()])).collect();
     let template = std::fs::read_to_string(TEMPLATE).unwrap();
     let mut variables = BTreeMap::new();
-    for function in Template::read(Path::new(TEMPLATE), &[]).unwrap().functions {
-        variables.extend(function.variables);
+    for parameters in [&MAIL[..], &[]] {
+        for function in Template::read(Path::new(TEMPLATE), parameters).unwrap().functions {
+            variables.extend(function.variables);
+        }
     }
     for (variable, value) in variables {
         let [default, parameter] = rows.remove(&variable).unwrap_or_else(|| panic!("{variable} has no row"));
