@@ -192,7 +192,7 @@ test('a forgotten password is reset by the link of a mail, once, and every tab i
   await heading(tab, 'Password changed');
   await isAccessible(tab);
   await heading(signedIn, 'Sign in');
-  await expect(signedIn.getByText('Your session has ended.')).toBeVisible();
+  await expect(signedIn.getByText('You signed out in another tab.')).toBeVisible();
   await send(signedIn, ADA, 'Sign in');
   await expect(signedIn.getByText('The email or password is incorrect.')).toBeVisible();
   await send(signedIn, { ...ADA, password: 'a quiet river under seven bridges' }, 'Sign in');
