@@ -717,9 +717,12 @@ fn jw17_an_access_token_says_exactly_what_the_contract_says() {
     assert_eq!(URL_SAFE_NO_PAD.decode(jti).unwrap().len(), 16);
     let expected = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": USER, "sid": SESSION, "iat": 1_800_000_000, "nbf": 1_800_000_000,
-        "exp": 1_800_003_600, "jti": jti, "roles": ["ROLE_USER"],
+        "exp": 1_800_003_600, "jti": jti, "roles": ["ROLE_USER"], "email_verified": false,
     });
     assert_eq!(Value::Object(claims.clone()), expected);
+    let without_mail = Subject { email_verified: None, ..subject(&[]) };
+    let token = access_tokens().issue(&KEYS, &without_mail, NEVER, NOW).unwrap().token;
+    assert!(!read(parts(token.expose_secret())[1]).contains_key("email_verified"));
     let expected = AccessToken {
         email_verified: false,
         user_id: user_id(),
