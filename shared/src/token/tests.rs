@@ -721,8 +721,8 @@ fn jw17_an_access_token_says_exactly_what_the_contract_says() {
     });
     assert_eq!(Value::Object(claims.clone()), expected);
     let without_mail = Subject { email_verified: None, ..subject(&[]) };
-    let token = access_tokens().issue(&KEYS, &without_mail, NEVER, NOW).unwrap().token;
-    assert!(!read(parts(token.expose_secret())[1]).contains_key("email_verified"));
+    let other = access_tokens().issue(&KEYS, &without_mail, NEVER, NOW).unwrap().token;
+    assert!(!read(parts(other.expose_secret())[1]).contains_key("email_verified"));
     let expected = AccessToken {
         email_verified: false,
         user_id: user_id(),
