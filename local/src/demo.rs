@@ -76,7 +76,7 @@ const RESET: Purpose = Purpose::Reset { password_changed_at: LOGIN };
 const VERIFY: Purpose = Purpose::Verify { epoch: 0 };
 const CHANGE: Purpose = Purpose::Change { epoch: 0 };
 
-/// The users to whom a link was mailed: what it is for, the address if it is not the
+/// The users who were mailed a link: what it is for, the address if it is not the
 /// user's, and whether the link has been used.
 const LINKS: [(&str, Purpose, Option<&str>, bool); 6] = [
     ("email-confirm", VERIFY, None, false),

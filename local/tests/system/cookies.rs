@@ -428,7 +428,7 @@ async fn ck4_ck5_cookies_travel_in_the_cookies_of_the_payload_and_count_once_and
 }
 
 fn routes() -> Vec<Route> {
-    let template = Template::read(Path::new(TEMPLATE), &[]).unwrap();
+    let template = Template::read(Path::new(TEMPLATE), &[("MailFrom", "no-reply@example.com")]).unwrap();
     template.functions.into_iter().flat_map(|function| function.routes).collect()
 }
 
