@@ -8,8 +8,7 @@ use freshkey::id::SessionId;
 use freshkey::layer::Authenticate;
 use freshkey::user::{ProfileChange, ProfileField};
 use freshkey::{App, Error};
-use lambda_http::tower::{Layer, ServiceExt};
-use lambda_http::{Request, RequestExt, service_fn};
+use lambda_http::{Request, RequestExt};
 
 /// Answers a request of a signed-in user.
 ///
@@ -17,14 +16,11 @@ use lambda_http::{Request, RequestExt, service_fn};
 /// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::new(Arc::clone(&app));
-    let account = layer.layer(service_fn(move |request: Request| {
-        let app = Arc::clone(&app);
-        async move {
-            let answer = serve(&app, &request).await;
-            Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
-        }
-    }));
-    account.oneshot(request).await
+    let serve = async move |request: Request| {
+        let answer = serve(&app, &request).await;
+        Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
+    };
+    layer.around(request, serve).await
 }
 
 async fn serve(app: &App, request: &Request) -> Answer {

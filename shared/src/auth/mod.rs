@@ -15,8 +15,8 @@ mod ring;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::SharedHttpClient;
+use aws_types::SdkConfig;
 use secrecy::SecretString;
 
 use crate::audit::{self, Event};
@@ -84,7 +84,7 @@ impl App {
     /// are answered with 503 until it succeeds.
     pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
         let endpoint = config.table_endpoint.as_deref();
-        let sdk = aws::load(endpoint, http_client, config.patience).await;
+        let sdk = aws::load(http_client, config.patience);
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         let app = Self {
             store: Store::with_sdk(&sdk, &config.table_name, endpoint),
