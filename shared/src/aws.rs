@@ -10,6 +10,10 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
 use aws_types::SdkConfig;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use secrecy::SecretString;
@@ -93,11 +97,27 @@ fn from(variables: Variables, http_client: Option<SharedHttpClient>, patience: u
         let credentials = Credentials::new(id, secret, variables("AWS_SESSION_TOKEN"), None, "environment");
         config = config.credentials_provider(SharedCredentialsProvider::new(credentials));
     }
-    if let Some(http_client) = http_client {
-        let anyone = SharedCredentialsProvider::new(local_credentials());
-        config = config.region(LOCAL_REGION).credentials_provider(anyone).http_client(http_client);
+    match http_client {
+        Some(http_client) => {
+            let anyone = SharedCredentialsProvider::new(local_credentials());
+            config.region(LOCAL_REGION).credentials_provider(anyone).http_client(http_client)
+        }
+        None => config.http_client(one_connector(CONNECT * patience)),
     }
-    config.build()
+    .build()
+}
+
+/// Returns the HTTP client that the SDK would choose, but with one connector for all of
+/// its clients. The SDK builds two for each client, one of them to see that it can, and
+/// each time it parses every certificate that this system trusts.
+fn one_connector(connect_timeout: Duration) -> SharedHttpClient {
+    let connector = Connector::builder()
+        .connector_settings(HttpConnectorSettings::builder().connect_timeout(connect_timeout).build())
+        .proxy_config(ProxyConfig::from_env())
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
 }
 
 /// Where the services are, by AWS_ENDPOINT_URL and, before it, by the variable of one

@@ -55,32 +55,33 @@ pub struct Function {
 }
 
 /// Runs a handler as this process's Lambda function, with the settings of the
-/// environment.
+/// environment. As many `connections` to DynamoDB are opened before the first request
+/// as a request uses at once.
 ///
 /// # Errors
 ///
 /// [`ConfigError`](crate::ConfigError) for faults of the settings; the error of
 /// the Lambda Runtime API when it cannot be reached.
-pub async fn run<H, F>(handler: H) -> Result<(), lambda_http::Error>
+pub async fn run<H, F>(handler: H, connections: usize) -> Result<(), lambda_http::Error>
 where
     H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    Function::new(App::from_env().await?, handler).run().await
+    Function::new(App::start(connections).await?, handler).run().await
 }
 
-/// Runs the handler of a Lambda authorizer: see [`Function::authorizer`].
+/// Runs the handler of a Lambda authorizer, as [`run`] does: see [`Function::authorizer`].
 ///
 /// # Errors
 ///
 /// [`ConfigError`](crate::ConfigError) for faults of the settings; the error of the
 /// Lambda Runtime API when it cannot be reached.
-pub async fn run_authorizer<H, F>(handler: H) -> Result<(), lambda_http::Error>
+pub async fn run_authorizer<H, F>(handler: H, connections: usize) -> Result<(), lambda_http::Error>
 where
     H: Fn(Arc<App>, Request) -> F + Send + Sync + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    Function::authorizer(App::from_env().await?, handler).run().await
+    Function::authorizer(App::start(connections).await?, handler).run().await
 }
 
 impl Function {

@@ -10,6 +10,10 @@ use freshkey::user::{ProfileChange, ProfileField};
 use freshkey::{App, Error};
 use lambda_http::{Request, RequestExt};
 
+/// The most calls to DynamoDB that a request makes at once. The session is rotated while
+/// the user is read, when the caller's tokens are renewed.
+pub const CONNECTIONS: usize = 2;
+
 /// Answers a request of a signed-in user.
 ///
 /// Errors are rendered here, behind the layer, so that their answers also carry the

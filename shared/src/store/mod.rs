@@ -11,6 +11,7 @@ mod item;
 mod retry;
 mod session;
 mod user;
+mod warm;
 
 use aws_sdk_dynamodb::Client as DynamoDb;
 use aws_sdk_dynamodb::config::SharedHttpClient;
