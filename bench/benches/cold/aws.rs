@@ -1,5 +1,5 @@
-//! What the functions call, on 127.0.0.1: a DynamoDB and a Secrets Manager, both
-//! behind TLS and as far away as the delay of a round trip says.
+//! What the functions call: a DynamoDB and a Secrets Manager on 127.0.0.1, behind TLS
+//! and with a delay for each round trip.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -26,19 +26,18 @@ use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::tokens::{SECRET, claims};
 
-/// Where this system keeps the certificates that it trusts: about as many as
-/// Amazon Linux does.
+/// Debian's bundle of trusted certificates: about as many as in Amazon Linux 2023's.
 const TRUSTED: &str = "/etc/ssl/certs/ca-certificates.crt";
 const ARN: &str = "arn:aws:secretsmanager:eu-central-1:000000000000:secret:freshkey-AbCdEf";
 
-/// A certificate for 127.0.0.1, and the files by which others trust it.
+/// A certificate for 127.0.0.1, and the files that make others trust it.
 pub struct Tls {
     acceptor: TlsAcceptor,
     directory: tempfile::TempDir,
 }
 
 impl Tls {
-    /// Makes an authority, which lives as long as this process.
+    /// Makes a certificate and an authority that signs it, both for this run.
     pub fn new() -> Self {
         let mut authority = CertificateParams::new([]).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -53,17 +52,17 @@ impl Tls {
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let chain = vec![server.der().clone(), authority.der().clone()];
         let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap();
-        // As DynamoDB does: no HTTP/2, and no session is resumed by a new process anyway.
+        // DynamoDB does not speak HTTP/2 either.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self { acceptor: TlsAcceptor::from(Arc::new(config)), directory }
     }
 
-    /// The system's trusted certificates and this authority's.
+    /// The file with the system's trusted certificates and that of this authority.
     pub fn all(&self) -> PathBuf {
         self.file("all.pem")
     }
 
-    /// This authority's certificate alone, for a program that brings the others.
+    /// The file with this authority's certificate alone, for programs that bring the others.
     pub fn ours(&self) -> PathBuf {
         self.file("ours.pem")
     }
@@ -81,8 +80,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Starts both, at a distance of `delay` a round trip. `settings` are those
-    /// of the functions.
+    /// Starts both. A round trip to them takes `delay`. The functions have these `settings`.
     pub async fn start(tls: &Tls, delay: Duration, settings: BTreeMap<String, String>) -> Self {
         let options = Options {
             template: local::TEMPLATE.into(),
@@ -122,12 +120,12 @@ impl Aws {
         Self { system, keys, variables }
     }
 
-    /// The settings of a function, and where it finds the two.
+    /// The environment of a function: its settings, and the addresses of both services.
     pub fn variables(&self) -> &BTreeMap<String, String> {
         &self.variables
     }
 
-    /// Makes the table what it is at the start of the demo.
+    /// Resets the table to what it is at the start of the demo.
     pub async fn reset(&self) {
         demo::set_up(self.app()).await.unwrap();
         let (_, demo) = demo::callers().unwrap().swap_remove(0);
@@ -160,7 +158,7 @@ impl Aws {
     }
 }
 
-/// The URL of `upstream` behind TLS, at a distance of `delay` a round trip.
+/// Puts `upstream` behind TLS, with a round trip of `delay`. Returns its URL.
 async fn behind_tls(tls: &Tls, upstream: SocketAddr, delay: Duration) -> String {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let near = listener.local_addr().unwrap();
@@ -180,15 +178,15 @@ async fn behind_tls(tls: &Tls, upstream: SocketAddr, delay: Duration) -> String 
     format!("https://{}", far(near, delay))
 }
 
-/// An address from which all that is sent arrives at `near` after `delay`, and
-/// what is sent back at once: the whole round trip on the way there. In threads,
-/// because tokio's clock ticks in milliseconds.
+/// Returns an address that forwards to `near`. Requests arrive after `delay`, and answers
+/// at once, so that a round trip takes `delay`. It runs in threads, because tokio's timer
+/// ticks in milliseconds.
 fn far(near: SocketAddr, delay: Duration) -> SocketAddr {
     let listener = net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     spawn(move || {
         for client in listener.incoming() {
-            // The handshake of TCP: the client may speak a round trip later.
+            // TCP's handshake: the client may send a round trip later.
             let open = Instant::now() + delay;
             let (client, server) = (client.unwrap(), net::TcpStream::connect(near).unwrap());
             client.set_nodelay(true).unwrap();

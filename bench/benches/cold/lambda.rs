@@ -27,16 +27,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const MEMORY_MB: u64 = 256;
 /// The memory that comes with a whole vCPU (AWS: "Configure Lambda function memory").
 const MB_PER_CPU: u64 = 1769;
-/// In how much time a function gets its share of a CPU, in microseconds. With
-/// the kernel's 100 ms, most of a fast start would not feel the limit.
+/// The period in which a function gets its share of a CPU, in microseconds. With the
+/// kernel's 100 ms, the limit would hardly apply to a fast start.
 const PERIOD: u64 = 20_000;
 
 /// How long a start took, from `exec`.
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// Until it asked for its first event.
+    /// The time until it asked for its first event.
     pub first_poll: Duration,
-    /// Until it answered it.
+    /// The time until it answered that event.
     pub first_answer: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Drop for Process {
     }
 }
 
-/// What a function does.
+/// What a function has done.
 enum Report {
     Polled(Instant),
     Answered(Instant, Bytes),
@@ -63,8 +63,8 @@ struct Runtime {
     reports: UnboundedSender<Report>,
 }
 
-/// Starts the function `command` in `directory`, gives it `events` one after the
-/// other, and returns how long its start took and its answers.
+/// Starts the function `command` in `directory` and sends it `events`, one after the
+/// other. Returns how long its start took, and its answers.
 pub async fn run(
     command: &[String],
     directory: &Path,
@@ -85,8 +85,8 @@ pub async fn run(
     let server = tokio::spawn(async move { axum::serve(listener, runtime).await });
 
     let log = tempfile::NamedTempFile::new().unwrap();
-    // The shell waits for a word and becomes the function: until then it can be
-    // limited, and nothing of it counts.
+    // The shell waits for a line before it becomes the function, so that the limit is in
+    // place before the time is taken.
     let mut process = Command::new("/bin/sh");
     process
         .args(["-c", "read -r _ && exec \"$@\"", "sh"])
@@ -173,7 +173,7 @@ async fn failed(State(runtime): State<Runtime>, body: Bytes) -> StatusCode {
 pub struct Share(PathBuf);
 
 impl Share {
-    /// Makes one, of cgroup version 1 or 2. `None` where this process may not.
+    /// Makes a control group, of version 1 or 2. Returns `None` without the right to do so.
     pub fn new() -> Option<Self> {
         let quota = PERIOD * MEMORY_MB / MB_PER_CPU;
         let name = format!("freshkey-cold-{}", std::process::id());

@@ -1,11 +1,11 @@
-//! Cold starts: from `exec` to the first poll of the Lambda Runtime API, and to
-//! the first answer, of each function, of one that does nothing, and of the same
-//! refresh in other languages (`bench/peers/`).
+//! Cold starts: the time from `exec` to the first poll of the Lambda Runtime API and to
+//! the first answer. It is measured for each function, for one that does nothing, and
+//! for the same refresh in other languages (`bench/peers/`).
 //!
-//! `make bench-cold` builds all that it starts and runs it. Every start is a new
-//! process over the same table, whose answer is checked, and all take turns, so
-//! that whatever else the machine does slows all of them. What the functions call
-//! is behind TLS, and each round trip to it takes a while.
+//! `make bench-cold` builds and runs everything. Every start is a new process on the same
+//! table, and its answer is checked. The subjects take turns, so that other load on the
+//! machine slows all of them. DynamoDB and Secrets Manager are behind TLS, and each round
+//! trip takes a while.
 
 #![expect(clippy::panic, clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark reports and may fail")]
 
@@ -35,22 +35,22 @@ const REFRESHES: [&str; 5] =
 
 #[derive(Parser)]
 struct Arguments {
-    /// Starts of each.
+    /// How often each is started.
     #[arg(long, default_value_t = 20)]
     starts: usize,
     /// A round trip, in milliseconds.
     #[arg(long, default_value_t = 2)]
     delay: u64,
-    /// Where cargo put the functions.
+    /// The folder with the functions, below the repository.
     #[arg(long, default_value = "target/release")]
     functions: PathBuf,
     /// Measure only these.
     #[arg(long)]
     only: Vec<String>,
-    /// Check the answers of the peers, and measure nothing.
+    /// Check all answers, and measure nothing.
     #[arg(long)]
     check: bool,
-    /// Where the plot goes, below the repository.
+    /// The file for the plot, below the repository.
     #[arg(long)]
     plot: Option<PathBuf>,
     /// From `cargo bench`.
@@ -61,7 +61,6 @@ struct Arguments {
 /// What is started.
 struct Subject {
     name: &'static str,
-    /// The plot compares those that refresh, and the one that does nothing.
     kind: Kind,
     command: Vec<String>,
     directory: PathBuf,
@@ -87,9 +86,9 @@ enum Kind {
 /// The certificates that a program is told of.
 #[derive(Clone, Copy)]
 enum Trust {
-    /// All that it is to trust.
+    /// All that it trusts.
     All,
-    /// What it is to trust beside those that it brings.
+    /// Those that it trusts besides its own.
     Ours,
 }
 
@@ -224,7 +223,7 @@ fn settings() -> BTreeMap<String, String> {
     let settings: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(&read("env.json")).unwrap();
     let mut settings = settings["RefreshFunction"].clone();
     settings.remove("TABLE_ENDPOINT");
-    // All registrations come from one address.
+    // All registrations of the benchmark come from one address.
     settings.insert("LIMIT_REGISTRATIONS_PER_ADDRESS".into(), "1000000".into());
     settings
 }

@@ -1,4 +1,4 @@
-//! What was measured, as a table, as a plot, and beside the targets.
+//! The results, as a table, as a plot, and compared with the targets.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -29,9 +29,9 @@ pub struct Row {
     kind: Kind,
     first_poll: Spread,
     first_answer: Spread,
-    /// The median from the one to the other, without the round trips.
+    /// The median time from the first poll to the first answer, without the round trips.
     between: f64,
-    /// The round trips before the first poll.
+    /// The time of the round trips before the first poll.
     init_trips: f64,
 }
 
@@ -104,7 +104,7 @@ pub fn table(rows: &[Row]) -> String {
     table
 }
 
-/// Which targets are met.
+/// The targets, and whether they are met.
 pub fn targets(rows: &[Row]) -> String {
     let mut lines = String::new();
     let mut line = |what: String, found: f64, is_met: bool, target: String| {
@@ -134,8 +134,8 @@ const BAR: f64 = 18.0;
 const STEP: f64 = 28.0;
 const HEAD: f64 = 40.0;
 
-/// A plot in SVG: for each that refreshes a bar to its first answer, the part
-/// to its first poll darker.
+/// A plot in SVG: a bar to the first answer for each subject that refreshes, with the
+/// part to the first poll darker.
 pub fn plot(runs: &[Run]) -> String {
     let mut marks = String::new();
     let mut top = 50.0;

@@ -1,5 +1,5 @@
-//! The events' tokens under another secret. They are signed with the demo's,
-//! which is public, so that no function takes it from Secrets Manager.
+//! The tokens of the events, signed with another secret. The demo's is public, and no
+//! function accepts a public secret from Secrets Manager.
 
 use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The secret of the functions that are measured.
 pub const SECRET: &str = "0nly-for-this-bench-Zq8vT2mXw7Lr4KcJ";
 
-/// An event with every token that the demo's secret signed signed anew. What is
-/// forged stays forged.
+/// Returns an event in which every token with a signature by the demo's secret has one by
+/// [`SECRET`]. Forged tokens stay forged.
 pub fn sign_anew(event: &str) -> String {
     event.split_inclusive(|end: char| !is_of_a_token(end)).map(word).collect()
 }
@@ -30,8 +30,8 @@ fn word(word: &str) -> String {
     }
 }
 
-/// The signature of a message by Freshkey: of an access token with the secret, of
-/// another kind with a key that is derived from it.
+/// Signs a message as Freshkey does: an access token with the secret itself, a refresh
+/// token with a key that is derived from it.
 fn sign(secret: &str, message: &str) -> String {
     let key = match part(message, 0)["typ"].as_str() {
         Some("at+jwt") => hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
@@ -43,7 +43,7 @@ fn sign(secret: &str, message: &str) -> String {
     URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()))
 }
 
-/// What a token says.
+/// Returns the claims of a token.
 pub fn claims(token: &str) -> Value {
     part(token, 1)
 }

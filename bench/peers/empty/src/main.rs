@@ -1,5 +1,5 @@
-//! Builds an SDK client and answers every request with 200: the start that no
-//! function in Rust that calls DynamoDB can be faster than.
+//! Builds an SDK client and answers every request with 200. No function in Rust that
+//! calls DynamoDB can start faster.
 
 use aws_config::BehaviorVersion;
 use aws_sdk_dynamodb::Client;
