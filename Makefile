@@ -61,7 +61,7 @@ soak: ## the tests of the clients on a bad network, with five times as many rota
 	cd clients/typescript && npx vitest run tests/restarts.test.ts
 	cd clients/python && .venv/bin/pytest tests/test_endurance.py
 
-test-build: build ## checks that each function is built for arm64, and is at most 4 MiB zipped
+test-build: build ## checks that each function is built for arm64, and is at most 3.6 million bytes zipped
 	.venv/bin/python tools/check_build.py
 
 lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Python
