@@ -1,11 +1,13 @@
-"""Checks that `sam build` has built every function for arm64, and that none is over 4 MiB when zipped."""
+"""Checks that `sam build` has built every function for arm64, and that none is over 3.6 million bytes zipped."""
 
 import io
 import sys
 import zipfile
 from pathlib import Path
 
-LIMIT = 4 * 1024 * 1024  # in MiB, as AWS counts its limits
+# Lambda fetches and unpacks the code in each cold start. The largest, account, has 3.43
+# million bytes; the rest is for the next feature, not for a dependency that nobody needs.
+LIMIT = 3_600_000
 AARCH64 = 183  # e_machine in the ELF header
 
 root = Path(__file__).parent.parent

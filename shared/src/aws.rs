@@ -6,15 +6,16 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
-use aws_config::default_provider::credentials::DefaultCredentialsChain;
-use aws_config::environment::region::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::region::ProfileFileRegionProvider;
-use aws_config::retry::RetryConfig;
-use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
-use aws_sdk_dynamodb::config::{Credentials, SharedHttpClient};
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region, SharedCredentialsProvider, SharedHttpClient};
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::http::{HttpConnectorSettings, SharedHttpConnector, http_client_fn};
+use aws_types::SdkConfig;
+use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
 use secrecy::SecretString;
 
 use crate::metrics::{self, Metric};
@@ -58,15 +59,24 @@ const MISCONFIGURED: [&str; 18] = [
     "ValidationException",
 ];
 
-/// Returns the configuration of this environment, for every service.
+/// Returns the configuration for every service, from the variables that Lambda sets
+/// and those that name other endpoints. A profile, a metadata service or a web identity
+/// is not looked for: Lambda uses none of them.
 ///
-/// A table at a plain-HTTP `endpoint` is not in AWS, and the machine may have no
-/// region. The region, also that of the credentials, is then looked up only in the
-/// environment and the profile, without waiting for a metadata service.
 /// `http_client` replaces the SDK's own, for tests, and needs neither region nor
 /// credentials. The timeouts of this module are multiplied by `patience`.
-pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+pub(crate) fn load(http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
+    from(|name| std::env::var(name).ok().filter(|value| !value.is_empty()), http_client, patience)
+}
+
+/// Returns the value of a variable that is set and not empty.
+type Variables = fn(&str) -> Option<String>;
+
+fn from(variables: Variables, http_client: Option<SharedHttpClient>, patience: u32) -> SdkConfig {
+    let is_on = |name: &str| variables(name).map(|value| value.eq_ignore_ascii_case("true"));
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(variables("AWS_REGION").or_else(|| variables("AWS_DEFAULT_REGION")).map(Region::new))
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT * patience)
@@ -79,17 +89,49 @@ pub(crate) async fn load(endpoint: Option<&str>, http_client: Option<SharedHttpC
                 .with_max_attempts(ATTEMPTS)
                 .with_initial_backoff(FIRST_PAUSE)
                 .with_max_backoff(LONGEST_PAUSE),
-        );
-    if endpoint.is_some_and(is_plain_http) {
-        let environment = || RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
-        let region = || environment().or_else(ProfileFileRegionProvider::new());
-        let credentials = DefaultCredentialsChain::builder().region(region()).build().await;
-        loader = loader.region(region()).credentials_provider(credentials);
+        )
+        .service_config(Endpoints(variables));
+    config.set_use_fips(is_on("AWS_USE_FIPS_ENDPOINT"));
+    config.set_use_dual_stack(is_on("AWS_USE_DUALSTACK_ENDPOINT"));
+    if let (Some(id), Some(secret)) = (variables("AWS_ACCESS_KEY_ID"), variables("AWS_SECRET_ACCESS_KEY")) {
+        let credentials = Credentials::new(id, secret, variables("AWS_SESSION_TOKEN"), None, "environment");
+        config = config.credentials_provider(SharedCredentialsProvider::new(credentials));
     }
-    if let Some(http_client) = http_client {
-        loader = loader.region(LOCAL_REGION).credentials_provider(local_credentials()).http_client(http_client);
+    match http_client {
+        Some(http_client) => {
+            let anyone = SharedCredentialsProvider::new(local_credentials());
+            config.region(LOCAL_REGION).credentials_provider(anyone).http_client(http_client)
+        }
+        None => config.http_client(one_connector(CONNECT * patience)),
     }
-    loader.load().await
+    .build()
+}
+
+/// Returns the HTTP client that the SDK would choose, but with one connector for all of
+/// its clients. The SDK builds two for each client, one of them to see that it can, and
+/// each time it parses every certificate that this system trusts.
+fn one_connector(connect_timeout: Duration) -> SharedHttpClient {
+    let connector = Connector::builder()
+        .connector_settings(HttpConnectorSettings::builder().connect_timeout(connect_timeout).build())
+        .proxy_config(ProxyConfig::from_env())
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .build();
+    let connector = SharedHttpConnector::new(connector);
+    http_client_fn(move |_, _| connector.clone())
+}
+
+/// Where the services are, by AWS_ENDPOINT_URL and, before it, by the variable of one
+/// service, such as AWS_ENDPOINT_URL_SECRETS_MANAGER.
+/// (AWS SDKs and Tools Reference Guide, "Service-specific endpoints".)
+#[derive(Debug)]
+struct Endpoints(Variables);
+
+impl LoadServiceConfig for Endpoints {
+    fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
+        let Self(variables) = self;
+        let service = key.service_id().to_uppercase().replace(' ', "_");
+        variables(&format!("{}_{service}", key.env())).or_else(|| variables(key.env()))
+    }
 }
 
 /// Returns the configuration of the table's client. Without `endpoint`,

@@ -109,33 +109,50 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request) -> Self::Future {
+    fn call(&mut self, request: Request) -> Self::Future {
         let Self { layer, inner } = self.clone();
-        http::resolve(&mut request, layer.app.config().trusted_proxy.as_ref());
-        let app = Arc::clone(&layer.app);
+        let serve = |request| async { Ok(inner.oneshot(request).await?.into_response().await) };
+        Box::pin(async move { layer.around(request, serve).await })
+    }
+}
+
+impl Authenticate {
+    /// Answers with `serve` if the caller is admitted, as the layer does around a service.
+    ///
+    /// # Errors
+    ///
+    /// Those of `serve`. A caller who is not admitted gets an answer that says so.
+    pub async fn around<F, E>(
+        &self,
+        mut request: Request,
+        serve: impl FnOnce(Request) -> F,
+    ) -> Result<Response<Body>, E>
+    where
+        F: Future<Output = Result<Response<Body>, E>>,
+    {
+        let app = &self.app;
+        http::resolve(&mut request, app.config().trusted_proxy.as_ref());
         let (request_id, client) = (http::request_id(&request).to_owned(), http::client(&request));
-        let answer = async move {
-            let (identity, renewed) = match layer.admit(&request).await {
+        let answer = async {
+            let (identity, renewed) = match self.admit(&request).await {
                 Ok(admitted) => admitted,
-                Err(error) => return Ok(layer.refusal(error, &request)),
+                Err(error) => return Ok(self.refusal(error, &request)),
             };
-            let mut response = match layer.check(&identity).await {
+            let mut response = match self.check(&identity).await {
                 Ok(()) => {
                     request.extensions_mut().insert(identity);
-                    inner.oneshot(request).await?.into_response().await
+                    serve(request).await?
                 }
-                Err(error) => layer.refusal(error, &request),
+                Err(error) => self.refusal(error, &request),
             };
             if let Some(renewed) = renewed {
                 response.headers_mut().extend(renewed);
             }
             Ok(response)
         };
-        Box::pin(async move { app.observe(&request_id, &client, answer).await })
+        app.observe(&request_id, &client, answer).await
     }
-}
 
-impl Authenticate {
     async fn admit(&self, request: &Request) -> Result<(Identity, Option<HeaderMap>), Error> {
         let access = http::bearer(request);
         let refresh = match Carrier::picked(&self.app.config().transport, request)? {

@@ -8,8 +8,11 @@ use freshkey::id::SessionId;
 use freshkey::layer::Authenticate;
 use freshkey::user::{ProfileChange, ProfileField};
 use freshkey::{App, Error};
-use lambda_http::tower::{Layer, ServiceExt};
-use lambda_http::{Request, RequestExt, service_fn};
+use lambda_http::{Request, RequestExt};
+
+/// The most calls to DynamoDB that a request makes at once. The session is rotated while
+/// the user is read, when the caller's tokens are renewed.
+pub const CONNECTIONS: usize = 2;
 
 /// Answers a request of a signed-in user.
 ///
@@ -17,14 +20,11 @@ use lambda_http::{Request, RequestExt, service_fn};
 /// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::for_account(Arc::clone(&app));
-    let account = layer.layer(service_fn(move |request: Request| {
-        let app = Arc::clone(&app);
-        async move {
-            let answer = serve(&app, &request).await;
-            Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
-        }
-    }));
-    account.oneshot(request).await
+    let serve = async move |request: Request| {
+        let answer = serve(&app, &request).await;
+        Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
+    };
+    layer.around(request, serve).await
 }
 
 async fn serve(app: &App, request: &Request) -> Answer {

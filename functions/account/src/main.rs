@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(account::handle).await
+    freshkey::function::run(account::handle, account::CONNECTIONS).await
 }

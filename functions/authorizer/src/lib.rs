@@ -8,6 +8,10 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde_json::json;
 
+/// The most calls to DynamoDB that a request makes at once. It makes none, except with
+/// `CHECK_SESSION_ON_EVERY_CALL`.
+pub const CONNECTIONS: usize = 0;
+
 /// Answers with the identity of the caller. The answer is the same for every route, so
 /// API Gateway may cache it for all routes.
 ///

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run_authorizer(authorizer::handle).await
+    freshkey::function::run_authorizer(authorizer::handle, authorizer::CONNECTIONS).await
 }

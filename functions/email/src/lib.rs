@@ -7,10 +7,12 @@ use freshkey::auth::Identity;
 use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::layer::Authenticate;
 use freshkey::{App, Error};
+use lambda_http::Request;
 use lambda_http::http::StatusCode;
-use lambda_http::tower::{Layer, ServiceExt};
-use lambda_http::{Request, service_fn};
 use serde_json::json;
+
+/// How many calls to DynamoDB a request makes at once.
+pub const CONNECTIONS: usize = 3;
 
 /// Answers a request of a signed-in user.
 ///
@@ -18,14 +20,11 @@ use serde_json::json;
 /// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::for_account(Arc::clone(&app));
-    let email = layer.layer(service_fn(move |request: Request| {
-        let app = Arc::clone(&app);
-        async move {
-            let answer = serve(&app, &request).await;
-            Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
-        }
-    }));
-    email.oneshot(request).await
+    let serve = async move |request: Request| {
+        let answer = serve(&app, &request).await;
+        Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
+    };
+    layer.around(request, serve).await
 }
 
 async fn serve(app: &App, request: &Request) -> Answer {

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(email::handle).await
+    freshkey::function::run(email::handle, email::CONNECTIONS).await
 }

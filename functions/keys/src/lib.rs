@@ -10,6 +10,9 @@ use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request};
 use serde_json::json;
 
+/// The most calls to DynamoDB that a request makes at once.
+pub const CONNECTIONS: usize = 0;
+
 /// How long a cache may keep the documents: less than the 10 minutes that a new key
 /// waits before it signs.
 const CACHEABLE: HeaderValue = HeaderValue::from_static("public, max-age=300");

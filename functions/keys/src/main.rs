@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(keys::handle).await
+    freshkey::function::run(keys::handle, keys::CONNECTIONS).await
 }

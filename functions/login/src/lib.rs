@@ -8,6 +8,10 @@ use freshkey::{App, Error};
 use lambda_http::Request;
 use lambda_http::http::StatusCode;
 
+/// The most calls to DynamoDB that a request makes at once. A guess is counted for the
+/// account and for the address while the credential is read.
+pub const CONNECTIONS: usize = 3;
+
 /// Answers a request to log in.
 ///
 /// # Errors

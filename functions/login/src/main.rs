@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(login::handle).await
+    freshkey::function::run(login::handle, login::CONNECTIONS).await
 }

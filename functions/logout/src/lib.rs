@@ -6,6 +6,9 @@ use freshkey::http::{self, Answer, Carrier};
 use freshkey::{App, Error};
 use lambda_http::Request;
 
+/// The most calls to DynamoDB that a request makes at once.
+pub const CONNECTIONS: usize = 1;
+
 /// Answers a request to log out.
 ///
 /// # Errors

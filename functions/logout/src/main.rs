@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(logout::handle).await
+    freshkey::function::run(logout::handle, logout::CONNECTIONS).await
 }

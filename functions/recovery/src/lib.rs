@@ -9,6 +9,9 @@ use lambda_http::Request;
 use lambda_http::http::StatusCode;
 use serde_json::json;
 
+/// How many calls to DynamoDB a request makes at once.
+pub const CONNECTIONS: usize = 2;
+
 /// Answers a request for a link, or one that redeems a link.
 ///
 /// # Errors

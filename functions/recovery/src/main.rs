@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run_without_keys(recovery::handle).await
+    freshkey::function::run_without_keys(recovery::handle, recovery::CONNECTIONS).await
 }

@@ -7,6 +7,10 @@ use freshkey::http::{self, Answer, Carrier, Dialect};
 use freshkey::{App, Error};
 use lambda_http::Request;
 
+/// The most calls to DynamoDB that a request makes at once. The session is rotated while
+/// the user is read.
+pub const CONNECTIONS: usize = 2;
+
 /// Answers a request to refresh.
 ///
 /// # Errors

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(refresh::handle).await
+    freshkey::function::run(refresh::handle, refresh::CONNECTIONS).await
 }

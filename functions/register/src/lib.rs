@@ -8,6 +8,9 @@ use freshkey::{App, Error};
 use lambda_http::Request;
 use lambda_http::http::StatusCode;
 
+/// The most calls to DynamoDB that a request makes at once.
+pub const CONNECTIONS: usize = 1;
+
 /// Answers a request to register.
 ///
 /// # Errors

@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(register::handle).await
+    freshkey::function::run(register::handle, 2).await
 }

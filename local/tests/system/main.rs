@@ -6,6 +6,7 @@
 mod algorithms;
 mod bad_input;
 mod caps;
+mod connections;
 mod contract;
 mod cookies;
 mod cost;

@@ -17,8 +17,8 @@ mod ring;
 use std::fmt;
 use std::sync::Arc;
 
-use aws_config::SdkConfig;
 use aws_sdk_dynamodb::config::SharedHttpClient;
+use aws_types::SdkConfig;
 use secrecy::SecretString;
 
 use crate::audit::{self, Event};
@@ -74,48 +74,65 @@ pub struct SignedIn {
 }
 
 impl App {
-    /// Returns an app with the settings in this process's environment.
+    /// Returns an app with the settings in this process's environment, and opens the
+    /// connections to DynamoDB that the [layer](crate::layer) uses.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] with every fault of the configuration.
     pub async fn from_env() -> Result<Arc<Self>, ConfigError> {
-        let config = Config::parse(|name| std::env::var(name).ok())?;
-        crate::telemetry::init(config.log_level);
-        Ok(Self::connect(config, Arc::new(SystemClock), None).await)
+        /// The layer rotates a session and reads its user at once.
+        const OF_THE_LAYER: usize = 2;
+        Self::start(OF_THE_LAYER).await
     }
 
-    /// Returns an app like [`from_env`](Self::from_env), but without keys: it signs and
+    /// Returns an app with the settings in this process's environment, after opening so
+    /// many connections to DynamoDB and reading the secret.
+    pub(crate) async fn start(connections: usize) -> Result<Arc<Self>, ConfigError> {
+        let config = Config::parse(|name| std::env::var(name).ok())?;
+        crate::telemetry::init(config.log_level);
+        let app = Self::new(config, Arc::new(SystemClock), None);
+        tokio::join!(app.read_secret(), app.store.open_connections(connections));
+        Ok(Arc::new(app))
+    }
+
+    /// Returns an app like [`start`](Self::start), but without keys: it signs and
     /// verifies no tokens.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] with every fault of the configuration.
-    pub async fn from_env_without_keys() -> Result<Arc<Self>, ConfigError> {
+    pub(crate) async fn start_without_keys(connections: usize) -> Result<Arc<Self>, ConfigError> {
         let config = Config::parse_without_keys(|name| std::env::var(name).ok())?;
         crate::telemetry::init(config.log_level);
-        Ok(Self::connect(config, Arc::new(SystemClock), None).await)
+        let app = Self::new(config, Arc::new(SystemClock), None);
+        app.store.open_connections(connections).await;
+        Ok(Arc::new(app))
     }
 
     /// Returns an app with these settings. `http_client` replaces the SDK's own,
     /// for tests. Keys in Secrets Manager are read now; if that fails, requests
     /// are answered with 503 until it succeeds.
     pub async fn connect(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Arc<Self> {
-        let endpoint = config.table_endpoint.as_deref();
-        let sdk = aws::load(endpoint, http_client, config.patience).await;
+        let app = Self::new(config, clock, http_client);
+        app.read_secret().await;
+        Arc::new(app)
+    }
+
+    fn new(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Self {
+        let sdk = aws::load(http_client, config.patience);
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
-        let app = Self {
-            store: Store::with_sdk(&sdk, &config.table_name, endpoint),
+        Self {
+            store: Store::with_sdk(&sdk, &config.table_name, config.table_endpoint.as_deref()),
             hasher: Hasher::new(config.password_work, parallel),
             ring_copy: ring::RingCopy::default(),
             sdk,
             clock,
             config,
-        };
-        // A failure is logged and counted; the first request tries again.
-        let _ = metrics::scope(&app.config.table_name, || app.now(), app.ring()).await;
-        app.ring_copy.retry_at_once().await;
-        Arc::new(app)
+        }
+    }
+
+    /// Reads keys in Secrets Manager. A failure is logged and counted; the first
+    /// request tries again.
+    async fn read_secret(&self) {
+        let _ = metrics::scope(&self.config.table_name, || self.now(), self.ring()).await;
+        self.ring_copy.retry_at_once().await;
     }
 
     /// Returns the settings.

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::thread;
 
-use aws_config::Region;
-use aws_sdk_dynamodb::config::SharedCredentialsProvider;
+use aws_sdk_dynamodb::config::ProvideCredentials;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::function::DEADLINE;
@@ -76,9 +76,54 @@ async fn a_table_on_this_machine_leaves_the_secret_in_aws() {
     assert_eq!(secret(&sdk, "freshkey").await.unwrap_err().code, "ThrottlingException");
     let heard = hears.recv().unwrap();
     assert!(heard.contains("credential=akiafrankfurt/") && heard.contains("/eu-central-1/secretsmanager/"), "{heard}");
+}
 
-    let loaded = load(Some("http://127.0.0.1:1"), None, 1).await;
-    assert_ne!(loaded.region().map(Region::as_ref), Some("local"));
+#[test]
+fn the_configuration_is_what_lambda_puts_into_the_environment() {
+    let sdk = from(
+        |name| {
+            let value = match name {
+                "AWS_REGION" => "us-gov-west-1",
+                "AWS_DEFAULT_REGION" => "us-east-1",
+                "AWS_ACCESS_KEY_ID" => "AKIA",
+                "AWS_SECRET_ACCESS_KEY" => "secret",
+                "AWS_SESSION_TOKEN" => "session",
+                "AWS_USE_FIPS_ENDPOINT" => "True",
+                "AWS_USE_DUALSTACK_ENDPOINT" => "false",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        },
+        None,
+        1,
+    );
+    assert_eq!(sdk.region(), Some(&Region::new("us-gov-west-1")));
+    assert_eq!((sdk.use_fips(), sdk.use_dual_stack()), (Some(true), Some(false)));
+    let provider = sdk.credentials_provider().unwrap();
+    let credentials = provider.provide_credentials().now_or_never().unwrap().unwrap();
+    assert_eq!((credentials.access_key_id(), credentials.secret_access_key()), ("AKIA", "secret"));
+    assert_eq!(credentials.session_token(), Some("session"));
+
+    let sdk = from(|name| (name == "AWS_DEFAULT_REGION").then(|| "us-east-1".to_owned()), None, 1);
+    assert_eq!(sdk.region(), Some(&Region::new("us-east-1")));
+    assert_eq!((sdk.use_fips(), sdk.use_dual_stack()), (None, None));
+    assert!(sdk.credentials_provider().is_none());
+}
+
+#[test]
+fn the_endpoint_of_one_service_comes_before_that_of_all() {
+    let all = Endpoints(|name| (name == "AWS_ENDPOINT_URL").then(|| "https://all.example".to_owned()));
+    let each = Endpoints(|name| {
+        let service = name.strip_prefix("AWS_ENDPOINT_URL_").unwrap_or("ALL");
+        Some(format!("https://{}.example", service.to_lowercase()))
+    });
+    for (service, own) in
+        [("DynamoDB", "https://dynamodb.example"), ("Secrets Manager", "https://secrets_manager.example")]
+    {
+        let key = || ServiceConfigKey::builder().service_id(service).env("AWS_ENDPOINT_URL").profile("endpoint_url");
+        assert_eq!(all.load_config(key().build().unwrap()).as_deref(), Some("https://all.example"));
+        assert_eq!(each.load_config(key().build().unwrap()).as_deref(), Some(own));
+    }
 }
 
 #[tokio::test]

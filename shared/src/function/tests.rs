@@ -121,6 +121,17 @@ async fn in4_a_base64_body_is_decoded_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_not_text_is_encoded_in_base64() {
+    let answer = |body: &'static [u8]| async move {
+        invoke(&function(move |_, _| async move { Ok(Response::new(body.into())) }).await, &event().to_string()).await
+    };
+    let (text, binary, empty) = (answer("\u{e9}".as_bytes()).await, answer(b"\xff").await, answer(b"").await);
+    assert_eq!((&text["body"], &text["isBase64Encoded"]), (&json!("\u{e9}"), &json!(false)));
+    assert_eq!((&binary["body"], &binary["isBase64Encoded"]), (&json!("/w=="), &json!(true)));
+    assert_eq!((&empty["body"], &empty["isBase64Encoded"]), (&json!(null), &json!(false)));
+}
+
+#[tokio::test]
 async fn in4_a_body_that_is_not_the_base64_it_claims_to_be_is_refused() {
     let function = function(echo).await;
     for body in ["*", "YQ", "YR==", "YQ==\n", "__8=", "\u{e9}", "{}"] {

@@ -121,7 +121,7 @@ impl Mailer {
         http_client: Option<SharedHttpClient>,
     ) -> Arc<Self> {
         let endpoint = config.table_endpoint.as_deref();
-        let sdk = aws::load(endpoint, http_client, config.patience).await;
+        let sdk = aws::load(http_client, config.patience);
         let store = Store::with_sdk(&sdk, &config.table_name, endpoint);
         Arc::new(Self { store, ses: Ses::new(&sdk, &config), patience: PATIENCE, clock, config })
     }

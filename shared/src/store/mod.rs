@@ -14,8 +14,8 @@ mod proof;
 mod retry;
 mod session;
 mod user;
+mod warm;
 
-use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client as DynamoDb;
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -23,6 +23,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{Delete, Put, TransactWriteItem, Update};
+use aws_types::SdkConfig;
 
 use crate::aws;
 use crate::metrics::Metric;
@@ -68,8 +69,8 @@ pub struct Store {
 impl Store {
     /// Returns the table named `table` in the DynamoDB at `endpoint`, or else of the
     /// configured region. `http_client` replaces the SDK's own, for tests.
-    pub async fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
-        Self::with_sdk(&aws::load(endpoint, http_client, 1).await, table, endpoint)
+    pub fn connect(table: &str, endpoint: Option<&str>, http_client: Option<SharedHttpClient>) -> Self {
+        Self::with_sdk(&aws::load(http_client, 1), table, endpoint)
     }
 
     pub(crate) fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
