@@ -2,5 +2,5 @@
 
 #[tokio::main]
 async fn main() -> Result<(), lambda_http::Error> {
-    freshkey::function::run(register::handle, 2).await
+    freshkey::function::run(register::handle, register::CONNECTIONS).await
 }
