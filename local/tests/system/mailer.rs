@@ -465,6 +465,32 @@ async fn ml19_a_recipient_gets_one_mail_an_hour_on_request_and_two_more_up_to_te
 }
 
 #[tokio::test]
+async fn ml14_a_flood_of_requests_for_an_address_without_an_account_costs_few_looks() {
+    let office = Office::open().await;
+    let first = office.forget("nobody@example.com").await;
+    office.world.pass(60);
+    let request = || Mail::new(Kind::Reset, first.email.clone(), None, Client::default(), first.written_at).id;
+    Row::mail(&first.id).copy(&office.world, &(0..300).map(|_| Row::mail(&request())).collect::<Vec<_>>()).await;
+    // A link to the same address for somebody who moves there is another matter.
+    let alice = office.register(EMAIL).await;
+    office.write(Kind::Change, "nobody@example.com", Some(alice)).await;
+    office.wire.take();
+    assert_eq!(office.work().await, Report { sent: 1, dropped: 301, ..Report::default() });
+    let looks = office.wire.take().operations().into_iter().filter(|operation| *operation == "GetItem").count();
+    assert!(looks < 10, "{looks}");
+    assert_eq!(office.recipients(), ["nobody@example.com"]);
+    assert_eq!(office.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn a_mailer_takes_nothing_more_when_its_time_is_up() {
+    let office = Office::open().await;
+    office.write(Kind::PasswordChanged, EMAIL, None).await;
+    assert_eq!(office.mailer.work_for(Duration::ZERO, "test").await, Report::default());
+    assert_eq!(office.work().await, sent(1));
+}
+
+#[tokio::test]
 async fn ml19_what_a_flood_leaves_is_deleted_but_not_a_mail_that_a_killed_mailer_has_counted() {
     let office = Office::open().await;
     office.register(EMAIL).await;
