@@ -20,13 +20,18 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use freshkey::Clock as _;
 use freshkey::audit::{self, Act};
+use freshkey::client::Client;
+use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
+use freshkey::mail::{Kind, Mail};
 use freshkey::metrics::{self, Metric};
 use freshkey::telemetry;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
+use mailer::Report;
 use serde_json::{Value, json};
 use tracing::Level;
 use tracing::subscriber::DefaultGuard;
@@ -571,4 +576,67 @@ fn each_alarm_of_the_template_uses_a_metric_that_exists() {
         assert_eq!(alarm["Dimensions"].as_sequence().unwrap().len(), 1);
         assert_eq!(alarm["Dimensions"][0]["Name"].as_str(), Some("Table"));
     }
+}
+
+#[tokio::test]
+async fn ml2_ml14_a_pass_of_the_mailer_tells_what_became_of_each_mail_and_names_no_address() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(telemetry::subscriber(Level::TRACE, log.clone()));
+    let world = world_with(&[
+        ("MAIL_FROM", "no-reply@example.com"),
+        ("RESET_URL", "https://app.example.com/reset"),
+        ("CONFIRM_URL", "https://app.example.com/confirm"),
+    ])
+    .await;
+    let alice = world.register(EMAIL).await;
+    let write = async |kind, address: &str| {
+        let client = Client { ip: "192.0.2.1".into(), user_agent: AGENT.into() };
+        let mail = Mail::new(kind, Email::parse(address).unwrap(), None, client, world.clock.now());
+        world.app("refresh").store().put_mail(&mail).await.unwrap();
+    };
+    let deliver = async || {
+        log.take();
+        let report = world.system.deliver_mail().await.unwrap();
+        let text = log.text();
+        let (metrics, lines): (Vec<_>, _) = log.take().into_iter().partition(|line| line["_aws"].is_object());
+        let [metrics] = metrics.try_into().unwrap();
+        let names = ["MailsSent", "MailsDropped", "MailsRefused", "Misconfigured", metrics::OLDEST_MAIL];
+        (report, names.map(|name| metrics[name].as_u64()), lines, text)
+    };
+    let (_, counts, ..) = deliver().await;
+    assert_eq!(counts, [Some(1), None, None, None, Some(0)]);
+
+    write(Kind::PasswordChanged, "denied@example.com").await;
+    world.pass(100);
+    write(Kind::PasswordChanged, "refused@example.com").await;
+    write(Kind::Reset, EMAIL).await;
+    write(Kind::Reset, "nobody@example.com").await;
+    world.wire.on_call(|call| {
+        let fate = match call.body["Destination"]["ToAddresses"][0].as_str() {
+            Some("denied@example.com") => Fate::Refused(403, "AccessDeniedException"),
+            Some("refused@example.com") => Fate::Refused(400, "BadRequestException"),
+            _ => Fate::Pass,
+        };
+        async move { fate }
+    });
+    let (report, counts, lines, text): (_, _, Vec<Value>, _) = deliver().await;
+    assert_eq!(report, Report { sent: 1, dropped: 1, refused: 1, left: 1 });
+    assert_eq!(counts, [Some(1), Some(1), Some(1), Some(1), Some(100)]);
+    let line = |message: &str| lines.iter().find(|line| line["message"] == message).unwrap_or(&Value::Null);
+    assert_eq!((&line("mail sent")["user.id"], &line("mail sent")["mail.kind"]), (&json!(alice.id), &json!("reset")));
+    assert_eq!(line("mail dropped")["reason"], "no_account");
+    assert_eq!(line("mail refused by SES")["reason"], "BadRequestException");
+    assert_eq!(line("mail left for later")["reason"], "AccessDeniedException");
+    assert_eq!(line("AWS refuses a misconfigured call")["level"], "ERROR");
+    let of_mails = lines.iter().filter(|line| line["mail.id"].is_string());
+    assert_eq!(of_mails.filter(|line| line["span"]["request.id"].is_string()).count(), 4, "{text}");
+    let mails = world.system.mailbox().mails();
+    let token = mails[0].text.split("#token=").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    for secret in [token, "example.com", "alice", "nobody", "192.0.2.1", AGENT] {
+        assert!(!text.contains(secret), "{secret}: {text}");
+    }
+
+    world.pass(50);
+    let (.., counts, _, _) = deliver().await;
+    assert_eq!(counts, [None, None, None, None, Some(150)]);
 }

@@ -17,7 +17,6 @@ mod headers;
 mod input;
 mod keys;
 mod limits;
-mod log;
 mod mail;
 mod mailer;
 mod middleware;

@@ -4,9 +4,8 @@
 //! mail. Killed anywhere before the end, it leaves a lease that runs out, so every mail
 //! is sent at least once.
 //!
-//! A recipient whom somebody floods with requests costs one look at a counter. All
-//! further requests to that recipient are set aside, and deleted after the mails of
-//! everybody else.
+//! In a flood of requests for one recipient, the first that is dropped tells what becomes
+//! of the others. They are set aside, and deleted after the mails of everybody else.
 
 mod decision;
 mod letter;
@@ -36,7 +35,7 @@ use crate::config::MailerConfig;
 use crate::email::Email;
 use crate::entropy;
 use crate::id::UserId;
-use crate::limit::{Counter, Tag};
+use crate::limit::{Counter, Tag, until};
 use crate::mail::{Kind, Mail, MailId, SHARDS};
 use crate::metrics::{self, Metric};
 use crate::proof::{MailToken, Proof, Purpose};
@@ -48,8 +47,8 @@ use crate::write::Write;
 /// How long a mailer may take for one mail. It is longer than all calls for one mail
 /// together may take.
 const LEASE: Duration = Duration::from_secs(60);
-/// How long a mailer takes on new work: so long that it finishes what it has taken
-/// before its function ends after 60 seconds (template.yaml).
+/// How long a mailer takes on new work. What it has taken by then is done before its
+/// function ends after 60 seconds (template.yaml), unless AWS is slow.
 const PATIENCE: Duration = Duration::from_secs(45);
 /// How many mails of a shard are read at a time.
 const PAGE: i32 = 100;
@@ -66,7 +65,6 @@ pub struct Mailer {
     clock: Arc<dyn Clock>,
     store: Store,
     ses: Ses,
-    patience: Duration,
 }
 
 /// What a mailer has done.
@@ -98,9 +96,10 @@ struct Shard<'a> {
     number: u8,
     /// Whether SES has asked to send less.
     is_throttled: AtomicBool,
-    /// Until when a recipient gets no mail on request, by the key of the address.
-    over_limit: Mutex<HashMap<String, Timestamp>>,
-    /// The requests of such recipients, which nobody has taken.
+    /// The requests that are excess: those of a kind to a recipient, by the key of the
+    /// address, that were written before this time.
+    flooded: Mutex<HashMap<(Kind, String), Timestamp>>,
+    /// The excess that was set aside. Nobody has taken it.
     excess: Mutex<Vec<MailId>>,
 }
 
@@ -123,14 +122,14 @@ impl Mailer {
         let endpoint = config.table_endpoint.as_deref();
         let sdk = aws::load(http_client, config.patience);
         let store = Store::with_sdk(&sdk, &config.table_name, endpoint);
-        Arc::new(Self { store, ses: Ses::new(&sdk, &config), patience: PATIENCE, clock, config })
+        Arc::new(Self { store, ses: Ses::new(&sdk, &config), clock, config })
     }
 
     /// Works through the outbox: sends what is to be sent, and deletes the rest.
     /// `request_id` names the invocation in the log. What cannot be sent now is left,
     /// and logged.
     pub async fn work(&self, request_id: &str) -> Report {
-        self.work_for(self.patience, request_id).await
+        self.work_for(PATIENCE, request_id).await
     }
 
     /// Works through the outbox as [`work`](Self::work) does, but takes on nothing more
@@ -146,7 +145,7 @@ impl Mailer {
             join_all((0..SHARDS).map(|number| self.work_shard(Shard::new(&pass, number)))).await;
             let now = self.clock.now();
             let oldest = lock(&pass.oldest).unwrap_or(now);
-            metrics::oldest_mail(crate::limit::until(now, oldest));
+            metrics::oldest_mail(until(now, oldest));
         };
         let span = tracing::info_span!("pass", request.id = request_id);
         metrics::scope(&self.config.table_name, || self.clock.now(), work).instrument(span).await;
@@ -170,7 +169,7 @@ impl Mailer {
                 tracing::error!(mail.shard = id.shard, mail.id = id.order, "a mail in the outbox cannot be read");
             }
             let deliveries = page.waiting.iter().map(|waiting| async {
-                if waiting.was_taken || !shard.sets_aside(&waiting.mail, self.clock.now()) {
+                if waiting.was_taken || !shard.sets_aside(&waiting.mail) {
                     self.deliver(&shard, &waiting.mail).await;
                 }
             });
@@ -200,7 +199,7 @@ impl Mailer {
             return Ok(());
         }
         let facts = self.facts(mail).await?;
-        let outcome = self.settle(shard, mail, &facts).await?;
+        let outcome = self.settle(shard, mail, &facts, now).await?;
         shard.pass.record(mail, facts.user_id().or(mail.account.map(|account| account.user_id)), &outcome);
         if outcome.is_final() {
             match self.store.delete_mail(&mail.id, Some(&lease)).await? {
@@ -211,14 +210,27 @@ impl Mailer {
         Ok(())
     }
 
-    async fn settle(&self, shard: &Shard<'_>, mail: &Mail, facts: &Facts) -> Result<Outcome, StoreError> {
-        let (to, link) = match decide(mail, facts, self.clock.now()) {
+    /// Sends or drops a mail, given what the table said after `now`.
+    async fn settle(
+        &self,
+        shard: &Shard<'_>,
+        mail: &Mail,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<Outcome, StoreError> {
+        let (to, link) = match decide(mail, facts, now) {
             Decision::Send { to, link } => (to, link),
-            Decision::Drop(reason) => return Ok(Outcome::Dropped(reason)),
+            Decision::Drop(reason) => {
+                let holds_for_all = mail.kind == Kind::Reset && matches!(reason, Reason::NoAccount | Reason::Disabled);
+                if holds_for_all {
+                    shard.flood(mail, now);
+                }
+                return Ok(Outcome::Dropped(reason));
+            }
         };
         let Some(mailbox) = ses::mailbox(&to) else { return Ok(Outcome::Dropped(Reason::Unmailable)) };
         if let Some(until) = self.over_limit(mail).await? {
-            shard.limit(mail, until);
+            shard.flood(mail, until);
             return Ok(Outcome::Dropped(Reason::OverLimit));
         }
         let url = match link {
@@ -317,7 +329,7 @@ impl Mailer {
         });
         stream::iter(deletions).for_each_concurrent(PARALLEL, |deletion| deletion).await;
         if !excess.is_empty() {
-            tracing::info!(mail.shard = shard.number, mails = excess.len(), reason = %Reason::OverLimit, "mails set aside");
+            tracing::info!(mail.shard = shard.number, mails = excess.len(), "mails dropped, as others like them were");
         }
     }
 }
@@ -391,13 +403,7 @@ impl Pass {
 
 impl<'a> Shard<'a> {
     fn new(pass: &'a Pass, number: u8) -> Self {
-        Self {
-            pass,
-            number,
-            is_throttled: AtomicBool::default(),
-            over_limit: Mutex::default(),
-            excess: Mutex::default(),
-        }
+        Self { pass, number, is_throttled: AtomicBool::default(), flooded: Mutex::default(), excess: Mutex::default() }
     }
 
     /// Returns whether more work may be taken on.
@@ -411,18 +417,16 @@ impl<'a> Shard<'a> {
         *known = known.into_iter().chain(oldest).min();
     }
 
-    /// Notes that the recipient of a request gets no other before `until`.
-    fn limit(&self, mail: &Mail, until: Timestamp) {
-        if !mail.kind.is_notice() {
-            lock(&self.over_limit).insert(mail.email.key().to_owned(), until);
-        }
+    /// Notes that requests like this one are excess if they were written before `end`.
+    fn flood(&self, mail: &Mail, end: Timestamp) {
+        lock(&self.flooded).insert((mail.kind, mail.email.key().to_owned()), end);
     }
 
-    /// Sets a mail aside if its recipient gets no mail on request at `now`. Returns
-    /// whether it has.
-    fn sets_aside(&self, mail: &Mail, now: Timestamp) -> bool {
+    /// Sets a mail aside if it is excess. Returns whether it is.
+    fn sets_aside(&self, mail: &Mail) -> bool {
+        let like = (mail.kind, mail.email.key().to_owned());
         let is_excess =
-            !mail.kind.is_notice() && lock(&self.over_limit).get(mail.email.key()).is_some_and(|until| *until > now);
+            !mail.kind.is_notice() && lock(&self.flooded).get(&like).is_some_and(|end| mail.written_at < *end);
         if is_excess {
             lock(&self.excess).push(mail.id.clone());
         }

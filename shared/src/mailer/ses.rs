@@ -197,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn ml2_the_message_of_a_fault_is_not_kept_because_it_names_the_recipient() {
+        for code in ["MessageRejected", "BadRequestException", "TooManyRequestsException", "InternalFailure"] {
+            let fault = Fault { code: code.to_owned(), is_misconfiguration: false };
+            let failure = classify(fault, "Email address is not verified: alice@example.com");
+            assert!(!format!("{failure:?}").contains("alice"), "{failure:?}");
+        }
+    }
+
+    #[test]
     fn a_mailbox_has_an_ascii_domain_and_an_ascii_local_part() {
         let mailbox_of = |address: &str| mailbox(&Email::parse(address).unwrap());
         assert_eq!(mailbox_of("O'Brien+x@Example.com").as_deref(), Some("O'Brien+x@example.com"));
