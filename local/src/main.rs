@@ -192,6 +192,7 @@ fn variables(is_demo: bool) -> Result<BTreeMap<String, String>, String> {
     let process = std::env::vars_os();
     let process = process.filter_map(|(n, v)| Some((n.into_string().ok()?, v.into_string().ok()?)));
     variables.extend(process.filter(|(_, value)| !value.is_empty()));
+    variables.retain(|_, value| !value.is_empty());
     if is_demo {
         variables.insert("JWT_SECRET_KEY".into(), demo::SECRET.into());
     } else if variables.get("JWT_SECRET_KEY").is_some_and(|secret| secret.trim() == demo::SECRET) {

@@ -449,6 +449,27 @@ async fn variables_are_read_from_the_file_env_but_the_environment_has_priority()
 }
 
 #[tokio::test]
+async fn mail_is_on_without_any_setting_and_each_setting_of_it_can_be_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let links = [("MAIL_FROM", ""), ("APP_NAME", "Acme"), ("RESET_URL", "https://app.example.com/reset")];
+    for (variables, subject, link) in [
+        (&[][..], "Reset your Freshkey password", "/?view=reset#token="),
+        (&links, "Reset your Acme password", links[2].1),
+    ] {
+        let lines: Vec<_> = variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        fs::write(directory.path().join(".env"), lines.concat()).unwrap();
+        let program = Program::start(directory.path(), &[]);
+        assert_eq!(program.post(REGISTER, &ada()).await.status, 201);
+        assert_eq!(program.post("/api/v1/auth/password/forgot", &ada()).await.status, 202);
+        let mails = reply_to(program.request(Method::GET, "/.local/mail?to=ada@example.com")).await.unwrap().body;
+        assert_eq!(mails[0]["subject"], subject);
+        let text = mails[0]["text"].as_str().unwrap();
+        let link = if link.starts_with('/') { format!("{}{link}", program.url) } else { link.to_owned() };
+        assert!(text.contains(&link), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_in_the_file_env_is_taken_as_written() {
     const ISSUER: &str = "https://$HOME.${HOME}.pa$$word.example";
     const SECRET: &str = r"7$HOME#Qx\n$$Zk3vQxw8Jd1mRzT6yPbLc9s";

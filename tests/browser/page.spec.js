@@ -17,7 +17,8 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const COOKIE = { REFRESH_TOKEN_TRANSPORT: 'cookie' };
 /** What Chromium logs for an answer with an error status, and for a missing answer. */
-const NETWORK = /^Failed to load resource: (the server responded with a status of|net::ERR_(EMPTY_RESPONSE|CONNECTION_REFUSED))/;
+const NETWORK =
+  /^Failed to load resource: (the server responded with a status of|net::ERR_(EMPTY_RESPONSE|CONNECTION_REFUSED))/;
 
 const test = base.extend({
   variables: [{}, { option: true }],
@@ -291,14 +292,14 @@ test('wrong input is explained', async ({ page, local }) => {
   await page.getByLabel('Password', { exact: true }).fill('short');
   await page.getByRole('button', { name: 'Create a user' }).click();
   await expect(problem).toHaveText(/8/);
-  await expect(page.getByLabel('E-mail')).toBeFocused();
+  await expect(page.getByLabel('E-mail', { exact: true })).toBeFocused();
 });
 
 test.describe('with --demo', () => {
   test.use({ args: ['--demo', '--table-port', '0'] });
   test('the demo’s user can log in', async ({ page, local }) => {
     await page.goto(local.url);
-    await page.getByLabel('E-mail').fill('demo@example.com');
+    await page.getByLabel('E-mail', { exact: true }).fill('demo@example.com');
     await page.getByLabel('Password', { exact: true }).fill('four friendly foxes');
     await page.getByRole('button', { name: 'Log in', exact: true }).click();
     await expect(page.locator('#who')).toHaveText('demo@example.com');
@@ -405,7 +406,7 @@ test.describe('mail', () => {
     const email = await me(page);
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('button', { name: 'Another user' }).click();
-    await page.getByLabel('E-mail').fill(email);
+    await page.getByLabel('E-mail', { exact: true }).fill(email);
     await page.getByRole('button', { name: 'Forgot the password?' }).click();
     await expect(page.locator('#hint')).toHaveText(/^If the address has an account, a mail is on its way/);
 
@@ -416,7 +417,7 @@ test.describe('mail', () => {
     await tab.getByLabel('New password').fill('another river under nine bridges');
     await tab.getByRole('button', { name: 'Set the password' }).click();
     await expect(tab.locator('#hint')).toHaveText(/^The new password is set/);
-    await tab.getByLabel('E-mail').fill(email);
+    await tab.getByLabel('E-mail', { exact: true }).fill(email);
     await tab.getByLabel('Password', { exact: true }).fill('another river under nine bridges');
     await tab.getByRole('button', { name: 'Log in', exact: true }).click();
     await expect(tab.locator('#who')).toHaveText(email);
@@ -634,6 +635,11 @@ for (const [colorScheme, widths] of [
         for (const id of ['call', 'lose', 'parallel']) await tryOut(page, id);
         await page.locator('#access').getByRole('button', { name: 'aud', exact: true }).focus();
         await check('after experiments');
+        await page.locator('#mail li').getByRole('button').click();
+        await expect(page.frameLocator('#mail-body iframe').getByRole('link')).toBeVisible();
+        await check('a mail as HTML');
+        await page.getByRole('button', { name: 'Text', exact: true }).click();
+        await check('a mail as text');
         for (let i = 0; i < 12; i += 1) await tryOut(page, 'refresh');
         await expect(page.locator('#picture .count')).toHaveText(/^\+\d+$/);
         await tryOut(page, 'naive');
@@ -643,8 +649,14 @@ for (const [colorScheme, widths] of [
         await tryOut(page, 'replay');
         expect(await places()).toEqual(before);
         await page.getByRole('button', { name: 'Another user' }).click();
-        await expect(page.getByLabel('E-mail')).toBeFocused();
+        await expect(page.getByLabel('E-mail', { exact: true })).toBeFocused();
         await check('another user');
+        for (const view of ['reset', 'confirm']) {
+          await page.goto(`${local.url}/?view=${view}#token=${'A'.repeat(43)}`);
+          await page.locator(`#${view}`).getByRole('button').click();
+          await expect(page.getByRole('alert').filter({ hasText: /\w/ })).toHaveCount(1);
+          await check(`the link to ${view}`);
+        }
       });
     });
   }
