@@ -139,16 +139,22 @@ async def test_a_reset_that_fails_is_the_same_attempt_when_the_caller_repeats_it
     assert len(set(server.keys(RESET))) == 1
 
 
-async def test_another_password_another_token_and_a_success_begin_another_attempt(connect: Connect) -> None:
-    server = Server({RESET: [problem(400, "invalid_link")] * 3 + [DONE]})
+async def test_each_link_and_each_client_has_its_own_key(connect: Connect) -> None:
+    server = Server({RESET: [DONE]})
     client = connect(API, answer=server)
-    for token, password in [(TOKEN, PASSWORD), (TOKEN, "four friendly foxes"), ("other", PASSWORD)]:
-        with pytest.raises(FreshkeyError) as failed:
-            await client.reset_password(token, password)
-        assert failed.value.code == "invalid_link"
-    for _ in range(2):
-        await client.reset_password(TOKEN, PASSWORD)
-    assert len(set(server.keys(RESET))) == 5
+    for token in ("", TOKEN, ""):
+        await client.reset_password(token, PASSWORD)
+    await connect(API, answer=server).reset_password(TOKEN, PASSWORD)
+    assert len(set(server.keys(RESET))) == 4
+    assert min(map(len, server.keys(RESET))) >= 32
+
+
+async def test_a_link_that_is_no_longer_good_is_reported_at_once(connect: Connect) -> None:
+    server = Server({RESET: [problem(400, "invalid_link")]})
+    with pytest.raises(FreshkeyError) as failed:
+        await connect(API, answer=server).reset_password(TOKEN, PASSWORD)
+    assert (failed.value.status, failed.value.code) == (400, "invalid_link")
+    assert len(server.sent) == 1
 
 
 async def test_a_refused_password_is_reported_at_once_and_shown_nowhere(connect: Connect) -> None:

@@ -85,8 +85,8 @@ export class ApiClient<D extends Dialect = 'v1'> {
   readonly tokenManager: TokenManager<D>;
   readonly #baseUrl: string;
   readonly #fetch: typeof globalThis.fetch;
-  /** What was last sent with an `Idempotency-Key`, until it succeeds. */
-  #attempt: { body: string; key: string } | undefined;
+  /** The token of the last link, and its `Idempotency-Key`. */
+  #link: { token: string; key: string } | undefined;
 
   constructor(baseUrl: string, tokenManager: TokenManager<D>, options: ApiClientOptions = {}) {
     this.tokenManager = tokenManager;
@@ -211,9 +211,8 @@ export class ApiClient<D extends Dialect = 'v1'> {
    */
   async resetPassword(token: string, new_password: string): Promise<void> {
     const body = { token, new_password };
-    const answer = await this.#post('/api/v1/auth/password/reset', body, { ...ONCE, tries: TRIES }, this.#keyOf(body));
+    const answer = await this.#post('/api/v1/auth/password/reset', body, { ...ONCE, tries: TRIES }, this.#keyOf(token));
     if (answer.status !== 204) throw failure(answer);
-    this.#attempt = undefined;
     await this.tokenManager.refreshTokens().catch(() => {}); // finds out whether the session has ended
   }
 
@@ -244,12 +243,10 @@ export class ApiClient<D extends Dialect = 'v1'> {
    * new address meanwhile.
    */
   async confirmEmail(token: string): Promise<User> {
-    const body = { token };
+    const path = '/api/v1/users/me/email/confirm';
     const { headers, ...init } = this.tokenManager.deviceInit as RequestOptions;
-    const options = { ...init, headers: { ...(headers as Record<string, string>), ...this.#keyOf(body) } };
-    const answer = await this.post<User & { device_token?: string }>('/api/v1/users/me/email/confirm', body, options);
-    this.#attempt = undefined;
-    const { device_token, ...user } = answer;
+    const options = { ...init, headers: { ...(headers as Record<string, string>), ...this.#keyOf(token) } };
+    const { device_token, ...user } = await this.post<User & { device_token?: string }>(path, { token }, options);
     await this.tokenManager.keepDeviceToken(device_token);
     return user;
   }
@@ -279,11 +276,10 @@ export class ApiClient<D extends Dialect = 'v1'> {
     return post(this.#fetch, join(this.#baseUrl, path), body, { headers }, patience);
   }
 
-  /** The `Idempotency-Key` for a body: the same for as long as no answer to it has arrived. */
-  #keyOf(content: object): Record<string, string> {
-    const body = JSON.stringify(content);
-    if (this.#attempt?.body !== body) this.#attempt = { body, key: newKey() };
-    return { 'idempotency-key': this.#attempt.key };
+  /** The `Idempotency-Key` for a link: the same each time, so an answer that was lost comes again. */
+  #keyOf(token: string): Record<string, string> {
+    if (this.#link?.token !== token) this.#link = { token, key: newKey() };
+    return { 'idempotency-key': this.#link.key };
   }
 
   /** Authorises each try separately: the tokens of the one before may be spent by now. */

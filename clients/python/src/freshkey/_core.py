@@ -159,7 +159,7 @@ class Core:
         self._on_tokens = on_tokens
         self._on_signed_out = on_signed_out
         self._build = build
-        self._attempt: tuple[Mapping[str, str], str] | None = None
+        self._link: tuple[str, str] | None = None
         self._failure: FreshkeyError | None = None
         self._quiet_until = 0.0
         self.flights = 0
@@ -303,8 +303,7 @@ class Core:
     def reset_password(self, token: str, new_password: str) -> Steps[None]:
         """Sets a new password with the token of a mailed link."""
         body = {"token": token, "new_password": new_password}
-        _done((yield from self._once("/api/v1/auth/password/reset", body)))
-        self._attempt = None
+        _done((yield from self._redeem("/api/v1/auth/password/reset", body)))
 
     def resend_verification(self) -> Steps[None]:
         """Sends the mail by which the user confirms the address once more."""
@@ -318,8 +317,7 @@ class Core:
 
     def confirm_email(self, token: str) -> Steps[User]:
         """Confirms or changes the user's address with the token of a mailed link, and returns the user."""
-        user = _body((yield from self._once("/api/v1/users/me/email/confirm", {"token": token})), "id")
-        self._attempt = None
+        user = _body((yield from self._redeem("/api/v1/users/me/email/confirm", {"token": token})), "id")
         device_token = user.pop("device_token", None)
         if isinstance(device_token, str):
             yield from self._locked(lambda: self._store({**self._load(), "device_token": device_token}))
@@ -347,16 +345,12 @@ class Core:
             return outcome
         raise _error(outcome)
 
-    def _once(self, path: str, body: Mapping[str, str]) -> Steps[httpx.Response]:
-        """Makes a call that the server carries out once, however often it is made until it succeeds.
-
-        It has the same Idempotency-Key for as long as the body stays the same, so a lost answer comes again.
-        A caller that has its answer forgets the attempt.
-        """
-        if self._attempt is None or self._attempt[0] != body:
-            self._attempt = body, new_key()
-        key = self._attempt[1]
-        request = self._request("POST", path, json=body, headers={"idempotency-key": key})
+    def _redeem(self, path: str, body: Mapping[str, str]) -> Steps[httpx.Response]:
+        """Sends the token of a link, each time with the same key, so an answer that was lost comes again."""
+        link = self._link
+        if link is None or link[0] != body["token"]:
+            link = self._link = body["token"], new_key()
+        request = self._request("POST", path, json=body, headers={"idempotency-key": link[1]})
         return (yield from self.call(request))
 
     # The rotation.
