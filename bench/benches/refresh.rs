@@ -188,7 +188,7 @@ impl Member {
         let user = User {
             id: freshkey::id::UserId::random(),
             email: Email::parse(email).unwrap(),
-            email_verified: false,
+            email_verified: None,
             roles: config.default_roles.clone(),
             is_active: true,
             epoch: 0,

@@ -154,7 +154,7 @@ impl Caller {
         let user = User {
             id: UserId::parse(&id_of("user", name)).ok_or_else(|| DemoError::value("user"))?,
             email: Email::parse(&format!("{name}@example.com")).map_err(DemoError::value)?,
-            email_verified: false,
+            email_verified: None,
             roles: vec!["ROLE_USER".into()],
             is_active: true,
             epoch: 0,

@@ -9,7 +9,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::post;
 use freshkey::{Clock as _, Timestamp};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::header::ORIGIN;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -87,7 +88,12 @@ impl Mailbox {
     /// Returns the routes of SES.
     pub fn ses<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
         let mailbox = self.clone();
-        Router::new().route(SEND_EMAIL, post(async move |body: Bytes| mailbox.send(&body)))
+        let send = async move |headers: HeaderMap, body: Bytes| match headers.get(ORIGIN) {
+            None => mailbox.send(&body),
+            // A browser sends it for a page, and no page sends mails.
+            Some(_) => gateway::message(StatusCode::FORBIDDEN).map(Body::from),
+        };
+        Router::new().route(SEND_EMAIL, post(send))
     }
 
     /// Answers a call of `SendEmail`.

@@ -26,7 +26,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::UserId;
-use crate::mail::MailId;
+use crate::mail::{Kind, MailId};
 use crate::session::Hash;
 
 /// How long failures at an account or from a device are remembered: the window
@@ -152,21 +152,30 @@ impl Counter {
         [counter("minute", MINUTE), counter("day", DAY)]
     }
 
-    /// Returns the counter of the first mail to a recipient within an hour.
-    pub fn first_mail_to(email: &Email) -> Self {
-        Self { name: format!("mail-first#{}", email.key()), window: HOUR }
+    /// Returns the counter of the first mail on request to a recipient within an hour.
+    /// Resets are counted separately, so that no other mail uses up the owner's reset.
+    pub fn first_mail_to(email: &Email, kind: Kind) -> Self {
+        Self { name: format!("mail-first-{}#{}", class(kind), email.key()), window: HOUR }
     }
 
-    /// Returns the counters of further mails to a recipient, within an hour and within a
-    /// day.
-    pub fn more_mails_to(email: &Email) -> [Self; 2] {
-        let counter = |window: &str, length| Self { name: format!("mail-{window}#{}", email.key()), window: length };
+    /// Returns the counters of further mails on request to a recipient, within an hour
+    /// and within a day. Resets are counted separately.
+    pub fn more_mails_to(email: &Email, kind: Kind) -> [Self; 2] {
+        let counter = |window: &str, length| Self {
+            name: format!("mail-{window}-{}#{}", class(kind), email.key()),
+            window: length,
+        };
         [counter("hour", HOUR), counter("day", DAY)]
     }
 
-    /// Returns the counter of notices of new devices to a user within an hour.
-    pub fn new_devices_of(user: UserId) -> Self {
-        Self { name: format!("mail-new-device#{user}"), window: HOUR }
+    /// Returns the counter of notices of this kind to a user within an hour.
+    pub fn notices_to(user: UserId, kind: Kind) -> Self {
+        Self { name: format!("mail-notice-{}#{user}", kind.name()), window: HOUR }
+    }
+
+    /// Returns the counter of changes of a user's password.
+    pub fn password_changes(user: UserId) -> Self {
+        Self { name: format!("password-changes#{user}"), window: DAY }
     }
 
     /// Returns when a window that begins at `now` ends, in whole seconds.
@@ -180,6 +189,11 @@ impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Counter").field("window", &self.window).finish_non_exhaustive()
     }
+}
+
+/// The part of a counter's name that separates resets from the other mails on request.
+fn class(kind: Kind) -> &'static str {
+    if kind == Kind::Reset { "reset" } else { "other" }
 }
 
 /// A short hash of a thing that a counter counts once, however often it comes: an
@@ -335,10 +349,15 @@ mod tests {
             Counter::registrations(&address),
             Counter::mail_requests(&address),
             Counter::links(&address),
-            Counter::first_mail_to(&alice),
-            Counter::new_devices_of(user),
+            Counter::first_mail_to(&alice, Kind::Reset),
+            Counter::first_mail_to(&alice, Kind::Verify),
+            Counter::notices_to(user, Kind::Reused),
+            Counter::notices_to(user, Kind::NewDevice),
+            Counter::password_changes(user),
         ];
-        let counters = counters.into_iter().chain(Counter::mails_of_user(user)).chain(Counter::more_mails_to(&alice));
+        let counters =
+            counters.into_iter().chain(Counter::mails_of_user(user)).chain(Counter::more_mails_to(&alice, Kind::Reset));
+        let counters = counters.chain(Counter::more_mails_to(&alice, Kind::Change));
         let counters: Vec<_> = counters.collect();
         let names: BTreeSet<_> = counters.iter().map(|counter| &counter.name).collect();
         assert_eq!(names.len(), counters.len());

@@ -117,8 +117,9 @@ pub struct Mail {
     /// The address that it is about: the one that somebody typed ([`Kind::Reset`]), the
     /// new one ([`Kind::Change`]), or the account's.
     pub email: Email,
-    /// The account, as the transaction left it. `None` for [`Kind::Reset`], because
-    /// nobody looked whether there is one.
+    /// The account, as it was when the mail was asked for, or before the change that the
+    /// mail tells of. `None` for [`Kind::Reset`], because nobody looked whether there is
+    /// one.
     pub account: Option<Account>,
     /// The client that caused it.
     pub client: Client,
@@ -128,12 +129,12 @@ pub struct Mail {
     pub expires_at: Timestamp,
 }
 
-/// The account that a mail is about, and its epoch when the mail was written.
+/// The account that a mail is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
     /// The user.
     pub user_id: UserId,
-    /// The user's epoch after the transaction that wrote the mail.
+    /// The user's epoch.
     pub epoch: u64,
 }
 

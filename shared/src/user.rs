@@ -21,8 +21,9 @@ pub struct User {
     pub id: UserId,
     /// The e-mail address, as written at registration, with its key.
     pub email: Email,
-    /// Whether the user has shown that mails to this address reach them.
-    pub email_verified: bool,
+    /// Whether the user has proven that mails to this address reach them. `None` for a
+    /// user who registered while mail was off, and was never asked to.
+    pub email_verified: Option<bool>,
     /// What the user may do: the `roles` of an access token.
     pub roles: Vec<String>,
     /// A user who is not active can neither log in nor refresh.
@@ -36,6 +37,11 @@ pub struct User {
 }
 
 impl User {
+    /// Returns whether the user has proven the e-mail address.
+    pub fn is_verified(&self) -> bool {
+        self.email_verified == Some(true)
+    }
+
     /// Returns what a mail says about the account.
     pub fn account(&self) -> Account {
         Account { user_id: self.id, epoch: self.epoch }

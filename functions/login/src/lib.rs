@@ -29,8 +29,6 @@ pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let body = http::members(&request)?;
     let (email, password) = (body.text("email", EXPECTED)?, body.text("password", EXPECTED)?);
     let device_token = carrier.device_token(&request)?;
-    let (client, dialect) = (http::client(&request), Dialect::of(&route));
-    let notifies = dialect == Dialect::V1;
-    let signed_in = app.login(email, password, client, device_token.as_deref(), notifies).await?;
-    dialect.signed_in(StatusCode::OK, &signed_in, carrier)
+    let signed_in = app.login(email, password, http::client(&request), device_token.as_deref()).await?;
+    Dialect::of(&route).signed_in(StatusCode::OK, &signed_in, carrier)
 }

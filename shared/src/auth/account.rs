@@ -10,6 +10,7 @@ use super::{App, Error, FieldError, GONE, Identity};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::id::{SessionId, UserId};
+use crate::limit::Counter;
 use crate::mail::{Kind, Mail};
 use crate::password::Password;
 use crate::session::Session;
@@ -19,6 +20,10 @@ use crate::write::Write;
 
 /// How often a change is attempted when another change comes between its read and its write.
 const TRIES: usize = 2;
+/// How often a user may change the password within a day. Each change voids the links
+/// that reset it, so a thief who knows the password could otherwise keep the owner from
+/// a reset.
+const PASSWORD_CHANGES: u64 = 10;
 /// How long an answer waits for the deletion of dead sessions, well within the
 /// functions' deadline.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -112,7 +117,7 @@ impl App {
     ///
     /// [`Error::Validation`] naming `current_password` when it is wrong, or
     /// `new_password` when it is weak; [`Error::RateLimited`] after too many wrong
-    /// passwords, here or at login; [`Error::InvalidToken`] when the user is gone or
+    /// passwords, here or at login, or ten changes in a day; [`Error::InvalidToken`] when the user is gone or
     /// disabled, or the calling session has ended; [`Error::Unavailable`] when DynamoDB
     /// fails, the user keeps changing, or no turn for hashing came in time.
     pub async fn change_password(
@@ -129,7 +134,10 @@ impl App {
             let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
             let check = self.check_password(&user, "current_password", current, client, device_token);
             let (guess, credential) = check.await?;
-            let (new, ()) = tokio::join!(self.hasher.hash(&new), self.give_back(guess));
+            let counter = Counter::password_changes(user.id);
+            let counted = self.count_request(&counter, PASSWORD_CHANGES, "password_changes");
+            let (new, counted, ()) = tokio::join!(self.hasher.hash(&new), counted, self.give_back(guess));
+            counted?;
             let ending = Ending::Password { old: &credential, new: &new? };
             let notice = self.notice(Kind::PasswordChanged, &user, client, self.now());
             if self.end(&user, ending, Some(caller.session_id), notice.as_ref()).await? == Write::Done(()) {

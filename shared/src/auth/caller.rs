@@ -133,23 +133,31 @@ impl App {
         let key = Hash::of(&[b"access-token:", access.id.as_bytes()]);
         let refreshed = self.rotate(&presented, key, client, now).await.map_err(NotRenewed::Failed)?;
         let RefreshToken { user_id, session_id, .. } = presented;
-        let User { roles, email_verified, .. } = refreshed.user;
+        let email_verified = refreshed.user.is_verified();
+        let User { roles, .. } = refreshed.user;
         let identity = Identity { user_id, session_id, roles, email_verified };
         Ok(Admitted { identity, renewed: Some(refreshed.tokens) })
     }
 
     /// Checks that a caller has proven the e-mail address. If the access token says no,
-    /// the user is read once, so that a confirmation counts at once.
+    /// the user is read, so that a confirmation counts at once. The session is read too:
+    /// if the owner of the address has reset the password, the caller may be somebody
+    /// else who had registered it.
     ///
     /// # Errors
     ///
     /// [`Error::EmailUnverified`] when the address is not proven;
-    /// [`Error::Unavailable`] when the user cannot be read.
+    /// [`Error::Unavailable`] when the table cannot be read.
     pub async fn check_verified(&self, caller: &Identity) -> Result<(), Error> {
         if caller.email_verified {
             return Ok(());
         }
-        if self.store.user(caller.user_id).await?.is_some_and(|user| user.is_active && user.email_verified) {
+        let Identity { user_id, session_id, .. } = *caller;
+        let (user, session) = tokio::join!(self.store.user(user_id), self.store.session(user_id, session_id));
+        let (user, session) = (user?, session?);
+        let state = user.as_ref().map(User::state);
+        let is_live = session.is_some_and(|session| session.is_live(state, self.now()));
+        if is_live && user.is_some_and(|user| user.is_verified()) {
             return Ok(());
         }
         let denied = Event::of(Act::AccessDenied).about(caller.user_id).in_session(caller.session_id);

@@ -26,8 +26,7 @@ impl App {
     /// sessions beyond the cap are deleted. A device token that the account does not
     /// accept costs one more.
     ///
-    /// With NOTIFY_NEW_DEVICE, the owner gets a notice of an unknown device, if
-    /// `notifies`: clients of other systems never send a device token.
+    /// With NOTIFY_NEW_DEVICE, the owner gets a notice of an unknown device.
     ///
     /// # Errors
     ///
@@ -41,7 +40,6 @@ impl App {
         password: &str,
         client: Client,
         device_token: Option<&str>,
-        notifies: bool,
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         let (Ok(email), Some(password)) = (Email::parse(email), Password::presented(password)) else {
@@ -62,7 +60,7 @@ impl App {
                 }
             };
             let now = self.now();
-            let is_told = notifies && self.config.notify_new_device && !guess.is_from_known_device();
+            let is_told = self.config.notify_new_device && !guess.is_from_known_device();
             let notice = is_told.then(|| self.notice(Kind::NewDevice, &user, &client, now)).flatten();
             let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
             let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;

@@ -42,7 +42,7 @@ impl App {
     /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn request_verification(&self, caller: &Identity, client: Client) -> Result<(), Error> {
         let user = self.user(caller).await?;
-        if user.email_verified {
+        if user.is_verified() {
             return Ok(());
         }
         self.count_mail_of(user.id).await?;
@@ -197,7 +197,7 @@ impl App {
     /// Returns a notice for the owner of an account, if mail is on. An address that was
     /// never proven gets none, because it may belong to somebody else.
     pub(super) fn notice(&self, kind: Kind, user: &User, client: &Client, now: Timestamp) -> Option<Mail> {
-        let is_sent = self.config.mail && user.email_verified;
+        let is_sent = self.config.mail && user.is_verified();
         is_sent.then(|| Mail::new(kind, user.email.clone(), Some(user.account()), client.clone(), now))
     }
 

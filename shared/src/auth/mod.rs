@@ -183,7 +183,7 @@ impl App {
             user_id: user.id,
             session_id: session.id,
             roles: &user.roles,
-            email_verified: self.config.mail.then_some(user.email_verified),
+            email_verified: self.config.mail.then_some(user.is_verified()),
         };
         Ok(Tokens {
             access: self.config.access_tokens.issue(ring, &subject, refresh.absolute_end, now)?,

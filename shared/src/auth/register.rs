@@ -47,7 +47,7 @@ impl App {
         let user = User {
             id: UserId::random(),
             email,
-            email_verified: false,
+            email_verified: self.config.mail.then_some(false),
             roles: self.config.default_roles.clone(),
             is_active: true,
             epoch: 0,

@@ -257,7 +257,7 @@ fn user_members(config: &Config, user: &User) -> Value {
         "created_at": user.created_at.to_string(),
     });
     if config.mail {
-        members["email_verified"] = user.email_verified.into();
+        members["email_verified"] = user.is_verified().into();
     }
     members
 }

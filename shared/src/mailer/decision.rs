@@ -120,7 +120,7 @@ fn verify<'a>(mail: &Mail, facts: &'a Facts) -> Decided<'a> {
     let user = unchanged(mail, facts)?;
     if user.email.key() != mail.email.key() {
         Err(Reason::Superseded)
-    } else if user.email_verified {
+    } else if user.is_verified() {
         Err(Reason::AlreadyVerified)
     } else {
         Ok((&user.email, Some(Link { user_id: user.id, purpose: Purpose::Verify { epoch: user.epoch } })))
@@ -174,7 +174,7 @@ mod tests {
         User {
             id: UserId::random(),
             email: email(address),
-            email_verified: false,
+            email_verified: Some(false),
             roles: Vec::new(),
             is_active: true,
             epoch: 3,
@@ -234,7 +234,7 @@ mod tests {
                 false,
                 [Some(NoAccount), Some(Superseded), None],
             ),
-            (User { email_verified: true, ..alice.clone() }, true, [None, Some(AlreadyVerified), None]),
+            (User { email_verified: Some(true), ..alice.clone() }, true, [None, Some(AlreadyVerified), None]),
             // Her sessions have ended, which keeps her from no reset.
             (User { epoch: 4, ..alice.clone() }, true, [None, Some(Superseded), Some(Superseded)]),
         ];

@@ -181,7 +181,8 @@ impl<'a> Parts<'a> {
             advice,
             when: date(mail.written_at),
             ip: ip(&mail.client),
-            program: program(&mail.client),
+            // Anybody can cause a request, and would choose this text of somebody else's mail.
+            program: if mail.kind.is_notice() { program(&mail.client) } else { None },
             app,
         }
     }

@@ -134,13 +134,13 @@ fn failure<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> Failure {
 /// Says what a fault means (Amazon SES API v2 Reference, "SendEmail", "Errors").
 /// `message` is not kept: it may name the recipient.
 fn classify(fault: Fault, message: &str) -> Failure {
-    // In the sandbox, and for an unverified sender, the code is the same as for a letter
-    // with a virus.
-    const ACCOUNT: [&str; 4] = ["not verified", "suspended", "paused", "disabled"];
+    // In the sandbox, for an unverified sender, and where the identity's configuration set
+    // is gone, the code is the same as for a letter with a virus.
+    const ACCOUNT: [&str; 5] = ["not verified", "suspended", "paused", "disabled", "configuration set"];
     let is_about_the_account = || ACCOUNT.iter().any(|words| message.to_ascii_lowercase().contains(words));
     let misconfigured = |fault| Failure::Misconfigured(Fault { is_misconfiguration: true, ..fault });
     match fault.code.as_str() {
-        "MessageRejected" if is_about_the_account() => misconfigured(fault),
+        "BadRequestException" | "MessageRejected" if is_about_the_account() => misconfigured(fault),
         "BadRequestException" | "MessageRejected" => Failure::Refused(fault),
         "AccountSuspendedException"
         | "MailFromDomainNotVerifiedException"

@@ -55,8 +55,9 @@ impl Store {
 
     /// Sets a new password, ends every session, marks the address verified, voids every
     /// device token and writes `notice`, in one transaction, if neither `user` nor
-    /// `credential` has changed since it was read. If the address was not verified, the
-    /// profile is removed, because somebody else may have written it.
+    /// `credential` has changed since it was read. If the address was never proven
+    /// although the user was asked to, the profile is removed, because somebody else may
+    /// have written it.
     ///
     /// # Errors
     ///
@@ -84,17 +85,14 @@ impl Store {
             .expression_attribute_values(":changed_at", changed_at);
         let verified =
             self.raise(item::user_key(user.id), user).expression_attribute_values(":true", AttributeValue::Bool(true));
-        let raised_user = if user.email_verified {
+        let raised_user = if user.email_verified != Some(false) {
             verified
                 .condition_expression("epoch = :epoch AND is_active = :true")
                 .update_expression("SET epoch = :next, email_verified = :true")
         } else {
             let profile = ProfileField::ALL.map(ProfileField::name).join(", ");
             verified
-                .condition_expression(
-                    "epoch = :epoch AND is_active = :true AND (attribute_not_exists(email_verified) \
-                     OR email_verified <> :true)",
-                )
+                .condition_expression("epoch = :epoch AND is_active = :true AND email_verified <> :true")
                 .update_expression(format!("SET epoch = :next, email_verified = :true REMOVE {profile}"))
         };
         let members = vec![

@@ -320,12 +320,14 @@ fn from_user(user: &User) -> Item {
     item.extend([
         ("email".into(), text(user.email.as_str())),
         ("email_key".into(), text(user.email.key())),
-        ("email_verified".into(), AttributeValue::Bool(user.email_verified)),
         ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
         ("is_active".into(), AttributeValue::Bool(user.is_active)),
         ("epoch".into(), number(user.epoch)),
         ("created_at".into(), number(user.created_at.seconds())),
     ]);
+    if let Some(is_verified) = user.email_verified {
+        item.insert("email_verified".into(), AttributeValue::Bool(is_verified));
+    }
     for field in ProfileField::ALL {
         if let Some(value) = user.profile.get(field) {
             item.insert(field.name().into(), text(value));
@@ -343,8 +345,7 @@ fn to_user(item: &Item) -> Result<User, StoreError> {
     Ok(User {
         id: id.ok_or(StoreError::Corrupt("pk"))?,
         email: Email::stored(item.text("email")?.to_owned(), item.text("email_key")?.to_owned()),
-        // Users of earlier versions have no such attribute.
-        email_verified: item.optional("email_verified", |value| value.as_bool().ok().copied())?.unwrap_or(false),
+        email_verified: item.optional("email_verified", |value| value.as_bool().ok().copied())?,
         roles: roles.map_err(|_| StoreError::Corrupt("roles"))?,
         is_active: *item.get("is_active")?.as_bool().map_err(|_| StoreError::Corrupt("is_active"))?,
         epoch: item.number("epoch")?,

@@ -177,7 +177,7 @@ fn alice() -> User {
     User {
         id: UserId::parse("6a3c1f0e-8d2b-4b7e-9c55-2f1e0d9a7b31").unwrap(),
         email: Email::parse("Alice@example.com").unwrap(),
-        email_verified: false,
+        email_verified: None,
         roles: vec!["ROLE_USER".into()],
         is_active: true,
         epoch: 3,
@@ -237,7 +237,7 @@ fn a_user_is_shown_without_anything_of_the_credential() {
     assert_eq!(body(&response), expected);
     let with_mail = parse(&[("MAIL_FROM", "no-reply@example.com")]).unwrap();
     assert_eq!(body(&user(&with_mail, &alice()))["email_verified"], false);
-    let verified = User { email_verified: true, ..alice() };
+    let verified = User { email_verified: Some(true), ..alice() };
     assert_eq!(body(&user(&with_mail, &verified))["email_verified"], true);
 }
 
