@@ -132,7 +132,8 @@ impl App {
             let user = self.user(caller).await?;
             let new = self.new_password(new, Some(&user.email));
             let new = new.map_err(|weak| Error::Validation(vec![FieldError::password("new_password", weak)]))?;
-            let check = self.check_password(&user, "current_password", current, client, device_token);
+            // Boxed, because the futures of the SDK are large.
+            let check = Box::pin(self.check_password(&user, "current_password", current, client, device_token));
             let (guess, credential) = check.await?;
             let counter = Counter::password_changes(user.id);
             let counted = self.count_request(&counter, PASSWORD_CHANGES, "password_changes");
@@ -166,7 +167,7 @@ impl App {
     ) -> Result<(), Error> {
         for _ in 0..TRIES {
             let user = self.user(caller).await?;
-            let check = self.check_password(&user, "password", password, client, device_token);
+            let check = Box::pin(self.check_password(&user, "password", password, client, device_token));
             let (guess, credential) = check.await?;
             let notice = self.notice(Kind::AccountDeleted, &user, client, self.now());
             let delete = self.store.delete_user(&user, &credential.password_hash, notice.as_ref());

@@ -202,7 +202,8 @@ impl App {
     /// it; [`Error::Unavailable`] when the request cannot be counted.
     pub(super) async fn count_request(&self, counter: &Counter, most: u64, reason: &'static str) -> Result<(), Error> {
         let now = self.now();
-        let counted = self.store.count(counter, most, None, now).await;
+        // Boxed, because the futures of the SDK are large.
+        let counted = Box::pin(self.store.count(counter, most, None, now)).await;
         let counted = counted.map(|outcome| wait_until_end(outcome, now));
         match throttled_is_full(counted)? {
             Write::Done(()) => Ok(()),

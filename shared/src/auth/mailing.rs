@@ -74,7 +74,8 @@ impl App {
         if email.key() == user.email.key() {
             return Err(Error::field("email", "email_unchanged", "This is already your e-mail address."));
         }
-        let (guess, _) = self.check_password(&user, "password", password, &client, device_token).await?;
+        let check = self.check_password(&user, "password", password, &client, device_token);
+        let (guess, _) = Box::pin(check).await?;
         let (counted, ()) = tokio::join!(self.count_mail_of(user.id), self.give_back(guess));
         counted?;
         let now = self.now();
