@@ -141,7 +141,8 @@ impl Authenticate {
             let mut response = match self.check(&identity).await {
                 Ok(()) => {
                     request.extensions_mut().insert(identity);
-                    serve(request).await?
+                    // Boxed, because the futures of the SDK are large.
+                    Box::pin(serve(request)).await?
                 }
                 Err(error) => self.refusal(error, &request),
             };

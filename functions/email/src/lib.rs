@@ -21,7 +21,7 @@ pub const CONNECTIONS: usize = 3;
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::for_account(Arc::clone(&app));
     let serve = async move |request: Request| {
-        let answer = serve(&app, &request).await;
+        let answer = Box::pin(serve(&app, &request)).await;
         Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
     };
     layer.around(request, serve).await

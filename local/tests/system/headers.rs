@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use lambda_runtime::Context;
 use serde_json::json;
 
+use crate::mail;
 use crate::wire::Fate;
 use crate::world::{EMAIL, PASSWORD, Reply, World, claims, signed_up, signed_up_with};
 
@@ -68,12 +69,34 @@ async fn successes(world: &World) -> Vec<(&'static str, Reply)> {
     for path in ["/.well-known/jwks.json", "/.well-known/openid-configuration"] {
         replies.push((path, world.get(path).await));
     }
+    replies.extend(successes_with_mail(world).await);
+    replies
+}
+
+async fn successes_with_mail(world: &World) -> Vec<(&'static str, Reply)> {
+    const VERIFY: &str = "/api/v1/users/me/email/verification";
+    const MOVE: &str = "/api/v1/users/me/email";
+    const CONFIRM: &str = "/api/v1/users/me/email/confirm";
+    const FORGOT: &str = "/api/v1/auth/password/forgot";
+    const RESET: &str = "/api/v1/auth/password/reset";
+    let carol = world.register("carol@example.com").await;
+    let verify = mail::token(world, "carol@example.com").await;
+    let signed_in = |method, path| world.request(method, path).bearer(&carol.access_token);
+    let mut replies = vec![(VERIFY, signed_in(Method::POST, VERIFY).await)];
+    replies.push((CONFIRM, signed_in(Method::POST, CONFIRM).json(json!({ "token": verify })).await));
+    world.pass(60);
+    let new = json!({ "email": "carol@new.example.com", "password": PASSWORD });
+    replies.push((MOVE, signed_in(Method::PUT, MOVE).json(new).await));
+    replies.push((FORGOT, world.post(FORGOT, json!({ "email": "carol@example.com" })).await));
+    let reset = mail::token(world, "carol@example.com").await;
+    let reset = json!({ "token": reset, "new_password": "eight lanterns in the winter harbour" });
+    replies.push((RESET, world.post(RESET, reset).await));
     replies
 }
 
 #[tokio::test]
 async fn hd1_hd2_hd4_every_answer_of_every_route_is_guarded_and_says_no_more() {
-    let (world, _) = signed_up().await;
+    let (world, _) = signed_up_with(&mail::MAIL).await;
     let replies = successes(&world).await;
     for (route, reply) in &replies {
         assert!(reply.status.is_success(), "{route} {}", reply.text);
