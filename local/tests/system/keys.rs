@@ -427,7 +427,7 @@ async fn ask(world: &World, event: &str) -> Value {
     world.system.function("authorizer").unwrap().invoke(event, Context::default()).await
 }
 
-async fn is_let_in(world: &World, token: &str) -> bool {
+pub async fn is_let_in(world: &World, token: &str) -> bool {
     ask(world, &question(Some(token), "/anything").to_string()).await["isAuthorized"] == true
 }
 

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use local::mailbox::Mail;
 use serde_json::{Value, json};
 
+use crate::keys::is_let_in;
 use crate::limits::on_device;
 use crate::rows::Row;
 use crate::wire::Fate;
@@ -762,6 +763,7 @@ async fn an_unproven_address_is_refused_where_that_is_required_until_it_is_prove
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         Authenticate::new(world.app("account").clone()).layer(greet).oneshot(request).await.unwrap()
     };
+    assert!(!is_let_in(&world, &alice.access_token).await);
     let refused = call(&alice.access_token).await;
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     let Body::Text(problem) = refused.body() else { panic!("{refused:?}") };
@@ -774,6 +776,7 @@ async fn an_unproven_address_is_refused_where_that_is_required_until_it_is_prove
     assert_eq!(call(&alice.access_token).await.status(), StatusCode::OK);
     let log = world.wire.take();
     assert_eq!((log.operations(), log.round_trips), (vec!["GetItem", "GetItem"], 1));
+    assert!(is_let_in(&world, &alice.access_token).await);
     let fresh = world.refresh(&alice.refresh_token).await.text("access_token");
     world.wire.take();
     assert_eq!(call(&fresh).await.status(), StatusCode::OK);

@@ -111,3 +111,71 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         name
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// Parses the required variables, with these changes.
+    fn parse(changes: &[(&str, &str)]) -> Result<MailerConfig, ConfigError> {
+        let mut variables = HashMap::from([
+            ("MAIL_FROM", "no-reply@example.com"),
+            ("RESET_URL", "https://app.example.com/reset"),
+            ("CONFIRM_URL", "https://app.example.com/confirm?from=mail"),
+            ("TABLE_NAME", "freshkey"),
+        ]);
+        variables.extend(changes.iter().copied());
+        MailerConfig::parse(|name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_app_is_named_after_the_host_of_its_page_unless_it_has_a_name() {
+        assert_eq!(parse(&[]).unwrap().app_name, "app.example.com");
+        assert_eq!(parse(&[("APP_NAME", "Caf\u{e9}")]).unwrap().app_name, "Caf\u{e9}");
+        let long = format!("https://{}.example.com/", "a".repeat(60));
+        assert_eq!(parse(&[("RESET_URL", &long)]).unwrap().app_name.len(), MAX_APP_NAME);
+    }
+
+    #[test]
+    fn links_lead_to_https_or_to_this_machine() {
+        for url in ["https://app.example.com", "http://localhost:3000/?view=reset", "http://127.0.0.1:3000/"] {
+            assert!(parse(&[("RESET_URL", url), ("CONFIRM_URL", url)]).is_ok(), "{url}");
+        }
+        for url in [
+            "",
+            "app.example.com/reset",
+            "http://app.example.com/reset",
+            "http://localhost.example.com/",
+            "https://user@app.example.com/",
+            "https://app.example.com/#reset",
+            "javascript:alert(1)",
+            "app://reset",
+        ] {
+            for name in ["RESET_URL", "CONFIRM_URL"] {
+                let fault = parse(&[(name, url)]).unwrap_err().to_string();
+                assert!(fault.contains(name), "{url}: {fault}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_is_reported_together_with_the_others() {
+        let faults = parse(&[
+            ("MAIL_FROM", "nobody"),
+            ("REPLY_TO", "x"),
+            ("APP_NAME", "line\nend"),
+            ("RESET_URL", "x"),
+            ("TABLE_NAME", ""),
+            ("MAIL_ENDPOINT", "x"),
+            ("LOG_LEVEL", "x"),
+        ]);
+        let faults = faults.unwrap_err().to_string();
+        for name in ["MAIL_FROM", "REPLY_TO", "APP_NAME", "RESET_URL", "TABLE_NAME", "MAIL_ENDPOINT", "LOG_LEVEL"] {
+            assert!(faults.contains(name), "{name}: {faults}");
+        }
+        let name = "x".repeat(MAX_APP_NAME + 1);
+        assert!(parse(&[("APP_NAME", &name)]).unwrap_err().to_string().contains("at most 45 bytes"));
+    }
+}
