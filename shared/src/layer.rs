@@ -35,7 +35,7 @@ use secrecy::ExposeSecret;
 
 use crate::audit::{Act, Event};
 use crate::auth::{App, Error, Identity, Tokens};
-use crate::http::{self, Carrier, Dialect};
+use crate::http::{self, Answer, Carrier, Dialect};
 
 const NEW_ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-new-access-token");
 const NEW_REFRESH_TOKEN: HeaderName = HeaderName::from_static("x-new-refresh-token");
@@ -117,6 +117,17 @@ where
 }
 
 impl Authenticate {
+    /// Answers as [`around`](Self::around) does. The errors of `serve` are rendered
+    /// behind the layer, so that their answers also carry the tokens that the layer
+    /// renewed.
+    pub async fn answer<F>(&self, request: Request, serve: impl FnOnce(Request) -> F) -> Answer
+    where
+        F: Future<Output = Answer>,
+    {
+        let (dialect, id) = (self.dialect, http::request_id(&request).to_owned());
+        self.around(request, async |request| Ok(http::render(serve(request).await, dialect, &id))).await
+    }
+
     /// Answers with `serve` if the caller is admitted, as the layer does around a service.
     ///
     /// # Errors

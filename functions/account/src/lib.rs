@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use freshkey::auth::Identity;
-use freshkey::http::{self, Answer, Carrier, Dialect, Members};
+use freshkey::http::{self, Answer, Carrier, Members};
 use freshkey::id::SessionId;
 use freshkey::layer::Authenticate;
 use freshkey::user::{ProfileChange, ProfileField};
@@ -15,16 +15,9 @@ use lambda_http::{Request, RequestExt};
 pub const CONNECTIONS: usize = 2;
 
 /// Answers a request of a signed-in user.
-///
-/// Errors are rendered here, behind the layer, so that their answers also carry the
-/// tokens that the layer renewed.
 pub async fn handle(app: Arc<App>, request: Request) -> Answer {
     let layer = Authenticate::for_account(Arc::clone(&app));
-    let serve = async move |request: Request| {
-        let answer = Box::pin(serve(&app, &request)).await;
-        Ok(http::render(answer, Dialect::V1, http::request_id(&request)))
-    };
-    layer.around(request, serve).await
+    layer.answer(request, async move |request| serve(&app, &request).await).await
 }
 
 async fn serve(app: &App, request: &Request) -> Answer {

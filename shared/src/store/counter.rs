@@ -5,13 +5,12 @@
 //! counter is treated as absent, even if DynamoDB has not deleted it yet: the next
 //! count starts a new window.
 
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item, Reader, hash, number, to_hash};
-use super::{Store, StoreError, refused, unavailable, updated};
+use super::{Store, StoreError, deleted, refused, unavailable, updated};
 use crate::clock::Timestamp;
 use crate::limit::{Counter, Step, Tag};
 use crate::session::Hash;
@@ -303,14 +302,8 @@ impl Store {
             .set_key(Some(item::counter_key(counter)))
             .condition_expression("expires_at = :until")
             .expression_attribute_values(":until", number(until.seconds()));
-        match call.send().await {
-            Ok(_) => Ok(()),
-            Err(error)
-                if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(unavailable("DeleteItem")(error)),
+        match deleted(call.send().await)? {
+            Write::Done(()) | Write::Refused(()) => Ok(()),
         }
     }
 }

@@ -3,11 +3,10 @@
 //! A mail is taken by a lease and deleted once it was sent. A mailer that dies leaves a
 //! lease, which runs out, so every mail is sent at least once.
 
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
 use super::item::{self, Item, Reader, hash, number, text};
-use super::{Store, StoreError, put_member, refused, unavailable, updated};
+use super::{Store, StoreError, deleted, put_member, refused, unavailable, updated};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
@@ -158,15 +157,7 @@ impl Store {
                 .expression_attribute_values(":holder", hash(&lease.holder)),
             None => call.condition_expression("attribute_not_exists(leased_by)"),
         };
-        match call.send().await {
-            Ok(_) => Ok(Write::Done(())),
-            Err(error)
-                if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
-            {
-                Ok(Write::Refused(()))
-            }
-            Err(error) => Err(unavailable("DeleteItem")(error)),
-        }
+        deleted(call.send().await)
     }
 }
 

@@ -19,6 +19,7 @@ mod warm;
 use aws_sdk_dynamodb::Client as DynamoDb;
 use aws_sdk_dynamodb::config::SharedHttpClient;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::builders::{DeleteBuilder, PutBuilder, UpdateBuilder};
@@ -170,5 +171,15 @@ fn updated<T, R>(result: Result<T, SdkError<UpdateItemError, R>>) -> Result<Writ
         Ok(_) => Ok(Write::Done(())),
         Err(error) if is_refused(&error) => Ok(Write::Refused(())),
         Err(error) => Err(unavailable("UpdateItem")(error)),
+    }
+}
+
+fn deleted<T, R>(result: Result<T, SdkError<DeleteItemError, R>>) -> Result<Write, StoreError> {
+    match result {
+        Ok(_) => Ok(Write::Done(())),
+        Err(error) if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) => {
+            Ok(Write::Refused(()))
+        }
+        Err(error) => Err(unavailable("DeleteItem")(error)),
     }
 }

@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
-use super::{Store, StoreError, delete_member, put_member, refused, unavailable, updated, without_member};
+use super::{Store, StoreError, delete_member, deleted, put_member, refused, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
@@ -167,15 +167,7 @@ impl Store {
             .table_name(&self.table)
             .set_key(Some(item::session_key(user, session)))
             .condition_expression(format!("attribute_exists(pk) AND {NOT_EVIDENCE}"));
-        match call.send().await {
-            Ok(_) => Ok(Write::Done(())),
-            Err(error)
-                if matches!(error.as_service_error(), Some(DeleteItemError::ConditionalCheckFailedException(_))) =>
-            {
-                Ok(Write::Refused(()))
-            }
-            Err(error) => Err(unavailable("DeleteItem")(error)),
-        }
+        deleted(call.send().await)
     }
 
     /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], with
