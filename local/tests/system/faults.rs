@@ -107,15 +107,10 @@ const ROUTES: [Route; 21] = [
     // Once the mail is counted, the next one has to wait for a minute.
     route(What::Verification, &["GetItem"], StatusCode::ACCEPTED, StatusCode::ACCEPTED),
     route(What::ChangeEmail, &["GetItem", "GetItem"], StatusCode::ACCEPTED, StatusCode::ACCEPTED),
-    route(
-        What::ConfirmVerification,
-        &["GetItem", "GetItem", "TransactWriteItems", "GetItem"],
-        StatusCode::OK,
-        StatusCode::OK,
-    ),
+    route(What::ConfirmVerification, &["GetItem", "GetItem", "TransactWriteItems"], StatusCode::OK, StatusCode::OK),
     route(
         What::ConfirmChange,
-        &["GetItem", "GetItem", "GetItem", "TransactWriteItems", "GetItem", "GetItem"],
+        &["GetItem", "GetItem", "GetItem", "TransactWriteItems"],
         StatusCode::OK,
         StatusCode::OK,
     ),

@@ -375,8 +375,11 @@ fn re14_ml20_nothing_is_allowed_but_calls_to_this_table_and_this_secret_and_mail
             assert_eq!(name, "mailer", "{statement:?}");
             if actions == ["ses:SendEmail"] {
                 assert_eq!(statement["Condition"], yaml("StringEquals: { ses:FromAddress: !Ref MailFrom }"));
-                let identities = yaml("!Sub arn:${AWS::Partition}:ses:${AWS::Region}:${AWS::AccountId}:identity/*");
-                assert_eq!(statement["Resource"], identities);
+                // An identity may have a default configuration set, which SES checks too.
+                let resources = ["identity", "configuration-set"].map(|kind| {
+                    yaml(&format!("!Sub arn:${{AWS::Partition}}:ses:${{AWS::Region}}:${{AWS::AccountId}}:{kind}/*"))
+                });
+                assert_eq!(statement["Resource"], Value::Sequence(resources.to_vec()));
             } else {
                 assert!(actions.iter().all(|action| is_of_stream(action)), "{actions:?}");
                 assert_eq!(statement["Resource"], yaml("!Sub ${Table.Arn}/stream/*"));

@@ -116,8 +116,20 @@ impl App {
             };
             let now = self.now();
             if proof.was_used_by(attempt, now) {
-                // The user may have been read before the link was used.
-                return self.confirmed(self.user(caller).await?, moves).await;
+                // The user may have been read before the link was used. And a move has ended
+                // every session but the one that made it.
+                let session = self.store.session(caller.user_id, caller.session_id);
+                let (user, session) = tokio::join!(self.user(caller), session);
+                let (user, session) = (user?, session?);
+                session.filter(|session| session.is_live(Some(user.state()), now)).ok_or(GONE)?;
+                if !moves {
+                    return Ok(Confirmed { user, device_token: None });
+                }
+                match self.store.credential(&user.email).await? {
+                    Some(credential) if credential.user_id == user.id => return self.moved(user, &credential).await,
+                    // The account is moving again.
+                    _ => continue,
+                }
             }
             if !proof.is_open(now) || epoch != user.epoch {
                 return Err(self.invalid_link());
@@ -125,17 +137,23 @@ impl App {
             let redeemed = if moves {
                 self.move_user(caller, &proof, attempt, &user, &client, now).await?
             } else if proof.email.key() == user.email.key() {
-                self.store.verify_email(&proof, attempt, &user, now).await?
+                match self.store.verify_email(&proof, attempt, &user, now).await? {
+                    Write::Done(()) => Write::Done(None),
+                    Write::Refused(reason) => Write::Refused(reason),
+                }
             } else {
                 return Err(self.invalid_link());
             };
             match redeemed {
-                Write::Done(()) => {
+                Write::Done(moved) => {
                     let reason = if moves { "email_changed" } else { "email_verified" };
                     let event = Event::of(Act::UserUpdated).about(user.id).in_session(caller.session_id);
                     self.record(event.because(reason));
-                    let user = self.user(caller).await?;
-                    return self.confirmed(user, moves).await;
+                    let user = User { email: proof.email, email_verified: Some(true), ..user };
+                    return match moved {
+                        Some(credential) => self.moved(User { epoch: credential.epoch, ..user }, &credential).await,
+                        None => Ok(Confirmed { user, device_token: None }),
+                    };
                 }
                 Write::Refused(NotRedeemed::Used | NotRedeemed::Raced) => {}
                 Write::Refused(NotRedeemed::EmailTaken) => return Err(Error::EmailTaken),
@@ -153,26 +171,26 @@ impl App {
         user: &User,
         client: &Client,
         now: Timestamp,
-    ) -> Result<Write<(), NotRedeemed>, Error> {
+    ) -> Result<Write<Option<Credential>, NotRedeemed>, Error> {
         let credential = self.store.credential(&user.email).await?;
         let Some(credential) = credential.filter(|credential| credential.user_id == user.id) else {
             return Ok(Write::Refused(NotRedeemed::Raced));
         };
         let notice = self.notice(Kind::EmailChanged, user, client, now);
         let account = (user, &credential);
-        Ok(self.store.move_user(proof, attempt, account, caller.session_id, notice.as_ref(), now).await?)
+        let moved = self.store.move_user(proof, attempt, account, caller.session_id, notice.as_ref(), now).await?;
+        Ok(match moved {
+            Write::Done(credential) => Write::Done(Some(credential)),
+            Write::Refused(reason) => Write::Refused(reason),
+        })
     }
 
-    /// Returns the answer to a link that was redeemed.
-    async fn confirmed(&self, user: User, has_moved: bool) -> Result<Confirmed, Error> {
-        if !has_moved {
-            return Ok(Confirmed { user, device_token: None });
-        }
-        let ring = self.ring().await?;
-        let (credential, ()) = tokio::join!(self.store.credential(&user.email), self.sweep(user.id));
-        let Credential { password_changed_at, .. } =
-            credential?.filter(|credential| credential.user_id == user.id).ok_or_else(Error::unavailable)?;
-        let device_token = self.config.device_tokens.issue(&ring, user.id, password_changed_at, self.now())?;
+    /// Returns the answer to a link that moved an account, and deletes the sessions that
+    /// have ended.
+    async fn moved(&self, user: User, credential: &Credential) -> Result<Confirmed, Error> {
+        let (ring, ()) = tokio::join!(self.ring(), self.sweep(user.id));
+        let device_tokens = &self.config.device_tokens;
+        let device_token = device_tokens.issue(&*ring?, user.id, credential.password_changed_at, self.now())?;
         Ok(Confirmed { user, device_token: Some(device_token) })
     }
 

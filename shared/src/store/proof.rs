@@ -138,6 +138,7 @@ impl Store {
     /// Moves an account to the address of `proof`, which is then verified, voids every
     /// device token, ends every session but `kept` and writes `notice`, in one
     /// transaction, if neither `user` nor `credential` has changed since it was read.
+    /// [`Write::Done`] carries the new credential.
     ///
     /// # Errors
     ///
@@ -150,7 +151,7 @@ impl Store {
         kept: SessionId,
         notice: Option<&Mail>,
         now: Timestamp,
-    ) -> Result<Write<(), NotRedeemed>, StoreError> {
+    ) -> Result<Write<Credential, NotRedeemed>, StoreError> {
         let changed_at = credential.next_password_change(now);
         let moved = Credential {
             epoch: user.epoch + 1,
@@ -181,7 +182,7 @@ impl Store {
         ];
         members.extend(notice.map(|notice| self.mail_member(notice)));
         Ok(match self.transact(members).await? {
-            Write::Done(()) => Write::Done(()),
+            Write::Done(()) => Write::Done(moved),
             Write::Refused(0) => Write::Refused(NotRedeemed::Used),
             Write::Refused(1) => Write::Refused(NotRedeemed::EmailTaken),
             Write::Refused(2 | 3) => Write::Refused(NotRedeemed::Raced),
