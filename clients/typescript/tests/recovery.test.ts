@@ -68,7 +68,7 @@ const SESSION = { access_token: 'access', refresh_token: 'refresh', expires_in: 
 const STALE = { ...SESSION, expires_in: 0 };
 
 describe('requestPasswordReset', () => {
-  test.each([SESSION, STALE])('sends the address and no token, whoever is signed in', async (session) => {
+  test.each([SESSION, STALE])('sends the address and no token, with or without a session', async (session) => {
     const { api, tokens, sent } = client({ [FORGOT]: [accepted] });
     await tokens.setTokens(session);
     expect(await api.requestPasswordReset('ada@example.com')).toBeUndefined();

@@ -23,7 +23,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Returns the user whom the mail is about.
+    /// Returns the user that the mail is about.
     pub fn user_id(&self) -> Option<UserId> {
         self.user.as_ref().or(self.holder.as_ref().map(|(user, _)| user)).map(|user| user.id)
     }
