@@ -18,7 +18,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(fuzz::config);
 fn keys() -> &'static KeyRing {
     match &CONFIG.keys {
         KeySource::Given(keys) => keys,
-        KeySource::Secret(_) => unreachable!("the secret is given"),
+        KeySource::Secret(_) | KeySource::None => unreachable!("the secret is given"),
     }
 }
 
