@@ -117,9 +117,10 @@ impl App {
     ///
     /// [`Error::Validation`] naming `current_password` when it is wrong, or
     /// `new_password` when it is weak; [`Error::RateLimited`] after too many wrong
-    /// passwords, here or at login, or ten changes in a day; [`Error::InvalidToken`] when the user is gone or
-    /// disabled, or the calling session has ended; [`Error::Unavailable`] when DynamoDB
-    /// fails, the user keeps changing, or no turn for hashing came in time.
+    /// passwords, here or at login, or ten changes in a day; [`Error::InvalidToken`]
+    /// when the user is gone or disabled, or the calling session has ended;
+    /// [`Error::Unavailable`] when DynamoDB fails, the user keeps changing, or no turn
+    /// for hashing came in time.
     pub async fn change_password(
         &self,
         caller: &Identity,
