@@ -253,7 +253,7 @@ async fn forget(store: &Store, email: &str) -> Result<(), DemoError> {
         && let Some(user) = store.user(credential.user_id).await?
     {
         // A refusal means that the user has just changed. Then the address stays taken.
-        let _ = store.delete_user(&user, &credential.password_hash, None).await?;
+        let _ = store.delete_user(&user, Some(&credential.password_hash), None).await?;
     }
     Ok(())
 }

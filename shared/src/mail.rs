@@ -52,11 +52,13 @@ pub enum Kind {
     AccountDeleted,
     /// A device that was not known before has logged in.
     NewDevice,
+    /// An operator made a link that resets the password, which no mail brings.
+    ResetLinkMade,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Reset,
         Self::Verify,
         Self::Change,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Reused,
         Self::AccountDeleted,
         Self::NewDevice,
+        Self::ResetLinkMade,
     ];
 
     /// Returns its name in the table and in the log.
@@ -82,6 +85,7 @@ impl Kind {
             Self::Reused => "reuse",
             Self::AccountDeleted => "account_deleted",
             Self::NewDevice => "new_device",
+            Self::ResetLinkMade => "reset_link_made",
         }
     }
 
@@ -143,15 +147,23 @@ impl Mail {
     /// shard.
     pub fn new(kind: Kind, email: Email, account: Option<Account>, client: Client, now: Timestamp) -> Self {
         let shard = Hash::of(&[b"mail:", email.key().as_bytes()]).as_bytes()[0] % SHARDS;
-        let class = if kind.is_notice() { 1 } else { 2 };
-        let id = uuid::Builder::from_random_bytes(entropy::bytes()).into_uuid();
-        let order = format!("{class}#{:015}#{id}", now.millis());
         let expires_at = (now + kind.patience()).truncated();
-        Self { id: MailId { shard, order }, kind, email, account, client, written_at: now, expires_at }
+        Self { id: MailId::random(shard, kind, now), kind, email, account, client, written_at: now, expires_at }
+    }
+
+    /// Returns the same mail under a new id, in the same place of the order.
+    pub fn renewed(&self) -> Self {
+        Self { id: MailId::random(self.id.shard, self.kind, self.written_at), ..self.clone() }
     }
 }
 
 impl MailId {
+    fn random(shard: u8, kind: Kind, written_at: Timestamp) -> Self {
+        let class = if kind.is_notice() { 1 } else { 2 };
+        let id = uuid::Builder::from_random_bytes(entropy::bytes()).into_uuid();
+        Self { shard, order: format!("{class}#{:015}#{id}", written_at.millis()) }
+    }
+
     /// Returns the unique part of the id.
     pub fn uuid(&self) -> Option<Uuid> {
         Uuid::parse_str(self.order.rsplit('#').next()?).ok()

@@ -80,15 +80,18 @@ pub enum Purpose {
     },
 }
 
-/// What a link proves: that its bearer reads the mails of an address.
+/// What a link proves: that its bearer reads the mails of an address, or that an operator
+/// gave it to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     /// The hash of the token.
     pub token_hash: Hash,
     /// The user that the link was made for.
     pub user_id: UserId,
-    /// The address that the link was sent to.
+    /// The address that the link was sent to, or the account's if it was sent to nobody.
     pub email: Email,
+    /// Whether an operator made the link. It was sent to nobody, so it proves no address.
+    pub by_operator: bool,
     /// What the link is for.
     pub purpose: Purpose,
     /// When it expires, in whole seconds.
@@ -102,7 +105,7 @@ impl Proof {
     pub fn new(token: &MailToken, user_id: UserId, email: Email, purpose: Purpose, now: Timestamp) -> Self {
         let lifetime = if matches!(purpose, Purpose::Reset { .. }) { RESET_LIFETIME } else { LIFETIME };
         let expires_at = (now + lifetime).truncated();
-        Self { token_hash: token.hash(), user_id, email, purpose, expires_at, used_by: None }
+        Self { token_hash: token.hash(), user_id, email, by_operator: false, purpose, expires_at, used_by: None }
     }
 
     /// Returns whether nobody has used it and it has not expired.

@@ -21,6 +21,7 @@ mod mail;
 mod mailer;
 mod middleware;
 mod openapi;
+mod operator;
 mod orders;
 mod races;
 mod reuse_interval;

@@ -35,6 +35,9 @@ use tokio::task::{JoinHandle, yield_now};
 use crate::wire::{Call, Fate, Wire};
 use crate::world::{PASSWORD, World, claims, world};
 
+/// The roles that operators give.
+const PROMOTED: &str = "ROLE_PROMOTED";
+const ENDED: &str = "ROLE_ENDED";
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
 const RESET_PASSWORD: &str = "a still lake below four hills";
 /// The number of turns of the runtime without any progress after which the
@@ -74,6 +77,16 @@ enum Act {
     Verify,
     /// Alice moves her account to another address, on this device.
     Move(Device),
+    /// An operator deletes Alice.
+    Remove,
+    /// An operator moves her account to another address.
+    Rename,
+    /// An operator gives her a role.
+    Promote,
+    /// An operator gives her another role and ends her sessions.
+    Roles,
+    /// An operator ends her sessions.
+    Revoke,
 }
 
 /// One of two links with which Alice can reset her password.
@@ -83,19 +96,27 @@ enum Link {
     Second,
 }
 
-use Act::{ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Move, Refresh, Reset, Verify};
+use Act::{
+    ChangePassword, Delete, Disable, EndAll, EndOthers, Login, Logout, Move, Promote, Refresh, Remove, Rename, Reset,
+    Revoke, Roles, Verify,
+};
 use Link::{First, Second};
 
 impl Act {
     /// Which of Alice's sessions it ends, once its write is carried out.
     fn end(self) -> Option<End> {
         match self {
-            Login | Refresh(_) | Verify => None,
+            Login | Refresh(_) | Verify | Promote => None,
             Logout(device) => Some(End::One(device)),
             ChangePassword(device) | EndOthers(device) | Move(device) => Some(End::AllBut(device)),
-            EndAll(_) | Reset(_) => Some(End::All),
-            Disable | Delete(_) => Some(End::User),
+            EndAll(_) | Reset(_) | Rename | Roles | Revoke => Some(End::All),
+            Disable | Delete(_) | Remove => Some(End::User),
         }
+    }
+
+    /// Whether it moves the account to another address.
+    fn moves(self) -> bool {
+        matches!(self, Move(_) | Rename)
     }
 }
 
@@ -436,6 +457,11 @@ impl Stage {
             EndAll(device) => self.app.end_sessions(caller(device), false).await?,
             EndOthers(device) => self.app.end_sessions(caller(device), true).await?,
             Disable => self.app.disable_user(alice.id).await?,
+            Remove => self.app.remove_user(alice.id).await?,
+            Rename => drop(self.app.rename_user(alice.id, alice.new_email().as_str()).await?),
+            Promote => drop(self.app.change_roles(alice.id, &[PROMOTED.into()], &[], false).await?),
+            Roles => drop(self.app.change_roles(alice.id, &[ENDED.into()], &[], true).await?),
+            Revoke => self.app.revoke_sessions(alice.id).await?,
             Delete(device) => self.app.delete_user(caller(device), PASSWORD, &alice.client, None).await?,
             Reset(link) => {
                 let attempt = Hash::of(&[format!("{link:?}").as_bytes()]);
@@ -544,7 +570,7 @@ impl Stage {
                 .map(|signed_in| signed_in.user)
                 .map_err(|error| assert_eq!(error, Error::InvalidCredentials, "{outcome}"))
         };
-        let (has_moved, new_email) = (outcome.has_done(|act| matches!(act, Move(_))), alice.new_email());
+        let (has_moved, new_email) = (outcome.has_done(Act::moves), alice.new_email());
         let email = if has_moved { new_email.as_str() } else { &alice.email };
         let other = if has_moved { &alice.email } else { new_email.as_str() };
         let password = if outcome.has_done(|act| matches!(act, Reset(_))) {
@@ -554,7 +580,7 @@ impl Stage {
         } else {
             PASSWORD
         };
-        if outcome.acts.iter().any(|act| matches!(act, Move(_))) {
+        if outcome.acts.iter().any(|act| act.moves()) {
             assert!(login(other, password).await.is_err(), "{outcome}");
         }
         if told.is_locked || password != PASSWORD {
@@ -563,9 +589,16 @@ impl Stage {
         if !told.is_locked && outcome.acts.iter().any(|act| matches!(act, Verify | Move(_) | Reset(_))) {
             let was_proven = !outcome.acts.contains(&Verify);
             let is_proven = was_proven || outcome.has_done(|act| matches!(act, Verify | Move(_) | Reset(_)));
+            let is_proven = is_proven && !outcome.has_done(|act| act == Rename);
             assert_eq!(login(email, password).await.map(|user| user.is_verified()), Ok(is_proven), "{outcome}");
         }
-        if outcome.has_done(|act| act == Disable) && !outcome.has_done(|act| matches!(act, Delete(_))) {
+        for (given, role) in [(Promote, PROMOTED), (Roles, ENDED)] {
+            if outcome.has_done(|act| act == given) && !outcome.has_done(|act| matches!(act, Delete(_) | Remove)) {
+                let roles = self.app.store().user(alice.id).await.unwrap().unwrap().roles;
+                assert!(roles.iter().any(|had| had == role), "{roles:?}{outcome}");
+            }
+        }
+        if outcome.has_done(|act| act == Disable) && !outcome.has_done(|act| matches!(act, Delete(_) | Remove)) {
             // Enabling the user again must revive no session.
             self.app.enable_user(alice.id).await.unwrap();
         }
@@ -584,6 +617,7 @@ impl Outcome {
             Login => "GetItem",
             Logout(_) => "DeleteItem",
             Refresh(_) => return None,
+            Promote => "UpdateItem",
             _ => "TransactWriteItems",
         };
         self.steps.iter().rposition(|step| step.request == request && step.operation == operation)
@@ -603,15 +637,17 @@ impl Outcome {
         for (_, act) in moments {
             match act.end() {
                 None if act == Verify => assert!(!told.is_locked, "{self}"),
+                None if act == Promote => {}
                 None => {
                     assert!(!told.is_locked && is_old_password_right, "a login that should have failed{self}");
                     told.alive.insert(Tablet);
                 }
                 Some(End::One(device)) => drop(told.alive.remove(&device)),
                 Some(End::All) => {
-                    assert!(!told.is_locked, "{self}");
+                    let is_by_operator = matches!(act, Rename | Roles | Revoke);
+                    assert!(!told.is_locked || is_by_operator, "{self}");
                     told.alive.clear();
-                    is_old_password_right &= !matches!(act, Reset(_));
+                    is_old_password_right &= !matches!(act, Reset(_) | Rename);
                 }
                 Some(End::AllBut(device)) => {
                     assert!(told.alive.contains(&device), "a session that was ended kept itself{self}");
@@ -775,4 +811,29 @@ async fn ml16_a_move_against_the_end_of_the_user() {
 #[tokio::test]
 async fn ml16_a_verification_against_another_one_and_the_end_of_sessions() {
     each(&[Verify, EndAll(Laptop)].map(|other| [Verify, other])).await;
+}
+
+#[tokio::test]
+async fn op4_what_an_operator_does_against_logins_and_refreshes() {
+    for act in [Remove, Rename, Roles, Revoke] {
+        each(&[[act, Login], [act, Refresh(Phone)]]).await;
+    }
+}
+
+#[tokio::test]
+async fn op4_what_an_operator_does_against_other_changes_of_the_account() {
+    each(&[
+        [Remove, ChangePassword(Phone)],
+        [Remove, Rename],
+        [Rename, ChangePassword(Phone)],
+        [Rename, Move(Phone)],
+        [Rename, Reset(First)],
+        [Rename, Verify],
+        [Promote, Roles],
+        [Promote, Disable],
+        [Promote, Remove],
+        [Roles, EndOthers(Phone)],
+        [Revoke, ChangePassword(Phone)],
+    ])
+    .await;
 }

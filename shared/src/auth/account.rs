@@ -1,4 +1,4 @@
-//! What signed-in users can do with their own account, and operators with any account.
+//! What signed-in users can do with their own account.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ const TRIES: usize = 2;
 /// How often a user may change the password within a day. Each change voids the links
 /// that reset it, so a thief who knows the password could otherwise keep the owner from
 /// a reset.
-const PASSWORD_CHANGES: u64 = 10;
+pub(super) const PASSWORD_CHANGES: u64 = 10;
 /// How long an answer waits for the deletion of dead sessions, well within the
 /// functions' deadline.
 const SWEEP: Duration = Duration::from_secs(2);
@@ -171,7 +171,7 @@ impl App {
             let check = Box::pin(self.check_password(&user, "password", password, client, device_token));
             let (guess, credential) = check.await?;
             let notice = self.notice(Kind::AccountDeleted, &user, client, self.now());
-            let delete = self.store.delete_user(&user, &credential.password_hash, notice.as_ref());
+            let delete = self.store.delete_user(&user, Some(&credential.password_hash), notice.as_ref());
             let (deleted, ()) = tokio::join!(delete, self.give_back(guess));
             if deleted? == Write::Done(()) {
                 self.record(Event::of(Act::UserDeleted).about(user.id).in_session(caller.session_id));
@@ -182,44 +182,9 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Disables a user, who can then neither log in nor refresh, and ends every
-    /// session: enabling the user again revives none. For operators.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
-    /// when DynamoDB fails or the user keeps changing.
-    pub async fn disable_user(&self, id: UserId) -> Result<(), Error> {
-        for _ in 0..TRIES {
-            let user = self.store.user(id).await?.ok_or(Error::NotFound)?;
-            if self.end(&user, Ending::Disable, None, None).await? == Write::Done(()) {
-                self.record(Event::of(Act::UserUpdated).about(id).because("disabled"));
-                self.sweep(id).await;
-                return Ok(());
-            }
-        }
-        Err(Error::unavailable())
-    }
-
-    /// Enables a user who was disabled. For operators.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::NotFound`] when there is no such user; [`Error::Unavailable`]
-    /// when DynamoDB fails.
-    pub async fn enable_user(&self, id: UserId) -> Result<(), Error> {
-        match self.store.enable_user(id).await? {
-            Write::Done(()) => {
-                self.record(Event::of(Act::UserUpdated).about(id).because("enabled"));
-                Ok(())
-            }
-            Write::Refused(()) => Err(Error::NotFound),
-        }
-    }
-
     /// Ends the user's sessions and writes `notice`. [`Write::Refused`] when the user has
     /// changed since the read. The caller records the act and then sweeps.
-    async fn end(
+    pub(super) async fn end(
         &self,
         user: &User,
         ending: Ending<'_>,
@@ -270,20 +235,22 @@ impl App {
     /// so a failure is only logged, the caller waits at most [`SWEEP`], and the table's
     /// TTL deletes the rest.
     pub(super) async fn sweep(&self, id: UserId) {
-        let swept = async {
-            let (user, sessions) = self.store.user_and_sessions(id).await?;
-            let user = user.as_ref().map(User::state);
-            let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && session.revoked_at.is_none());
-            for some in dead.collect::<Vec<_>>().chunks(SWEPT_AT_ONCE) {
-                let deletions = some.iter().map(|session| self.store.discard_session(session, user));
-                join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))?;
-            }
-            Ok::<_, StoreError>(())
-        };
-        match tokio::time::timeout(SWEEP, swept).await {
+        match tokio::time::timeout(SWEEP, self.delete_dead_sessions(id)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(user.id = %id, %error, "dead sessions were not deleted"),
             Err(_elapsed) => tracing::warn!(user.id = %id, "dead sessions were not deleted in time"),
         }
+    }
+
+    /// Deletes the rows of a user's dead sessions, except for those that reuse has ended.
+    pub(super) async fn delete_dead_sessions(&self, id: UserId) -> Result<(), StoreError> {
+        let (user, sessions) = self.store.user_and_sessions(id).await?;
+        let user = user.as_ref().map(User::state);
+        let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && session.revoked_at.is_none());
+        for some in dead.collect::<Vec<_>>().chunks(SWEPT_AT_ONCE) {
+            let deletions = some.iter().map(|session| self.store.discard_session(session, user));
+            join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))?;
+        }
+        Ok(())
     }
 }

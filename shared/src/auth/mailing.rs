@@ -20,7 +20,7 @@ use crate::write::Write;
 /// How often a link is redeemed when the account changes meanwhile.
 const TRIES: usize = 3;
 /// How many mails a user may ask for within a minute, and within a day.
-const MAILS_OF_USER: [u64; 2] = [1, 10];
+pub(super) const MAILS_OF_USER: [u64; 2] = [1, 10];
 
 /// What a link to an address did.
 #[derive(Debug)]

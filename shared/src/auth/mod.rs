@@ -1,4 +1,4 @@
-//! The flows: what a user can do, from parsed input to a typed outcome. Besides the
+//! The flows: what a user or an operator can do, from parsed input to a typed outcome. Besides the
 //! errors that it lists, every flow returns [`Error::Internal`] when a stored item
 //! cannot be read, or hashing or signing fails.
 
@@ -9,6 +9,7 @@ mod guess;
 mod login;
 mod logout;
 mod mailing;
+pub mod operator;
 mod recovery;
 mod refresh;
 mod register;
@@ -115,8 +116,19 @@ impl App {
         Arc::new(app)
     }
 
+    /// Returns an app whose calls to AWS have this configuration, for a program on the
+    /// machine of an operator: credentials may come from a profile there. The app of a
+    /// function looks for none. Without keys: it signs and verifies no tokens.
+    pub fn with_sdk(config: Config, clock: Arc<dyn Clock>, sdk: SdkConfig) -> Arc<Self> {
+        Arc::new(Self::over(config, clock, sdk))
+    }
+
     fn new(config: Config, clock: Arc<dyn Clock>, http_client: Option<SharedHttpClient>) -> Self {
         let sdk = aws::load(http_client, config.patience);
+        Self::over(config, clock, sdk)
+    }
+
+    fn over(config: Config, clock: Arc<dyn Clock>, sdk: SdkConfig) -> Self {
         let parallel = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             store: Store::with_sdk(&sdk, &config.table_name, config.table_endpoint.as_deref()),

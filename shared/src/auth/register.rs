@@ -59,7 +59,7 @@ impl App {
         let (session, secret) = Session::open(user.id, user.epoch, client, now, self.config.session_lifetime);
         let tokens = self.tokens(ring, &user, &session, &self.first_token(&session, secret), now)?;
         let device_token = self.config.device_tokens.issue(ring, user.id, credential.password_changed_at, now)?;
-        match self.store.create_user(&user, &credential, &session, mail.as_ref()).await? {
+        match self.store.create_user(&user, &credential, Some(&session), mail.as_ref()).await? {
             Write::Done(()) => {
                 self.record(Event::of(Act::UserCreated).about(user.id).in_session(session.id));
                 Ok(SignedIn { user, tokens, device_token: Some(device_token) })

@@ -172,6 +172,15 @@ impl<'a> Parts<'a> {
                 "",
                 format!("{reset} That logs out every device."),
             ),
+            Kind::ResetLinkMade => (
+                format!("A link that resets your {app} password was made"),
+                format!(
+                    "The people behind {app} made a link with which the password of your {app} account can be reset. It \
+                 is good for one hour."
+                ),
+                "",
+                "If you asked them for it, there is nothing to do. If you did not, tell them at once.".into(),
+            ),
         };
         Self {
             subject,

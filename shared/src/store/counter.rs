@@ -42,6 +42,19 @@ pub struct Tally {
     pub until: Timestamp,
 }
 
+/// What a counter of any kind holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CounterState {
+    /// The number that was counted.
+    pub tries: u64,
+    /// When the latest guess was made. `None` for a counter of anything else.
+    pub latest: Option<Timestamp>,
+    /// The number of accounts that the guesses were at, where they are told apart.
+    pub accounts: u64,
+    /// When the window of the counter ends.
+    pub until: Timestamp,
+}
+
 /// One count, to be added to an open window or to start a new one.
 struct Count<'a> {
     counter: &'a Counter,
@@ -277,6 +290,24 @@ impl Store {
         match updated(result)? {
             Write::Done(()) | Write::Refused(()) => Ok(()),
         }
+    }
+
+    /// Reads a counter whose window is open at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails; [`StoreError::Corrupt`] when the
+    /// counter cannot be read.
+    pub async fn counted(&self, counter: &Counter, now: Timestamp) -> Result<Option<CounterState>, StoreError> {
+        let Some(item) = self.get(item::counter_key(counter)).await? else { return Ok(None) };
+        let reader = Reader(&item);
+        let count = CounterState {
+            tries: reader.number("tries")?,
+            latest: reader.optional("latest", millis)?,
+            accounts: reader.optional("accounts", |tags| Some(tags.as_bs().ok()?.len() as u64))?.unwrap_or(0),
+            until: until(&item)?,
+        };
+        Ok(Some(count).filter(|count| count.until > now))
     }
 
     /// Deletes a counter.

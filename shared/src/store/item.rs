@@ -22,6 +22,10 @@ pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
 const COUNTER: &str = "COUNTER";
 const PROOF: &str = "PROOF";
+/// The beginning of the partition key of every mail.
+pub const MAIL: &str = "MAIL#";
+/// The beginning of the partition key of every proof.
+pub const PROOF_PARTITION: &str = "PROOF#";
 /// The beginning of the sort key of every session.
 pub const SESSION: &str = "SESSION#";
 
@@ -52,7 +56,13 @@ pub fn counter_key(counter: &Counter) -> Item {
 
 /// Returns the partition key of a shard of the outbox.
 pub fn shard(shard: u8) -> String {
-    format!("MAIL#{shard}")
+    format!("{MAIL}{shard}")
+}
+
+/// Reads the shard of a mail.
+pub fn to_shard(mail: &Item) -> Result<u8, StoreError> {
+    let shard = Reader(mail).text("pk")?.strip_prefix(MAIL).and_then(|shard| shard.parse().ok());
+    shard.ok_or(StoreError::Corrupt("pk"))
 }
 
 /// Returns the key of a mail.
@@ -62,7 +72,13 @@ pub fn mail_key(id: &MailId) -> Item {
 
 /// Returns the key of a proof. It has its own partition, so that no other read meets it.
 pub fn proof_key(token_hash: &Hash) -> Item {
-    key(format!("PROOF#{}", URL_SAFE_NO_PAD.encode(token_hash.as_bytes())), PROOF.into())
+    key(format!("{PROOF_PARTITION}{}", URL_SAFE_NO_PAD.encode(token_hash.as_bytes())), PROOF.into())
+}
+
+/// Reads the hash of the token of a proof. Returns `None` for another item.
+pub fn token_hash(proof: &Item) -> Option<Hash> {
+    let hash = Reader(proof).text("pk").ok()?.strip_prefix(PROOF_PARTITION)?;
+    Hash::from_bytes(&URL_SAFE_NO_PAD.decode(hash).ok()?)
 }
 
 fn key(pk: String, sk: String) -> Item {

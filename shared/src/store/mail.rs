@@ -6,7 +6,7 @@
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 
 use super::item::{self, Item, Reader, hash, number, text};
-use super::{Store, StoreError, deleted, put_member, refused, unavailable, updated};
+use super::{Store, StoreError, delete_member, deleted, put_member, refused, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::email::Email;
@@ -142,6 +142,19 @@ impl Store {
         updated(result)
     }
 
+    /// Writes a mail again under a new id, which no mailer holds, and deletes the old one,
+    /// in one transaction. The new item wakes the mailer; a change of the old one would
+    /// not. [`Write::Refused`] when the old one is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn rewrite_mail(&self, mail: &Mail) -> Result<Write, StoreError> {
+        let old = self.delete(item::mail_key(&mail.id)).condition_expression("attribute_exists(pk)");
+        let members = vec![delete_member(old), self.mail_member(&mail.renewed())];
+        Ok(without_member(self.transact(members).await?))
+    }
+
     /// Deletes a mail that was sent or is not to be sent, under the lease by which it
     /// was taken, or without one if nobody has taken it. [`Write::Refused`] when another
     /// mailer has taken it meanwhile.
@@ -180,7 +193,7 @@ fn from_mail(mail: &Mail) -> Item {
 }
 
 /// Reads a mail, and until when a mailer holds it.
-fn to_mail(item: &Item, id: MailId) -> Result<(Mail, Option<Timestamp>), StoreError> {
+pub(super) fn to_mail(item: &Item, id: MailId) -> Result<(Mail, Option<Timestamp>), StoreError> {
     let item = Reader(item);
     let kind = item.text("kind")?;
     let user_id = item.optional("user_id", |value| UserId::parse(value.as_s().ok()?))?;

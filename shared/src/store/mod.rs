@@ -12,6 +12,7 @@ mod item;
 mod mail;
 mod proof;
 mod retry;
+mod scan;
 mod session;
 mod user;
 mod warm;
@@ -29,10 +30,11 @@ use aws_types::SdkConfig;
 use crate::aws;
 use crate::metrics::Metric;
 use crate::write::Write;
-pub use counter::{Counted, Tally};
+pub use counter::{Counted, CounterState, Tally};
 use item::Item;
 pub use mail::{Lease, Page, Waiting};
-pub use proof::NotRedeemed;
+pub use proof::{NotRedeemed, NotRenamed};
+pub use scan::{Accounts, Place, Rows, Traces};
 pub use user::{Ending, NotEnded};
 
 /// Why a call to DynamoDB failed.

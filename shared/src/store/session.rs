@@ -170,6 +170,23 @@ impl Store {
         deleted(call.send().await)
     }
 
+    /// Deletes a session that has expired at `now`. [`Write::Refused`] when it is gone, or
+    /// has not expired.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn delete_expired_session(&self, session: &Session, now: Timestamp) -> Result<Write, StoreError> {
+        let call = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(item::session_key(session.user_id, session.id)))
+            .condition_expression("expires_at <= :now")
+            .expression_attribute_values(":now", number(now.seconds()));
+        deleted(call.send().await)
+    }
+
     /// Deletes sessions in one transaction, at most 100. [`Write::Refused`], with
     /// nothing deleted, when reuse has ended one of them meanwhile: that session stays
     /// as evidence.

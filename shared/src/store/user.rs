@@ -21,6 +21,10 @@ use crate::write::Write;
 /// The most pages of a user's partition that a login reads.
 const MOST_PAGES: usize = 5;
 
+/// The name of the roles, which is a reserved word in expressions (Amazon DynamoDB
+/// Developer Guide, "Reserved words").
+const ROLES: &str = "roles";
+
 /// Why every session of a user ends, except for one that may be kept.
 #[derive(Clone, Copy, Debug)]
 pub enum Ending<'a> {
@@ -35,6 +39,11 @@ pub enum Ending<'a> {
     },
     /// The user is disabled.
     Disable,
+    /// An operator changes the roles.
+    Roles {
+        /// The new roles.
+        new: &'a [String],
+    },
 }
 
 /// Why the sessions of a user were not ended.
@@ -112,8 +121,8 @@ impl Store {
         Ok((user, sessions))
     }
 
-    /// Writes a new user with a credential, a first session and a mail, in one
-    /// transaction. [`Write::Refused`] when the address is taken.
+    /// Writes a new user with a credential, a first session and a mail, if there are
+    /// any, in one transaction. [`Write::Refused`] when the address is taken.
     ///
     /// # Errors
     ///
@@ -122,15 +131,13 @@ impl Store {
         &self,
         user: &User,
         credential: &Credential,
-        session: &Session,
+        session: Option<&Session>,
         mail: Option<&Mail>,
     ) -> Result<Write, StoreError> {
         let create = |item| self.put(item).condition_expression("attribute_not_exists(pk)");
-        let mut members = vec![
-            put_member(create(from_credential(&user.email, credential))),
-            put_member(create(from_user(user))),
-            put_member(create(from_session(session))),
-        ];
+        let mut members =
+            vec![put_member(create(from_credential(&user.email, credential))), put_member(create(from_user(user)))];
+        members.extend(session.map(|session| put_member(create(from_session(session)))));
         members.extend(mail.map(|mail| self.mail_member(mail)));
         Ok(without_member(self.transact(members).await?))
     }
@@ -181,6 +188,12 @@ impl Store {
                 .condition_expression("epoch = :epoch")
                 .update_expression("SET epoch = :next, is_active = :active")
                 .expression_attribute_values(":active", AttributeValue::Bool(false)),
+            Ending::Roles { new } => raise(item::user_key(user.id))
+                .condition_expression("epoch = :epoch AND #roles = :old_roles")
+                .update_expression("SET epoch = :next, #roles = :new_roles")
+                .expression_attribute_names("#roles", ROLES)
+                .expression_attribute_values(":old_roles", texts(&user.roles))
+                .expression_attribute_values(":new_roles", texts(new)),
         };
         let credential =
             raise(item::credential_key(&user.email)).expression_attribute_values(":user", text(user.id.to_string()));
@@ -191,7 +204,7 @@ impl Store {
                 .expression_attribute_values(":changed_at", number(old.next_password_change(now).seconds()))
                 .expression_attribute_values(":old", text(old.password_hash.as_str()))
                 .expression_attribute_values(":new", text(new.as_str())),
-            Ending::Sessions | Ending::Disable => credential
+            Ending::Sessions | Ending::Disable | Ending::Roles { .. } => credential
                 .condition_expression("epoch = :epoch AND user_id = :user")
                 .update_expression("SET epoch = :next"),
         };
@@ -249,6 +262,29 @@ impl Store {
         updated(result)
     }
 
+    /// Changes the roles of `user`, if they have not changed since it was read. Sessions
+    /// go on. [`Write::Refused`] when the user has changed or is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn set_roles(&self, user: &User, new: &[String]) -> Result<Write, StoreError> {
+        let result = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(item::user_key(user.id)))
+            .condition_expression("epoch = :epoch AND #roles = :old_roles")
+            .update_expression("SET #roles = :new_roles")
+            .expression_attribute_names("#roles", ROLES)
+            .expression_attribute_values(":epoch", number(user.epoch))
+            .expression_attribute_values(":old_roles", texts(&user.roles))
+            .expression_attribute_values(":new_roles", texts(new))
+            .send()
+            .await;
+        updated(result)
+    }
+
     /// Changes profile fields of an active user; a `None` removes a field. Returns
     /// the changed user, or `None` when there is no such user.
     ///
@@ -289,7 +325,8 @@ impl Store {
 
     /// Deletes a user and the credential, and writes `notice`, in one transaction.
     /// [`Write::Refused`] when the user is gone or the credential's hash is no longer
-    /// `checked`.
+    /// `checked`. Without `checked`, no credential is deleted, and the user must be as it
+    /// was read.
     ///
     /// # Errors
     ///
@@ -297,21 +334,32 @@ impl Store {
     pub async fn delete_user(
         &self,
         user: &User,
-        checked: &PasswordHash,
+        checked: Option<&PasswordHash>,
         notice: Option<&Mail>,
     ) -> Result<Write, StoreError> {
-        let mut members = vec![
-            delete_member(self.delete(item::user_key(user.id)).condition_expression("attribute_exists(pk)")),
+        let deleted_user = self.delete(item::user_key(user.id));
+        let mut members = vec![delete_member(match checked {
+            Some(_) => deleted_user.condition_expression("attribute_exists(pk)"),
+            None => deleted_user
+                .condition_expression("epoch = :epoch")
+                .expression_attribute_values(":epoch", number(user.epoch)),
+        })];
+        members.extend(checked.map(|checked| {
             delete_member(
                 self.delete(item::credential_key(&user.email))
                     .condition_expression("user_id = :user AND password_hash = :checked")
                     .expression_attribute_values(":user", text(user.id.to_string()))
                     .expression_attribute_values(":checked", text(checked.as_str())),
-            ),
-        ];
+            )
+        }));
         members.extend(notice.map(|notice| self.mail_member(notice)));
         Ok(without_member(self.transact(members).await?))
     }
+}
+
+/// Returns a list of strings as an attribute.
+fn texts(list: &[String]) -> AttributeValue {
+    AttributeValue::L(list.iter().map(text).collect())
 }
 
 /// A user as an item.
@@ -320,7 +368,7 @@ fn from_user(user: &User) -> Item {
     item.extend([
         ("email".into(), text(user.email.as_str())),
         ("email_key".into(), text(user.email.key())),
-        ("roles".into(), AttributeValue::L(user.roles.iter().map(text).collect())),
+        ("roles".into(), texts(&user.roles)),
         ("is_active".into(), AttributeValue::Bool(user.is_active)),
         ("epoch".into(), number(user.epoch)),
         ("created_at".into(), number(user.created_at.seconds())),
@@ -337,7 +385,7 @@ fn from_user(user: &User) -> Item {
 }
 
 /// Reads a user from an item.
-fn to_user(item: &Item) -> Result<User, StoreError> {
+pub(super) fn to_user(item: &Item) -> Result<User, StoreError> {
     let item = Reader(item);
     let id = item.text("pk")?.strip_prefix("USER#").and_then(UserId::parse);
     let roles = item.get("roles")?.as_l().map_err(|_| StoreError::Corrupt("roles"))?;
