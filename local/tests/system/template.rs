@@ -809,13 +809,13 @@ fn re14_the_table_and_the_secret_outlive_the_stack_and_the_table_is_kept_well() 
 }
 
 #[test]
-fn re14_every_function_and_the_api_log_to_a_group_that_forgets() {
+fn re14_every_function_the_api_and_operators_log_to_a_group_that_forgets() {
     let template = template();
     let groups = resources(&template, "AWS::Logs::LogGroup");
     let functions = lambdas(&template);
     let logs = functions.iter().map(|(_, properties)| referred(&properties["LoggingConfig"]["LogGroup"]));
-    let used: BTreeSet<_> = logs.chain(["ApiLogs".to_owned()]).collect();
-    assert_eq!(used.len(), functions.len() + 1);
+    let used: BTreeSet<_> = logs.chain(["ApiLogs", "OperatorLogs"].map(str::to_owned)).collect();
+    assert_eq!(used.len(), functions.len() + 2);
     assert_eq!(used, groups.iter().map(|(name, _)| name.clone()).collect());
     for (name, group) in groups {
         assert_eq!(group["Properties"]["RetentionInDays"], yaml("!Ref LogRetentionDays"), "{name}");

@@ -1,0 +1,6 @@
+//! What each command does.
+
+pub mod limits;
+pub mod mail;
+pub mod sessions;
+pub mod users;

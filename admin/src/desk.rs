@@ -1,0 +1,123 @@
+//! Where an operator works: the table, the log of acts, and the terminal.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use freshkey::id::UserId;
+use freshkey::{App, SystemClock, Timestamp};
+use secrecy::SecretString;
+
+use crate::cli::Options;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::record::Log;
+use crate::stack::{Settings, Stack};
+
+/// How long to wait for a connection. An operator may be far from the Region.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long one attempt at a call may take.
+const ATTEMPT: Duration = Duration::from_secs(20);
+
+/// Where an operator works.
+pub struct Desk {
+    app: Arc<App>,
+    log: Log,
+    settings: Settings,
+    yes: bool,
+    /// Where the results go.
+    pub out: Output,
+}
+
+impl Desk {
+    /// Opens the table that the options name.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when the stack cannot be read or the settings have faults.
+    pub async fn open(options: &Options) -> Result<Self, Failure> {
+        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
+        let (settings, log, aws) = match (&options.endpoint, &options.table) {
+            (Some(endpoint), Some(table)) => {
+                // No Region, profile or metadata service is looked for.
+                let aws = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).timeout_config(timeouts);
+                (Settings::of_environment(table, endpoint), Log::File(options.log.clone()), aws.build())
+            }
+            (_, table) => {
+                let aws = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
+                let stack = Stack::read(&aws, &options.stack).await?;
+                let settings = stack.settings(table.as_deref())?;
+                (settings, Log::Group { aws: Box::new(aws.clone()), stack: stack.name }, aws)
+            }
+        };
+        let app = App::with_sdk(settings.config()?, Arc::new(SystemClock), aws);
+        Ok(Self { app, log, settings, yes: options.yes, out: Output::new(options.json) })
+    }
+
+    /// Returns the flows, for reading.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Returns the flows for an act, once the act is recorded.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when the act cannot be recorded.
+    pub async fn recorded(&self, act: &str, user: impl Into<Option<UserId>>) -> Result<&App, Failure> {
+        self.log.record(act, user.into(), self.now()).await?;
+        Ok(&self.app)
+    }
+
+    /// Returns the current time.
+    pub fn now(&self) -> Timestamp {
+        self.app.time()
+    }
+
+    /// Returns a setting.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name)
+    }
+
+    /// Asks whether to go on, unless `--yes` was given.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when the answer is no, or nobody is there to give one.
+    pub fn confirm(&self, question: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::refused("not_confirmed", "This asks first. Where nobody can answer, give --yes."));
+        }
+        let mut answer = String::new();
+        let asked = write!(io::stderr(), "{question} [y/N] ").and_then(|()| io::stdin().read_line(&mut answer));
+        match (asked, answer.trim()) {
+            (Ok(_), "y" | "Y" | "yes") => Ok(()),
+            _ => Err(Failure::refused("not_confirmed", "Nothing was done.")),
+        }
+    }
+}
+
+/// Reads a new password: twice from the terminal, or a line of standard input.
+///
+/// # Errors
+///
+/// A [`Failure`] when it cannot be read, or the two differ.
+pub fn new_password() -> Result<SecretString, Failure> {
+    let unreadable = |error: io::Error| Failure::usage("no_password", format!("The password cannot be read: {error}"));
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(unreadable)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).into());
+    }
+    let password = rpassword::prompt_password("Password: ").map_err(unreadable)?;
+    let again = rpassword::prompt_password("Again: ").map_err(unreadable)?;
+    if password != again {
+        return Err(Failure::refused("passwords_differ", "The two passwords differ."));
+    }
+    Ok(password.into())
+}

@@ -1,0 +1,149 @@
+//! CloudFormation, STS and CloudWatch Logs, as far as the command calls them.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::world::World;
+
+/// The identity of the operator.
+pub const PRINCIPAL: &str = "arn:aws:sts::111122223333:assumed-role/operator/olga";
+
+/// The ARN of the stack, as it is in a form.
+const ARN: &str = "arn%3Aaws%3Acloudformation%3Aeu-central-1%3A111122223333%3Astack%2Fauth%2Fx";
+
+/// What AWS has seen, and what it refuses.
+#[derive(Default)]
+pub struct Aws {
+    /// The calls that are refused as not allowed, such as `PutLogEvents`.
+    pub denied: BTreeSet<&'static str>,
+    /// Whether CloudWatch Logs takes an event and rejects it.
+    pub rejects_events: bool,
+    /// The log streams that exist. The group of the stack `auth` exists, too.
+    pub streams: BTreeSet<String>,
+    /// The events: the group, and the message.
+    pub events: Vec<(String, Value)>,
+    /// The name of the table.
+    table: String,
+}
+
+type Shared = Arc<Mutex<Aws>>;
+
+/// Starts an AWS that has a stack with the table of `world`, and lets the command use it
+/// instead of naming the table.
+pub async fn aws(world: &mut World) -> Shared {
+    let aws = Shared::new(Mutex::new(Aws { table: world.system.table_name().to_owned(), ..Aws::default() }));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = axum::serve(listener, Router::new().fallback(answer).with_state(aws.clone()));
+    tokio::spawn(async move { server.await });
+    let table = world.system.table_endpoint().to_owned();
+    // The operator has a profile, which a function would not look for.
+    let credentials = world.directory.path().join("credentials");
+    let profile = "[operator]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = example\n";
+    std::fs::write(&credentials, profile).unwrap();
+    for (name, value) in [
+        ("AWS_PROFILE", "operator"),
+        ("AWS_SHARED_CREDENTIALS_FILE", credentials.to_str().unwrap()),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ENDPOINT_URL", &url),
+        ("AWS_ENDPOINT_URL_DYNAMODB", &table),
+    ] {
+        world.variables.insert(name.into(), value.into());
+    }
+    world.target = vec!["--stack".into(), "auth".into()];
+    aws
+}
+
+async fn answer(State(aws): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut aws = aws.lock().unwrap();
+    let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    if let Some(operation) = target.and_then(|target| target.strip_prefix("Logs_20140328.")) {
+        return logs(&mut aws, operation, &serde_json::from_slice(&body).unwrap());
+    }
+    let form = String::from_utf8(body.to_vec()).unwrap();
+    let field = |name: &str| {
+        let field = form.split('&').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        field.unwrap_or_default().to_owned()
+    };
+    let operation = field("Action");
+    if aws.denied.contains(operation.as_str()) {
+        return xml_error(StatusCode::FORBIDDEN, "AccessDenied", "not allowed");
+    }
+    match operation.as_str() {
+        "DescribeStacks" if !["auth", ARN].contains(&field("StackName").as_str()) => {
+            xml_error(StatusCode::BAD_REQUEST, "ValidationError", "Stack with id x does not exist")
+        }
+        "DescribeStacks" => stack(&aws.table).into_response(),
+        "GetCallerIdentity" => format!(
+            "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{PRINCIPAL}</Arn><Account>111122223333</Account>\
+             <UserId>x</UserId></GetCallerIdentityResult></GetCallerIdentityResponse>"
+        )
+        .into_response(),
+        other => panic!("{other}"),
+    }
+}
+
+fn logs(aws: &mut Aws, operation: &str, body: &Value) -> Response {
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let (group, stream) = (text("logGroupName"), format!("{}:{}", text("logGroupName"), text("logStreamName")));
+    let error = |code: &str| (StatusCode::BAD_REQUEST, json!({ "__type": code }).to_string()).into_response();
+    let done = |body: Value| body.to_string().into_response();
+    match operation {
+        denied if aws.denied.contains(denied) => error("AccessDeniedException"),
+        "CreateLogStream" if group != "/freshkey/auth/operator" => error("ResourceNotFoundException"),
+        "CreateLogStream" if !aws.streams.insert(stream.clone()) => error("ResourceAlreadyExistsException"),
+        "CreateLogStream" => done(json!({})),
+        "PutLogEvents" if !aws.streams.contains(&stream) => error("ResourceNotFoundException"),
+        "PutLogEvents" if aws.rejects_events => {
+            done(json!({ "rejectedLogEventsInfo": { "tooOldLogEventEndIndex": 1 } }))
+        }
+        "PutLogEvents" => {
+            for event in body["logEvents"].as_array().unwrap() {
+                let message = serde_json::from_str(event["message"].as_str().unwrap()).unwrap();
+                aws.events.push((group.clone(), message));
+            }
+            done(json!({}))
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn stack(table: &str) -> String {
+    let member = |kind: &str, name: &str, value: &str| {
+        format!("<member><{kind}Key>{name}</{kind}Key><{kind}Value>{value}</{kind}Value></member>")
+    };
+    let parameters = [
+        ("MailFrom", "no-reply@example.com"),
+        ("ResetUrl", "https://stack.example.com/reset"),
+        ("DefaultRoles", "ROLE_OF_THE_STACK"),
+        ("JwtIssuer", "https://auth.example.com"),
+        ("JwtAudience", "freshkey"),
+        ("AllowedOrigins", ""),
+        ("TrustedProxySecret", "****"),
+    ];
+    let parameters: String = parameters.iter().map(|(name, value)| member("Parameter", name, value)).collect();
+    let outputs = [member("Output", "ApiUrl", "https://x.example"), member("Output", "TableName", table)].concat();
+    format!(
+        "<DescribeStacksResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\"><DescribeStacksResult>\
+         <Stacks><member><StackName>auth</StackName><CreationTime>2026-11-26T00:00:00Z</CreationTime>\
+         <StackStatus>CREATE_COMPLETE</StackStatus><Parameters>{parameters}</Parameters><Outputs>{outputs}</Outputs>\
+         </member></Stacks></DescribeStacksResult></DescribeStacksResponse>"
+    )
+}
+
+fn xml_error(status: StatusCode, code: &str, message: &str) -> Response {
+    let error = format!(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>\
+         <RequestId>x</RequestId></ErrorResponse>"
+    );
+    (status, error).into_response()
+}

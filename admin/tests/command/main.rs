@@ -1,0 +1,10 @@
+//! The command as an operator runs it: against a system in this process, and against an
+//! AWS that this process plays.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
+
+mod aws;
+mod faults;
+mod json;
+mod record;
+mod world;
