@@ -27,6 +27,7 @@ use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
 use freshkey::mail::{Kind, Mail};
 use freshkey::metrics::{self, Metric};
+use freshkey::password::PasswordHash;
 use freshkey::telemetry;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
@@ -492,6 +493,33 @@ async fn each_request_writes_its_metrics_in_one_line() {
     ];
     assert_eq!(totals, BTreeMap::from(expected.map(|(name, count)| (name.to_owned(), count))));
     assert_eq!(hashes, 3);
+}
+
+#[tokio::test]
+async fn pw12_mi3_a_hash_that_cannot_be_read_is_counted_and_recorded_with_its_user() {
+    const TOO_COSTLY: &str = "$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHRzYWx0$aGFzaGhhc2hoYXNoaGFzaA";
+    let (world, log, _guard) = watched(&[]).await;
+    let alice = world.register(EMAIL).await;
+    let (store, email) = (world.app("login").store(), Email::parse(EMAIL).unwrap());
+    let old = store.credential(&email).await.unwrap().unwrap().password_hash;
+    let _ = store.rehash(&email, &old, &PasswordHash::stored(TOO_COSTLY.into())).await.unwrap();
+    let change = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
+    let change = world.request(Method::PUT, "/api/v1/users/me/password").bearer(&alice.access_token).json(change);
+    for (request, expected) in [
+        (login(&world, EMAIL, PASSWORD), "authn_login_fail: unreadable_hash"),
+        (change, "authn_password_change_fail: unreadable_hash"),
+    ] {
+        log.take();
+        request.await;
+        let lines = log.take();
+        let error = lines.iter().find(|line| line["level"] == "ERROR").unwrap();
+        assert!(error["refused"].as_str().unwrap().contains("too costly"), "{error}");
+        let events = audited(lines.clone());
+        assert_eq!(events.iter().map(short).collect::<Vec<_>>(), [expected]);
+        assert_eq!(events[0]["user.id"], alice.id);
+        let counts = counted(lines).remove(0);
+        assert_eq!((&counts["UnreadableHashes"], counts["HashTime"].as_array().unwrap().len()), (&json!(1), 1));
+    }
 }
 
 #[tokio::test]

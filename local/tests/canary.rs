@@ -21,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use freshkey::email::Email;
 use freshkey::id::UserId;
+use freshkey::password::PasswordHash;
 use freshkey::telemetry;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
@@ -36,6 +37,13 @@ const SECRET_KEY: &str = "canary-key-Vq7xTz2LkW9mRb4HsJd8Gf3Np";
 const PASSWORD: &str = "canary password of the first year";
 const NEW_PASSWORD: &str = "canary password of the second year";
 const WRONG_PASSWORD: &str = "canary guess that is wrong";
+/// Hashes of other systems: over a cap, malformed, unknown, and one of [`PASSWORD`].
+const FOREIGN_HASHES: [&str; 4] = [
+    "$argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHRzYWx0$Y2FuYXJ5LWhhc2gtb3Zlci1jYXA",
+    "$2y$10$canary-hash-that-is-malformed",
+    "canary$hash-of-an-unknown-form",
+    "pbkdf2_sha256$1000$canarysalt$dqNrHN+M8j52PeuLjb63qP1hkw28UnZEEckDqnSW/6w=",
+];
 const KEY: &str = "canary-idempotency-key-0c9f";
 /// The addresses of a user who uses every link.
 const OWNER: &str = "canary.owner@example.com";
@@ -114,6 +122,17 @@ async fn walk(world: &World) -> Secrets {
         world.post(path, json!({ "email": "nobody@example.com", "password": WRONG_PASSWORD, "phone": "\0" })).await;
         world.request(Method::POST, path).body("application/json", format!("{{\"password\": \"{PASSWORD}\"")).await;
         world.request(Method::POST, path).body("text/plain", PASSWORD).await;
+    }
+    remember_hashes(world, &alice.id, &mut secrets).await;
+    for hash in FOREIGN_HASHES {
+        let (store, email) = (world.app("login").store(), Email::parse(EMAIL).unwrap());
+        let old = store.credential(&email).await.unwrap().unwrap().password_hash;
+        let _ = store.rehash(&email, &old, &PasswordHash::stored(hash.into())).await.unwrap();
+        secrets.add(hash);
+        secrets.add(hash.rsplit('$').next().unwrap());
+        for password in [WRONG_PASSWORD, PASSWORD] {
+            secrets.add_tokens(&world.login(password).await.json());
+        }
     }
     remember_hashes(world, &alice.id, &mut secrets).await;
 

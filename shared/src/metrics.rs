@@ -43,6 +43,9 @@ pub enum Metric {
     ImpossibleSessions,
     /// Reads of the secret that failed, or found keys that cannot be used.
     SecretFaults,
+    /// Passwords that were refused because the stored hash is damaged, of an unknown form
+    /// or too costly.
+    UnreadableHashes,
     /// Calls to AWS that cannot succeed with this configuration: permissions, names,
     /// encryption keys.
     Misconfigured,
@@ -61,7 +64,7 @@ pub const OLDEST_MAIL: &str = "OldestMailSeconds";
 
 impl Metric {
     /// Every counter.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Logins,
         Self::LoginFailures,
         Self::Rotations,
@@ -71,6 +74,7 @@ impl Metric {
         Self::DatabaseFaults,
         Self::ImpossibleSessions,
         Self::SecretFaults,
+        Self::UnreadableHashes,
         Self::Misconfigured,
         Self::MailsSent,
         Self::MailsDropped,
@@ -89,6 +93,7 @@ impl Metric {
             Self::DatabaseFaults => "DatabaseFaults",
             Self::ImpossibleSessions => "ImpossibleSessions",
             Self::SecretFaults => "SecretFaults",
+            Self::UnreadableHashes => "UnreadableHashes",
             Self::Misconfigured => "Misconfigured",
             Self::MailsSent => "MailsSent",
             Self::MailsDropped => "MailsDropped",

@@ -20,6 +20,7 @@ mod limits;
 mod mail;
 mod mailer;
 mod middleware;
+mod moving;
 mod openapi;
 mod operator;
 mod orders;

@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::id::{SessionId, UserId};
 use crate::limit::Counter;
 use crate::mail::{Kind, Mail};
-use crate::password::Password;
+use crate::password::{Check, Password};
 use crate::session::Session;
 use crate::store::{Ending, NotEnded, StoreError};
 use crate::user::{Credential, ProfileChange, User};
@@ -208,22 +208,23 @@ impl App {
         client: &Client,
         device_token: Option<&str>,
     ) -> Result<(CountedGuess, Credential), Error> {
-        let wrong = || {
+        let wrong = |reason| {
             let act = if field == "current_password" { Act::PasswordChangeRefused } else { Act::LoginRefused };
-            self.record(Event::of(act).about(user.id).because("wrong_password"));
+            self.record(Event::of(act).about(user.id).because(reason));
             Error::field(field, "password_wrong", "This is not the current password.")
         };
-        let password = Password::presented(password).ok_or_else(wrong)?;
+        let password = Password::presented(password).ok_or_else(|| wrong("wrong_password"))?;
         let ring = self.ring().await?;
         let (guess, credential) = self.count_guess(&ring, &user.email, client, device_token).await?;
         let checked = async {
             let credential = credential.filter(|credential| credential.user_id == user.id).ok_or(GONE)?;
-            let is_right = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
-            Ok::<_, Error>(is_right.then_some(credential))
+            let check = self.hasher.verify(&password, Some(&credential.password_hash)).await?;
+            Ok::<_, Error>((check, credential))
         };
         match checked.await {
-            Ok(Some(credential)) => Ok((guess, credential)),
-            Ok(None) => Err(wrong()),
+            Ok((Check::Right { .. }, credential)) => Ok((guess, credential)),
+            Ok((Check::Wrong, _)) => Err(wrong("wrong_password")),
+            Ok((Check::Unreadable, _)) => Err(wrong("unreadable_hash")),
             Err(error) => {
                 self.take_back(guess).await;
                 Err(error)

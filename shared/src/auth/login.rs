@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
 use crate::mail::Kind;
-use crate::password::{Password, PasswordHash};
+use crate::password::{Check, Password, PasswordHash};
 use crate::session::Session;
 use crate::user::{Credential, User, UserState};
 use crate::write::Write;
@@ -47,7 +47,7 @@ impl App {
         };
         for _ in 0..TRIES {
             let (guess, credential) = self.count_guess(ring, &email, &client, device_token).await?;
-            let (user, sessions, credential) = match self.check_login(&password, credential).await {
+            let (user, sessions, credential, is_outdated) = match self.check_login(&password, credential).await {
                 Ok(Some(checked)) => checked,
                 Err(Error::InvalidCredentials) => return Err(Error::InvalidCredentials),
                 Err(error) => {
@@ -74,10 +74,15 @@ impl App {
                 Some((displaced, beyond_cap)) => (Some(*displaced), beyond_cap),
                 None => (None, &[][..]),
             };
+            let rehash = async {
+                if is_outdated {
+                    self.rehash(&email, &password, &credential.password_hash).await;
+                }
+            };
             let (opened, beyond_cap, (), ()) = tokio::join!(
                 self.store.open_session(&session, displaced, notice.as_ref()),
                 self.end_beyond_cap(user.id, beyond_cap),
-                self.rehash(&email, &password, &credential.password_hash),
+                rehash,
                 self.give_back(guess),
             );
             let record_ended = |session: &SessionId| {
@@ -91,9 +96,9 @@ impl App {
         Err(Error::unavailable())
     }
 
-    /// Checks a password against `credential`. Returns the user, the user's sessions
-    /// and the hash that was checked, or `None` when the user's epoch has changed since
-    /// the credential was read.
+    /// Checks a password against `credential`. Returns the user, the user's sessions, the
+    /// credential, and whether its hash is outdated; or `None` when the user's epoch has
+    /// changed since the credential was read.
     ///
     /// Without a credential, the same work is done on a partition that does not exist,
     /// so that the response time does not reveal whether the address has an account.
@@ -101,18 +106,21 @@ impl App {
         &self,
         password: &Password,
         credential: Option<Credential>,
-    ) -> Result<Option<(User, Vec<Session>, Credential)>, Error> {
+    ) -> Result<Option<(User, Vec<Session>, Credential, bool)>, Error> {
         let known = credential.as_ref().map(|credential| credential.user_id);
         // A wrong password is refused as soon as the hash says so, however long
         // the read beside it takes.
         let check = async {
             let hash = credential.as_ref().map(|credential| &credential.password_hash);
-            let is_right = self.hasher.verify(password, hash).await?;
-            let reason = if known.is_some() { "wrong_password" } else { "unknown_address" };
-            is_right.then_some(()).ok_or_else(|| self.refuse_login(reason, known))
+            match self.hasher.verify(password, hash).await? {
+                Check::Right { is_outdated } => Ok(is_outdated),
+                Check::Wrong if known.is_none() => Err(self.refuse_login("unknown_address", None)),
+                Check::Wrong => Err(self.refuse_login("wrong_password", known)),
+                Check::Unreadable => Err(self.refuse_login("unreadable_hash", known)),
+            }
         };
         let read = async { Ok(self.store.user_and_first_sessions(known.unwrap_or_else(UserId::random)).await) };
-        let ((), read) = tokio::try_join!(check, read)?;
+        let (is_outdated, read) = tokio::try_join!(check, read)?;
         let (user, sessions) = read?;
         let (Some(credential), Some(user)) = (credential, user) else {
             return Err(self.refuse_login("user_gone", known));
@@ -125,7 +133,7 @@ impl App {
         if user.epoch != credential.epoch {
             return Ok(None);
         }
-        Ok(Some((user, sessions, credential)))
+        Ok(Some((user, sessions, credential, is_outdated)))
     }
 
     /// Deletes sessions beyond the cap, and returns those that it deleted. Sessions
@@ -147,11 +155,8 @@ impl App {
         Error::InvalidCredentials
     }
 
-    /// Replaces a hash with an outdated work factor. A failure is only logged.
+    /// Replaces an outdated hash. A failure is only logged.
     async fn rehash(&self, email: &Email, password: &Password, old: &PasswordHash) {
-        if !self.hasher.is_outdated(old) {
-            return;
-        }
         let replaced = async {
             let new = self.hasher.hash(password).await?;
             Ok::<_, Error>(self.store.rehash(email, old, &new).await?)

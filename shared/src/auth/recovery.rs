@@ -6,6 +6,7 @@ use crate::client::Client;
 use crate::email::Email;
 use crate::limit::Counter;
 use crate::mail::{Kind, Mail};
+use crate::password::Check;
 use crate::proof::{MailToken, Proof, Purpose};
 use crate::session::Hash;
 use crate::store::NotRedeemed;
@@ -53,8 +54,9 @@ impl App {
             if proof.was_used_by(attempt, self.now()) {
                 // The same attempt, but only if it set the same password.
                 let password = chosen.map_err(|_| self.invalid_link())?;
-                if !self.hasher.verify(&password, Some(&credential.password_hash)).await? {
-                    return Err(self.invalid_link());
+                match self.hasher.verify(&password, Some(&credential.password_hash)).await? {
+                    Check::Right { .. } => {}
+                    Check::Wrong | Check::Unreadable => return Err(self.invalid_link()),
                 }
                 self.clean_up(&user).await;
                 return Ok(());

@@ -1,28 +1,31 @@
-//! Hashes passwords with Argon2id (RFC 9106). The memory is kept from one hash to the next.
+//! Hashes passwords with Argon2id (RFC 9106), and verifies the hashes of other systems.
+//! The memory is kept from one hash to the next.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use argon2::password_hash::phc::{Output, ParamsString, PasswordHash as Phc, Salt};
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Block, Version};
 use aws_lc_rs::constant_time;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use secrecy::ExposeSecret;
 use tokio::sync::Semaphore;
-use zeroize::Zeroize;
+use zeroize::Zeroizing;
 
 use super::Password;
+use super::method::Method;
+use super::stored::{PasswordHash, Stored};
+use crate::metrics::Metric;
 use crate::{entropy, metrics};
 
 /// How long a hash waits for its turn before the request is refused as unavailable.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// The most memory of a stored hash, in KiB: an imported hash must not use up the
-/// function's memory.
-const MAX_MEMORY_KIB: u32 = 128 * 1024;
-/// The most passes of a stored hash.
-const MAX_ITERATIONS: u32 = 16;
-/// The most lanes of a stored hash.
-const MAX_LANES: u32 = 8;
+/// The bytes of a new salt.
+const SALT: usize = 16;
+/// The bytes of a new hash.
+const HASH: usize = 32;
 
 /// The cost of a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +41,8 @@ impl WorkFactor {
     /// Storage Cheat Sheet).
     pub const MINIMUM: [Self; 5] =
         [Self::new(47_104, 1), Self::new(19_456, 2), Self::new(12_288, 3), Self::new(9_216, 4), Self::new(7_168, 5)];
-    /// The highest cost that a function can bear.
-    pub const MAXIMUM: Self = Self::new(MAX_MEMORY_KIB, MAX_ITERATIONS);
+    /// The highest cost that can be configured.
+    pub const MAXIMUM: Self = Self::new(128 * 1024, 16);
 
     const fn new(memory_kib: u32, iterations: u32) -> Self {
         Self { memory_kib, iterations }
@@ -52,28 +55,25 @@ impl WorkFactor {
         let is_from = |least: &Self| self.memory_kib >= least.memory_kib && self.iterations >= least.iterations;
         is_within(Self::MAXIMUM) && Self::MINIMUM.iter().any(is_from)
     }
-}
 
-/// A hash in PHC string format: `$argon2id$v=19$m=19456,t=2,p=1$salt$hash`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PasswordHash(String);
-
-impl PasswordHash {
-    /// Returns a hash from the table. It is parsed only when a password is verified.
-    pub fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// Returns the PHC string.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Returns memory times passes.
+    pub(super) const fn total(self) -> u64 {
+        self.memory_kib as u64 * self.iterations as u64
     }
 }
 
-impl fmt::Debug for PasswordHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PasswordHash([REDACTED])")
-    }
+/// What came of comparing a password with a stored hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// The password is right.
+    Right {
+        /// Whether the stored hash should give way to a new one of this password.
+        is_outdated: bool,
+    },
+    /// The password is wrong, or there is no stored hash.
+    Wrong,
+    /// The stored hash is damaged, of an unknown form or over a cap.
+    Unreadable,
 }
 
 /// Why a password was not hashed.
@@ -99,6 +99,8 @@ pub struct Hasher {
 
 struct Inner {
     buffers: Mutex<Vec<Vec<Block>>>,
+    /// The most blocks of a buffer that is kept: those of a new hash.
+    kept_blocks: usize,
     computed: AtomicU64,
 }
 
@@ -113,7 +115,11 @@ impl Hasher {
     pub fn new(work: WorkFactor, parallel: usize) -> Self {
         Self {
             work,
-            inner: Arc::new(Inner { buffers: Mutex::default(), computed: AtomicU64::new(0) }),
+            inner: Arc::new(Inner {
+                buffers: Mutex::default(),
+                kept_blocks: work.memory_kib as usize,
+                computed: AtomicU64::new(0),
+            }),
             parallel,
             turns: Arc::new(Semaphore::new(parallel)),
         }
@@ -126,48 +132,57 @@ impl Hasher {
     /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
     pub async fn hash(&self, password: &Password) -> Result<PasswordHash, HashError> {
-        let phc = self.template(&entropy::bytes::<32>());
-        let params = params(&phc).ok_or(HashError::Failed)?;
-        let output = self.compute(password, params, &phc).await?;
-        Ok(PasswordHash(Phc { hash: Output::new(&output).ok(), ..phc }.to_string()))
+        let new = Arc::new(self.template()?);
+        let hash = self.compute(password.expose().as_bytes().to_vec().into(), &new).await?;
+        let WorkFactor { memory_kib, iterations } = self.work;
+        let (salt, hash) = (STANDARD_NO_PAD.encode(&new.salt), STANDARD_NO_PAD.encode(hash));
+        Ok(PasswordHash::stored(format!("$argon2id$v=19$m={memory_kib},t={iterations},p=1${salt}${hash}")))
     }
 
-    /// Returns whether `password` is the one that was hashed. Without a stored hash,
-    /// or with one that cannot be parsed, a hash of the same cost is computed and
-    /// the result is `false`.
+    /// Compares `password` with a stored hash: as it was sent, and then in its composed
+    /// form, if that differs. Without a stored hash, or with one that cannot be read, the
+    /// same number of hashes of the configured cost are computed.
     ///
     /// # Errors
     ///
-    /// [`HashError::Busy`] when the hash did not get its turn within 4 seconds;
+    /// [`HashError::Busy`] when a hash did not get its turn within 4 seconds;
     /// [`HashError::Failed`] when the computation failed.
-    pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<bool, HashError> {
-        let readable = stored.and_then(|stored| {
-            let phc = Phc::new(stored.as_str()).ok()?;
-            Some((params(&phc)?, phc))
-        });
-        if stored.is_some() && readable.is_none() {
-            tracing::error!("a stored password hash cannot be read");
-        }
-        let is_real = readable.is_some();
-        let (params, phc) = match readable {
-            Some(readable) => readable,
-            None => {
-                let phc = self.template(&entropy::bytes::<32>());
-                (params(&phc).ok_or(HashError::Failed)?, phc)
+    pub async fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Result<Check, HashError> {
+        // No password has the random hash of a template.
+        let (stored, otherwise) = match stored.map(|stored| Stored::parse(stored.as_str())) {
+            Some(Ok(stored)) => (stored, Check::Wrong),
+            None => (self.template()?, Check::Wrong),
+            Some(Err(refused)) => {
+                metrics::count(Metric::UnreadableHashes);
+                tracing::error!(%refused, "a stored password hash cannot be read");
+                (self.template()?, Check::Unreadable)
             }
         };
-        let output = self.compute(password, params, &phc).await?;
-        let expected = phc.hash.as_ref().map(AsRef::as_ref).unwrap_or_default();
-        Ok(is_real && constant_time::verify_slices_are_equal(&output, expected).is_ok())
+        let stored = Arc::new(stored);
+        for spelling in password.spellings() {
+            let spelling = spelling.expose_secret();
+            for input in stored.method.inputs(spelling) {
+                let hash = self.compute(input.bytes, &stored).await?;
+                if constant_time::verify_slices_are_equal(&hash, &stored.hash).is_ok() {
+                    // A new hash would make the part count that bcrypt has cut off.
+                    let is_outdated = !input.is_cut && (spelling != password.expose() || self.is_outdated(&stored));
+                    return Ok(Check::Right { is_outdated });
+                }
+            }
+        }
+        Ok(otherwise)
     }
 
-    /// Returns whether `stored` costs less than the configured work factor (memory
-    /// times passes), or cannot be parsed.
-    pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
-        let work = |memory_kib: u32, iterations: u32| u64::from(memory_kib) * u64::from(iterations);
-        let stored = Phc::new(stored.as_str()).ok().and_then(|phc| params(&phc));
-        let stored = stored.map(|stored| work(stored.m_cost(), stored.t_cost()));
-        stored.is_none_or(|stored| stored < work(self.work.memory_kib, self.work.iterations))
+    /// Returns whether a hash is not argon2id, costs less than the configured work factor
+    /// (memory times passes), or costs what cannot be configured.
+    fn is_outdated(&self, stored: &Stored) -> bool {
+        match &stored.method {
+            Method::Argon2 { variant: Algorithm::Argon2id, version: Version::V0x13, params } => {
+                let work = WorkFactor::new(params.m_cost(), params.t_cost());
+                !work.is_allowed() || work.total() < self.work.total()
+            }
+            _ => true,
+        }
     }
 
     /// Returns how many hashes have been computed.
@@ -180,28 +195,26 @@ impl Hasher {
         self.turns.available_permits() == self.parallel
     }
 
-    /// Returns a PHC string with the configured work factor and a random salt.
-    fn template(&self, output: &[u8; 32]) -> Phc {
-        let params = Params::new(self.work.memory_kib, self.work.iterations, 1, Some(output.len())).ok();
-        Phc {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: params.and_then(|params| ParamsString::try_from(&params).ok()).unwrap_or_default(),
-            salt: Salt::new(&entropy::bytes::<16>()).ok(),
-            hash: Output::new(output).ok(),
-        }
+    /// Returns how a new hash is computed, with a random salt and a random hash.
+    fn template(&self) -> Result<Stored, HashError> {
+        let WorkFactor { memory_kib, iterations } = self.work;
+        let method = Method::argon2(Algorithm::Argon2id, Version::V0x13, memory_kib, iterations, 1);
+        Ok(Stored {
+            method: method.map_err(|_| HashError::Failed)?,
+            salt: entropy::bytes::<SALT>().into(),
+            hash: entropy::bytes::<HASH>().into(),
+        })
     }
 
-    async fn compute(&self, password: &Password, params: Params, phc: &Phc) -> Result<Vec<u8>, HashError> {
+    /// Hashes `input` in the way of `stored`.
+    async fn compute(&self, input: Zeroizing<Vec<u8>>, stored: &Arc<Stored>) -> Result<Vec<u8>, HashError> {
         let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned());
         let turn = turn.await.map_err(|_elapsed| HashError::Busy)?.map_err(|_closed| HashError::Failed)?;
-        let inner = Arc::clone(&self.inner);
-        let password = password.clone();
-        let salt = phc.salt.as_ref().map(|salt| salt.to_vec()).unwrap_or_default();
+        let (inner, stored) = (Arc::clone(&self.inner), Arc::clone(stored));
         // The turn ends when the hash has been computed, even if its request was dropped.
         let computed = tokio::task::spawn_blocking(move || {
             let start = Instant::now();
-            (inner.compute(&password, &params, &salt), start.elapsed(), turn)
+            (inner.compute(&input, &stored), start.elapsed(), turn)
         });
         let (output, elapsed, _turn) = computed.await.map_err(|_panicked| HashError::Failed)?;
         metrics::hashed(elapsed);
@@ -210,40 +223,18 @@ impl Hasher {
 }
 
 impl Inner {
-    fn compute(&self, password: &Password, params: &Params, salt: &[u8]) -> Result<Vec<u8>, HashError> {
+    fn compute(&self, input: &[u8], Stored { method, salt, hash }: &Stored) -> Result<Vec<u8>, HashError> {
         let kept = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut buffer = kept.unwrap_or_default();
-        let blocks = params.block_count();
-        if buffer.len() < blocks {
-            buffer.resize(blocks, Block::new());
-        }
-        let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        let result = argon2.hash_password_into_with_memory(
-            password.expose().as_bytes(),
-            salt,
-            &mut output,
-            &mut buffer[..blocks],
-        );
+        let output = method.compute(input, salt, hash.len(), &mut buffer);
         self.computed.fetch_add(1, Ordering::Relaxed);
-        buffer[..blocks].iter_mut().for_each(Zeroize::zeroize);
+        // A hash from elsewhere may have needed more memory than will be needed again.
+        buffer.truncate(self.kept_blocks);
+        buffer.shrink_to_fit();
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         // Parameters, salt and length have been checked, so this does not fail.
-        result.map(|()| output).map_err(|_| HashError::Failed)
+        output.ok_or(HashError::Failed)
     }
-}
-
-/// Returns the parameters of a hash, if this system accepts them.
-fn params(phc: &Phc) -> Option<Params> {
-    let params = Params::try_from(phc).ok()?;
-    let is_ours = phc.algorithm == Algorithm::Argon2id.ident() && phc.version == Some(Version::V0x13.into());
-    let is_bearable = params.m_cost() <= MAX_MEMORY_KIB
-        && params.t_cost() <= MAX_ITERATIONS
-        && params.p_cost() <= MAX_LANES
-        && params.keyid().is_empty()
-        && params.data().is_empty();
-    let is_whole = phc.salt.is_some() && phc.hash.is_some();
-    (is_ours && is_bearable && is_whole).then_some(params)
 }
 
 #[cfg(test)]

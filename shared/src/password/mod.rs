@@ -1,6 +1,8 @@
 //! Passwords: which are accepted, and how they are hashed.
 
 mod hasher;
+mod method;
+mod stored;
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -8,7 +10,9 @@ use std::sync::LazyLock;
 use secrecy::{ExposeSecret, SecretString};
 use unicode_normalization::UnicodeNormalization;
 
-pub use hasher::{HashError, Hasher, PasswordHash, WorkFactor};
+pub use hasher::{Check, HashError, Hasher, WorkFactor};
+pub use method::MAX_MEMORY_KIB;
+pub use stored::{PasswordHash, RefusedHash};
 
 use crate::text::caseless;
 
@@ -24,7 +28,11 @@ static COMMON: LazyLock<HashSet<&'static str>> = LazyLock::new(|| include_str!("
 /// A password in Unicode's composed form (NFC; NIST SP 800-63B-4, section 3.1.1.2).
 /// Nothing else is changed: no trimming, no folding. Never printed.
 #[derive(Clone, Debug)]
-pub struct Password(SecretString);
+pub struct Password {
+    composed: SecretString,
+    /// The password as it was sent, if that is something else.
+    sent: Option<SecretString>,
+}
 
 /// Why a new password is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +70,11 @@ impl Password {
     /// Returns a password that a user signs in with, or `None` if it is too long to be
     /// a password: it is then refused without a hash.
     pub fn presented(text: &str) -> Option<Self> {
-        let composed = SecretString::from(text.nfc().collect::<String>());
-        let text = composed.expose_secret();
-        (text.len() <= MAX_BYTES && text.chars().count() <= MAX_CHARS).then_some(Self(composed))
+        let composed = text.nfc().collect::<String>();
+        let sent = (text != composed).then(|| text.into());
+        let is_bearable = composed.len() <= MAX_BYTES && composed.chars().count() <= MAX_CHARS;
+        let composed = SecretString::from(composed);
+        is_bearable.then_some(Self { composed, sent })
     }
 
     /// Returns a password that a user chooses: it has at least `minimum` code points,
@@ -92,7 +102,14 @@ impl Password {
     }
 
     fn expose(&self) -> &str {
-        self.0.expose_secret()
+        self.composed.expose_secret()
+    }
+
+    /// Returns what to compare with a stored hash, in this order: the password as it was
+    /// sent, which is what other systems hash, and its composed form. Mostly, the two are
+    /// one.
+    fn spellings(&self) -> impl Iterator<Item = &SecretString> {
+        self.sent.iter().chain([&self.composed])
     }
 }
 
