@@ -28,8 +28,9 @@ lint: ## formatting, clippy and the docs of the Rust code; needs only Rust and a
 test-all: ## all tests and lints, as CI runs them
 	.ci/run
 
-test-example: ## the function in examples/, against the local system
+test-example: ## the function in examples/, against the local system, and copied into another repository
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
+	tools/check_copied_example
 
 test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
