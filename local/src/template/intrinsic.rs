@@ -153,7 +153,14 @@ impl Scope {
                 return self.evaluate(if self.holds(&self.text(condition)?)? { yes } else { no });
             }
             "Condition" => Value::Bool(self.holds(&self.text(argument)?)?),
-            "Sub" => Value::String(self.substitute(&self.text(argument)?)?),
+            "Sub" => match argument.as_sequence() {
+                Some(_) => {
+                    let [pattern, values] = arguments(name, argument)?;
+                    let values = values.as_mapping().ok_or("!Sub takes a text and a map")?;
+                    Value::String(self.substitute(&self.text(pattern)?, values)?)
+                }
+                None => Value::String(self.substitute(&self.text(argument)?, &Mapping::new())?),
+            },
             "GetAtt" => Value::String(self.attribute(&self.text(argument)?)?),
             "Join" => {
                 let [separator, list] = arguments(name, argument)?;
@@ -218,18 +225,16 @@ impl Scope {
         })
     }
 
-    fn substitute(&self, pattern: &str) -> Result<String, String> {
+    /// Replaces each `${name}` by its member of `values`, or by what it refers to.
+    fn substitute(&self, pattern: &str, values: &Mapping) -> Result<String, String> {
         let mut text = String::new();
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').ok_or("!Sub has a ${ without a }")?;
             text.push_str(before);
-            if name.contains('.') {
-                text.push_str(&self.attribute(name)?);
-            } else {
-                let value = self.refer(name)?.ok_or("!Sub cannot take AWS::NoValue")?;
-                text.push_str(&self.text(&value)?);
-            }
+            let value = values.get(name).cloned().map_or_else(|| self.refer(name), |value| Ok(Some(value)));
+            let value = value?.ok_or("!Sub cannot take AWS::NoValue")?;
+            text.push_str(&self.text(&value)?);
             rest = after;
         }
         text.push_str(rest);

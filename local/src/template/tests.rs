@@ -9,6 +9,7 @@ Parameters:
   AllowedOrigins: { Type: CommaDelimitedList, Default: "https://a.example, https://b.example" }
   SecretArn: { Type: String, Default: "" }
   Needed: { Type: String }
+  Needless: { Type: String, Default: x }
 Conditions:
   MakesSecret: !Equals [!Ref SecretArn, ""]
   HasSecret: !Not [!Equals [!Ref SecretArn, ""]]
@@ -194,6 +195,7 @@ fn conditions_combine_and_a_text_becomes_a_list() {
     for (value, expected) in [
         ("!If [Both, yes, no]", "no"),
         ("!If [Either, yes, no]", "yes"),
+        ("!Sub ['${A}${Issuer}', { A: !Ref Needless }]", "xfreshkey"),
         ("!Join ['+', !Split [',', 'a,b,c']]", "a+b+c"),
         (
             "!Sub '${AWS::Partition} ${LoginFunctionRole} ${LoginFunction.Version}'",

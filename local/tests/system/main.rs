@@ -22,6 +22,7 @@ mod mailer;
 mod middleware;
 mod openapi;
 mod orders;
+mod places;
 mod races;
 mod reuse_interval;
 mod rotation;

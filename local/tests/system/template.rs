@@ -8,6 +8,7 @@ use std::path::Path;
 use freshkey::config::{Config, MailerConfig};
 use freshkey::function::DEADLINE;
 use freshkey::id::UserId;
+use freshkey::metrics::{Metric, NAMESPACE, OLDEST_MAIL};
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
@@ -63,11 +64,33 @@ fn deployed(parameters: &[(&str, &str)]) -> Value {
     local::template::deployed(Path::new(TEMPLATE), parameters).unwrap_or_else(|error| panic!("{parameters:?}: {error}"))
 }
 
-/// What is deployed of the example, beside a stack with or without mail.
-fn example(with_mail: bool) -> Value {
+/// What is deployed of the example with `parameters`, beside a stack.
+fn beside(parameters: &[(&str, &str)]) -> Value {
     let ours = ["TableName", "TableArn", "SecretArn", "Issuer", "Audience"].map(|name| (name, name));
-    let mail = if with_mail { &MAIL[..1] } else { &[] };
-    local::template::deployed(Path::new(EXAMPLE), &[&ours, mail].concat()).unwrap()
+    local::template::deployed(Path::new(EXAMPLE), &[&ours, parameters].concat()).unwrap()
+}
+
+/// What is deployed with everything that is optional, and with `more`.
+fn whole(more: &[(&str, &str)]) -> Value {
+    let optional = [
+        KEY,
+        ("AllowedOrigins", "https://a.example"),
+        ("DomainName", "api.example.com"),
+        ("CertificateArn", "arn:aws:acm:eu-central-1:123456789012:certificate/1234abcd-12ab-34cd-56ef-1234567890ab"),
+        ("BasePath", "auth"),
+        ("HostedZoneId", "Z0123456789"),
+        ("DisableExecuteApiEndpoint", "true"),
+        ("TruststoreUri", "s3://bucket/truststore.pem"),
+        ("ExtraCorsHeaders", "traceparent,tracestate"),
+        ("AlarmTopicArn", "arn:aws:sns:eu-central-1:123456789012:ops"),
+        ("AlarmEmail", "ops@example.com"),
+        ("Dashboard", "true"),
+        ("Tracing", "Active"),
+        ("HashingConcurrency", "5"),
+    ];
+    let parameters = [&MAIL[..], &optional, more].concat();
+    assert_eq!(refused(&parameters), None);
+    deployed(&parameters)
 }
 
 /// The ARN of a resource of the stack.
@@ -332,8 +355,9 @@ async fn walk_with_mail(seen: &mut Actions, world: &World, erin: &User) {
 async fn re14_ml20_each_function_may_do_to_the_table_what_it_does_and_no_more() {
     for with_mail in [false, true] {
         let seen = walk(with_mail).await;
-        let [(_, example)] = lambdas(&example(with_mail)).try_into().unwrap();
-        let ours = lambdas(&deployed(if with_mail { &MAIL } else { &[] }));
+        let mail = if with_mail { &MAIL[..] } else { &[] };
+        let [(_, example)] = lambdas(&beside(&mail[..mail.len().min(1)])).try_into().unwrap();
+        let ours = lambdas(&deployed(mail));
         let functions: BTreeMap<_, _> = ours.into_iter().chain([(LAYER.to_owned(), example)]).collect();
         assert!(seen.keys().eq(functions.keys()), "{:?}", seen.keys());
         for (name, properties) in &functions {
@@ -395,8 +419,11 @@ fn re14_ml20_nothing_is_allowed_but_calls_to_this_table_and_this_secret_and_mail
             }
         }
     }
-    // Nothing else in the template gives rights.
-    for kind in ["AWS::IAM::Policy", "AWS::IAM::ManagedPolicy", "AWS::IAM::Role", "AWS::Lambda::Permission"] {
+    // Nothing else in the template gives rights, whatever is switched on.
+    let deployed = whole(&[]);
+    let policies = resources(&deployed, "AWS::IAM::Policy");
+    assert_eq!(policies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["KmsRights"]);
+    for kind in ["AWS::IAM::ManagedPolicy", "AWS::IAM::Role", "AWS::Lambda::Permission", "AWS::SNS::TopicPolicy"] {
         assert!(resources(&deployed, kind).is_empty(), "{kind}");
     }
 }
@@ -559,7 +586,7 @@ fn ml14_mail_that_waits_or_is_refused_has_an_alarm() {
         let alarms =
             resources(&template, "AWS::CloudWatch::Alarm").into_iter().map(|(_, alarm)| alarm["Properties"].clone());
         let [alarm] = alarms.filter(|alarm| alarm["MetricName"] == name).collect::<Vec<_>>().try_into().unwrap();
-        assert_eq!(alarm["Namespace"], freshkey::metrics::NAMESPACE, "{name}");
+        assert_eq!(alarm["Namespace"], NAMESPACE, "{name}");
         assert_eq!(alarm["Dimensions"], yaml("[{ Name: Table, Value: Table }]"), "{name}");
         assert_eq!(
             (&alarm["Statistic"], &alarm["Threshold"]),
@@ -1232,13 +1259,14 @@ fn mw5_the_example_starts_with_outputs_of_this_stack_and_shows_browsers_the_same
     }
     let rules = ["VerificationNeedsMail", "CookiesNeedOrigins"];
     assert!(rules.iter().all(|rule| example["Rules"][rule] == template["Rules"][rule]));
-    let exposed = |template: &Value| {
-        let cors = only(template, HTTP_API)["Properties"]["CorsConfiguration"].clone();
-        let texts = |name: &str| texts(&cors[1][name]).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let exposed = |deployed: &Value| {
+        let cors = only(deployed, HTTP_API)["Properties"]["CorsConfiguration"].clone();
+        let texts = |name: &str| texts(&cors[name]).into_iter().map(str::to_owned).collect::<Vec<_>>();
         assert!(texts("AllowHeaders").contains(&"x-refresh-token".to_owned()));
         texts("ExposeHeaders")
     };
-    assert_eq!(exposed(&example), exposed(&template));
+    let origins = ("AllowedOrigins", "https://a.example");
+    assert_eq!(exposed(&beside(&[origins])), exposed(&deployed(&[origins])));
 }
 
 #[test]
@@ -1362,6 +1390,52 @@ fn re14_every_function_and_the_api_log_to_a_group_that_forgets() {
     assert_eq!(used, groups.iter().map(|(name, _)| name.clone()).collect());
     for (name, group) in groups {
         assert_eq!(group["Properties"]["RetentionInDays"], yaml("!Ref LogRetentionDays"), "{name}");
+    }
+}
+
+#[test]
+fn headers_of_the_team_are_allowed_besides_those_of_freshkey() {
+    let headers = |parameters: &[(&str, &str)]| {
+        let cors = only(&deployed(parameters), HTTP_API)["Properties"]["CorsConfiguration"].clone();
+        texts(&cors["AllowHeaders"]).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let origins = ("AllowedOrigins", "https://a.example");
+    let own = headers(&[origins]);
+    assert_eq!(own.len(), 7, "{own:?}");
+    let more = headers(&[origins, ("ExtraCorsHeaders", "traceparent,tracestate")]);
+    assert_eq!(more, [own, vec!["traceparent".into(), "tracestate".into()]].concat());
+}
+
+#[test]
+fn the_dashboard_shows_metrics_that_exist_and_every_metric_of_freshkey() {
+    assert!(resources(&deployed(&[]), "AWS::CloudWatch::Dashboard").is_empty());
+    for (existing, table) in [(&[][..], "Table"), (&EXISTING, "restored")] {
+        let dashboard = only(&deployed(&[&[("Dashboard", "true")], existing].concat()), "AWS::CloudWatch::Dashboard");
+        let body = dashboard["Properties"]["DashboardBody"].as_str().unwrap();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        let mut ours = BTreeSet::new();
+        for widget in body["widgets"].as_array().unwrap() {
+            let metrics = widget["properties"]["metrics"].as_array().unwrap();
+            // A dot repeats the member of the line above.
+            let mut line = Vec::new();
+            for metric in metrics.iter().filter(|metric| metric[0].is_string() && metric[0] != "...") {
+                let members = metric.as_array().unwrap().iter().filter_map(|member| member.as_str());
+                let above = line.clone();
+                line = members.enumerate().map(|(at, member)| if member == "." { above[at] } else { member }).collect();
+                let [namespace, name, dimension, value] = line[..] else { panic!("{metric}") };
+                match namespace {
+                    NAMESPACE => {
+                        ours.insert(name.to_owned());
+                        assert_eq!((dimension, value), ("Table", table), "{name}");
+                    }
+                    "AWS/DynamoDB" => assert_eq!((dimension, value), ("TableName", table), "{name}"),
+                    "AWS/ApiGateway" => assert_eq!((dimension, value), ("ApiId", "Api"), "{name}"),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+        let all = Metric::ALL.map(Metric::name).into_iter().chain(["HashTime", OLDEST_MAIL]);
+        assert_eq!(ours, all.map(str::to_owned).collect());
     }
 }
 
