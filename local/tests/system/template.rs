@@ -1073,11 +1073,12 @@ fn whatever_the_template_takes_for_a_parameter_the_functions_start_with() {
                 continue;
             }
             taken += 1;
-            // Without these two, the stack makes its own.
-            let default = (value.is_empty() && ["TABLE_NAME", "JWT_SECRET_ARN"].contains(&&*variable))
-                || (value == "none" && variable == "TRUSTED_PROXY_SECRET");
-            let needs_other = variable == "MAIL_FROM" || variable.ends_with("_URL");
-            if !default && !(needs_other && value.is_empty()) {
+            // Unset means the stack's own table and secret, no mail (which needs the two
+            // pages), and no proxy.
+            let is_unset = value.is_empty()
+                && ["TABLE_NAME", "JWT_SECRET_ARN", "MAIL_FROM", "RESET_URL", "CONFIRM_URL"].contains(&&*variable)
+                || value == "none" && variable == "TRUSTED_PROXY_SECRET";
+            if !is_unset {
                 let started = settings.start_with(&variable, &value);
                 assert_eq!(started, Ok(()), "{} {value:?}", parameter.name);
             }
