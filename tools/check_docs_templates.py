@@ -1,5 +1,5 @@
-"""Checks the YAML in the docs with cfn-lint: a template as it is, and properties of
-a resource merged into that resource in template.yaml."""
+"""Checks the YAML in the docs with cfn-lint: a template as it is, and a part of a
+template merged into template.yaml."""
 
 import re
 import subprocess
@@ -16,13 +16,13 @@ def template(block):
     """Returns the template that a reader who follows the page would deploy."""
     if block.startswith("AWSTemplateFormatVersion"):
         return block
-    found = re.fullmatch(r"(  \w+:\n)    Properties:\n(.+)", block, re.DOTALL)
-    assert found, f"neither a template nor the properties of a resource:\n{block}"
-    resource, properties = found.groups()
-    start = re.compile(re.escape(resource) + r"    Type: .+\n    Properties:\n")
-    # In the docs, … is a value that only the reader knows.
-    merged, count = start.subn(lambda found: found[0] + properties.replace("…", "1"), TEMPLATE)
-    assert count == 1, f"template.yaml has {count} resources for\n{block}"
+    # Everything is below the lines that open it, which are in template.yaml too.
+    opening = re.match(r"((?:\S+:\n  \w+:\n)|(?:  \w+:\n    Properties:\n))", block)
+    assert opening, f"neither a template nor a part of template.yaml:\n{block}"
+    start = opening[0].replace("    Properties", "    Type: .+\n    Properties")
+    added = block[opening.end() :].replace("…", "1")  # in the docs, … is a value that only the reader knows
+    merged, count = re.subn(rf"^{start}", lambda found: found[0] + added, TEMPLATE, flags=re.MULTILINE)
+    assert count == 1, f"template.yaml has {count} places for\n{block}"
     return merged
 
 

@@ -148,6 +148,8 @@ impl System {
         variables.retain(|_, value| !value.is_empty());
         let origins = variables.remove("ALLOWED_ORIGINS").into_iter().chain(allow_origins);
         let origins = origins.collect::<Vec<_>>().join(",");
+        let origins =
+            origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).collect::<Vec<_>>().join(",");
         let given = PARAMETERS.map(|(variable, parameter)| (parameter, variables.remove(variable)));
         let mut parameters = vec![("AllowedOrigins", origins.as_str())];
         parameters.extend(given.iter().filter_map(|(parameter, value)| Some((*parameter, value.as_deref()?))));

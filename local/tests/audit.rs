@@ -8,6 +8,9 @@ mod contract;
 #[path = "system/log.rs"]
 mod log;
 #[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "system/rows.rs"]
+mod rows;
+#[expect(dead_code, reason = "shared with the tests of the system")]
 #[path = "system/wire.rs"]
 mod wire;
 #[expect(dead_code, reason = "shared with the tests of the system")]
@@ -16,10 +19,12 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use freshkey::Clock as _;
 use freshkey::audit::{self, Act};
 use freshkey::client::Client;
@@ -38,6 +43,7 @@ use tracing::Level;
 use tracing::subscriber::DefaultGuard;
 
 use log::Log;
+use rows::Row;
 use wire::Fate;
 use world::{EMAIL, PASSWORD, Reply, Sending, World, world_over, world_with};
 
@@ -580,29 +586,202 @@ fn the_log_level_affects_neither_the_trail_nor_the_metrics_and_a_terminal_shows_
     assert!(!telemetry::targets(Level::TRACE).would_enable(metrics::TARGET, &Level::ERROR));
 }
 
+/// The parameters with which the stack has mail.
+const MAIL: [(&str, &str); 3] = [
+    ("MailFrom", "no-reply@example.com"),
+    ("ResetUrl", "https://app.example.com/reset"),
+    ("ConfirmUrl", "https://app.example.com/confirm"),
+];
+
+/// The alarms of a stack with these parameters, by name, and all that is deployed.
+fn alarms(parameters: &[(&str, &str)]) -> (BTreeMap<String, Value>, Value) {
+    let deployed = local::template::deployed(Path::new(TEMPLATE), parameters).unwrap();
+    let deployed = serde_json::to_value(deployed).unwrap();
+    let resources = deployed["Resources"].as_object().unwrap().iter();
+    let alarms = resources.filter(|(_, resource)| resource["Type"] == "AWS::CloudWatch::Alarm");
+    (alarms.map(|(name, alarm)| (name.clone(), alarm["Properties"].clone())).collect(), deployed)
+}
+
+/// What AWS publishes, with the name of the dimension by which an alarm takes it.
+/// (Amazon API Gateway Developer Guide, "Monitor CloudWatch metrics for HTTP APIs"; AWS
+/// Lambda Developer Guide, "Types of metrics for Lambda functions"; Amazon DynamoDB
+/// Developer Guide, "DynamoDB Metrics and dimensions".)
+const PUBLISHED: [(&str, &str, &str); 6] = [
+    ("AWS/ApiGateway", "5xx", "ApiId"),
+    ("AWS/ApiGateway", "Latency", "ApiId"),
+    ("AWS/Lambda", "Errors", "FunctionName"),
+    ("AWS/Lambda", "Throttles", "FunctionName"),
+    ("AWS/DynamoDB", "ReadThrottleEvents", "TableName"),
+    ("AWS/DynamoDB", "WriteThrottleEvents", "TableName"),
+];
+
 #[test]
-fn each_alarm_of_the_template_uses_a_metric_that_exists() {
-    let template: serde_norway::Value = serde_norway::from_str(&std::fs::read_to_string(TEMPLATE).unwrap()).unwrap();
-    let resources = template["Resources"].as_mapping().unwrap().iter();
-    let alarms: Vec<_> = resources
-        .map(|(_, resource)| resource)
-        .filter(|resource| resource["Type"].as_str() == Some("AWS::CloudWatch::Alarm"))
-        .map(|alarm| &alarm["Properties"])
-        .collect();
-    let counters = [
-        Metric::ReuseDetected,
-        Metric::ImpossibleSessions,
-        Metric::SecretFaults,
-        Metric::Misconfigured,
-        Metric::MailsRefused,
-    ];
-    let named: BTreeSet<_> = counters.map(Metric::name).into_iter().chain([metrics::OLDEST_MAIL]).collect();
-    let used: Vec<_> = alarms.iter().map(|alarm| alarm["MetricName"].as_str().unwrap()).collect();
-    assert_eq!((used.len(), used.into_iter().collect()), (named.len(), named));
-    for alarm in alarms {
-        assert_eq!(alarm["Namespace"].as_str(), Some(metrics::NAMESPACE));
-        assert_eq!(alarm["Dimensions"].as_sequence().unwrap().len(), 1);
-        assert_eq!(alarm["Dimensions"][0]["Name"].as_str(), Some("Table"));
+fn op8_every_alarm_watches_what_the_code_or_aws_emits_and_says_what_to_do_first() {
+    const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:ops";
+    let existing = [("ExistingTable", "restored")];
+    let told = [("AlarmTopicArn", TOPIC), ("AlarmEmail", "ops@example.com")];
+    for (parameters, table) in [(&[][..], "Table"), (&MAIL, "Table"), (&[&MAIL[..], &existing].concat(), "restored")] {
+        let (alarms, deployed) = alarms(&[parameters, &told].concat());
+        let resources = deployed["Resources"].as_object().unwrap().iter();
+        let functions = resources.filter(|(_, resource)| resource["Type"] == "AWS::Serverless::Function");
+        let functions: BTreeSet<_> = functions.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(deployed["Globals"]["Function"]["Environment"]["Variables"]["TABLE_NAME"], table);
+        let mut watched = BTreeSet::new();
+        for (name, alarm) in &alarms {
+            assert!(alarm["AlarmDescription"].as_str().unwrap().contains(". First, "), "{name}");
+            assert_eq!(alarm["AlarmActions"], json!([TOPIC, "AlarmTopic"]), "{name}");
+            let parts = alarm["Metrics"].as_array().cloned().unwrap_or_default();
+            let mut metrics: Vec<_> = parts.iter().filter_map(|part| part.pointer("/MetricStat/Metric")).collect();
+            // CloudWatch takes no more in one alarm.
+            assert!(metrics.len() <= 10, "{name}");
+            if metrics.is_empty() {
+                metrics.push(alarm);
+            } else {
+                assert_eq!(parts[0], json!({ "Id": "all", "Expression": "SUM(METRICS())" }), "{name}");
+                assert!(parts[1..].iter().all(|part| part["ReturnData"] == false), "{name}");
+            }
+            let mut of_functions = BTreeSet::new();
+            for metric in metrics {
+                let [namespace, metric_name] = ["Namespace", "MetricName"].map(|name| metric[name].as_str().unwrap());
+                let [dimension] = &metric["Dimensions"].as_array().unwrap()[..] else { panic!("{name}") };
+                let [dimension, value] = ["Name", "Value"].map(|name| dimension[name].as_str().unwrap());
+                let is_ours = namespace == metrics::NAMESPACE
+                    && dimension == "Table"
+                    && Metric::ALL
+                        .map(Metric::name)
+                        .into_iter()
+                        .chain([metrics::OLDEST_MAIL])
+                        .any(|it| it == metric_name);
+                assert!(is_ours || PUBLISHED.contains(&(namespace, metric_name, dimension)), "{name}: {metric}");
+                match dimension {
+                    "FunctionName" => assert!(of_functions.insert(value), "{name}"),
+                    "ApiId" => assert_eq!(value, "Api", "{name}"),
+                    _ => assert_eq!(value, table, "{name}"),
+                }
+                watched.insert(metric_name.to_owned());
+            }
+            assert!(of_functions.is_empty() || of_functions == functions, "{name}: {of_functions:?}");
+        }
+        let expected = PUBLISHED.map(|(_, name, _)| name).into_iter().chain(OURS);
+        let of_mail = [metrics::OLDEST_MAIL, "MailsRefused"].into_iter().filter(|_| !parameters.is_empty());
+        assert_eq!(watched, expected.chain(of_mail).map(str::to_owned).collect());
+    }
+    assert!(alarms(&[&MAIL[..], &[("Alarms", "false")]].concat()).0.is_empty());
+}
+
+/// The metrics of Freshkey that have an alarm, with mail or without.
+const OURS: [&str; 5] = ["ReuseDetected", "ImpossibleSessions", "SecretFaults", "Misconfigured", "DatabaseFaults"];
+
+/// Whether the metrics in the log set off an alarm, if they are all of one period.
+fn is_set_off(alarm: &Value, lines: &[Value], table: &str) -> bool {
+    let name = alarm["MetricName"].as_str().unwrap();
+    let of_alarm = lines.iter().filter(|line| {
+        let written = &line["_aws"]["CloudWatchMetrics"][0];
+        let is_named = written["Metrics"].as_array().unwrap().iter().any(|metric| metric["Name"] == name);
+        let dimensions = alarm["Dimensions"].as_array().unwrap().iter().map(|dimension| &dimension["Name"]);
+        let is_of_table = written["Dimensions"] == json!([dimensions.collect::<Vec<_>>()]) && line["Table"] == table;
+        is_named && is_of_table && written["Namespace"] == alarm["Namespace"]
+    });
+    let values = of_alarm.map(|line| line[name].as_u64().unwrap());
+    let value = match alarm["Statistic"].as_str() {
+        Some("Sum") => values.sum(),
+        Some("Maximum") => values.max().unwrap_or_default(),
+        other => panic!("{other:?}"),
+    };
+    let threshold = alarm["Threshold"].as_u64().unwrap();
+    match alarm["ComparisonOperator"].as_str() {
+        Some("GreaterThanThreshold") => value > threshold,
+        Some("GreaterThanOrEqualToThreshold") => value >= threshold,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The reuse interval, in seconds.
+const INTERVAL: u64 = 10;
+
+/// Makes happen what the alarm on a metric is for.
+async fn cause(world: &World, metric: &str) {
+    let user = world.register(&format!("{}@example.com", metric.to_lowercase())).await;
+    let mail = async |number: usize| {
+        let client = Client { ip: "192.0.2.1".into(), user_agent: AGENT.into() };
+        let address = Email::parse(&format!("user-{number}@example.com")).unwrap();
+        let mail = Mail::new(Kind::PasswordChanged, address, None, client, world.clock.now());
+        world.app("refresh").store().put_mail(&mail).await.unwrap();
+    };
+    match metric {
+        "ReuseDetected" => {
+            world.refresh_with_key(&user.refresh_token, "one").await.expect(StatusCode::OK);
+            world.pass(INTERVAL + 1);
+            world.refresh_with_key(&user.refresh_token, "two").await.expect(StatusCode::UNAUTHORIZED);
+        }
+        "ImpossibleSessions" => {
+            let next = world.refresh_with_key(&user.refresh_token, "one").await.text("refresh_token");
+            let session = world::claims(&next)["sid"].as_str().unwrap().to_owned();
+            // As if somebody had brought back a part of an older row.
+            Row::session(&user.id, &session).set(world, "generation", AttributeValue::N("0".into())).await;
+            world.refresh_with_key(&next, "two").await.expect(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        "SecretFaults" => {
+            world.wire.fault("GetSecretValue", usize::MAX, Fate::Refused(500, "InternalServiceError"));
+            world.pass(301);
+            world.get("/api/v1/users/me").bearer(&user.access_token).await.expect(StatusCode::OK);
+        }
+        "Misconfigured" => {
+            world.wire.fault("GetItem", usize::MAX, Fate::Refused(400, "AccessDeniedException"));
+            world.get("/api/v1/users/me").bearer(&user.access_token).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        "DatabaseFaults" => {
+            world.wire.fault("GetItem", usize::MAX, Fate::Refused(500, "InternalServerError"));
+            for _ in 0..5 {
+                world.get("/api/v1/users/me").bearer(&user.access_token).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+            }
+        }
+        metrics::OLDEST_MAIL => {
+            world.wire.fault("SendEmail", usize::MAX, Fate::Refused(500, "InternalServerError"));
+            mail(0).await;
+            world.pass(301);
+            world.system.deliver_mail().await.unwrap();
+        }
+        "MailsRefused" => {
+            world.wire.fault("SendEmail", usize::MAX, Fate::Refused(400, "BadRequestException"));
+            for number in 0..10 {
+                mail(number).await;
+            }
+            world.system.deliver_mail().await.unwrap();
+        }
+        other => panic!("nothing causes {other}"),
+    }
+    world.wire.heal();
+}
+
+#[tokio::test]
+async fn op8_each_alarm_on_a_metric_of_the_code_goes_off_when_its_fault_occurs_and_not_before() {
+    let (mut alarms, _) = alarms(&MAIL);
+    alarms.retain(|_, alarm| alarm["Namespace"] == metrics::NAMESPACE);
+    assert_eq!(alarms.len(), OURS.len() + 2);
+    for (name, alarm) in alarms {
+        let log = Log::default();
+        let _guard = tracing::subscriber::set_default(telemetry::subscriber(Level::ERROR, log.clone()));
+        let wire = wire::Wire::new();
+        wire.set_secret(json!({ "signing": "k1", "refresh": "k1", "k1": "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a" }));
+        let interval = INTERVAL.to_string();
+        let variables = [
+            ("JWT_SECRET_ARN", "arn:aws:secretsmanager:local:123456789012:secret:freshkey"),
+            ("REFRESH_REUSE_INTERVAL_SECONDS", &interval),
+            ("MAIL_FROM", "no-reply@example.com"),
+            ("RESET_URL", "https://app.example.com/reset"),
+            ("CONFIRM_URL", "https://app.example.com/confirm"),
+        ];
+        let world = world_over(wire, &variables).await;
+        let alice = world.register(EMAIL).await;
+        world.login("not it").await.expect(StatusCode::UNAUTHORIZED);
+        world.refresh_with_key(&alice.refresh_token, "one").await.expect(StatusCode::OK);
+        world.system.deliver_mail().await.unwrap();
+        let before = counted(log.take());
+        assert!(!before.is_empty() && !is_set_off(&alarm, &before, world.system.table_name()), "{name}: {before:?}");
+        cause(&world, alarm["MetricName"].as_str().unwrap()).await;
+        let lines = counted(log.take());
+        assert!(is_set_off(&alarm, &lines, world.system.table_name()), "{name}: {lines:?}");
     }
 }
 

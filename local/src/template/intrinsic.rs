@@ -10,10 +10,19 @@ use serde::de::DeserializeOwned;
 use serde_norway::value::{Mapping, Value};
 
 use super::Error;
+use super::resource::FUNCTION;
 use super::shape::{Text, shape};
 
 /// The type of resources whose `Ref` is their ARN.
 const SECRET: &str = "AWS::SecretsManager::Secret";
+
+/// What the pseudo parameters are here.
+const PSEUDO: [(&str, &str); 4] = [
+    ("AWS::AccountId", "000000000000"),
+    ("AWS::Partition", "aws"),
+    ("AWS::Region", "local"),
+    ("AWS::StackName", "local"),
+];
 
 const PARAMETER_WITHOUT_EFFECT: &[&str] = &[
     "AllowedPattern",
@@ -38,8 +47,16 @@ struct Parameter {
 pub(super) struct Scope {
     parameters: BTreeMap<String, Value>,
     conditions: BTreeMap<String, Value>,
-    /// What `Ref` returns for each resource.
-    resources: BTreeMap<String, String>,
+    /// Every resource, and the role that SAM adds to each function.
+    resources: BTreeMap<String, Referable>,
+}
+
+/// A resource that others may refer to.
+struct Referable {
+    /// What `Ref` returns.
+    reference: String,
+    /// The condition under which the resource exists.
+    condition: Option<String>,
 }
 
 impl Scope {
@@ -64,12 +81,20 @@ impl Scope {
                 parameters.insert(name.clone(), value);
             }
         }
-        let resources = resources.iter().filter_map(|(name, resource)| {
-            let name = name.as_str()?;
-            let is_secret = resource.get("Type").and_then(Value::as_str) == Some(SECRET);
-            Some((name.to_owned(), if is_secret { arn(name) } else { name.to_owned() }))
-        });
-        Ok(Self { parameters, conditions, resources: resources.collect() })
+        let mut referable = BTreeMap::new();
+        for (name, resource) in resources {
+            let name = name.as_str().unwrap_or_default();
+            let kind = resource.get("Type").and_then(Value::as_str);
+            let condition = resource.get("Condition").and_then(Value::as_str).map(str::to_owned);
+            let mut add = |name: String, reference: String| {
+                referable.insert(name, Referable { reference, condition: condition.clone() });
+            };
+            add(name.into(), if kind == Some(SECRET) { arn(name) } else { name.into() });
+            if kind == Some(FUNCTION) {
+                add(format!("{name}Role"), format!("{name}Role"));
+            }
+        }
+        Ok(Self { parameters, conditions, resources: referable })
     }
 
     /// Evaluates the intrinsic functions in `value`, then reads it with [`shape`].
@@ -127,11 +152,24 @@ impl Scope {
                 let [condition, yes, no] = arguments(name, argument)?;
                 return self.evaluate(if self.holds(&self.text(condition)?)? { yes } else { no });
             }
-            "Sub" => Value::String(self.substitute(&self.text(argument)?)?),
+            "Condition" => Value::Bool(self.holds(&self.text(argument)?)?),
+            "Sub" => match argument.as_sequence() {
+                Some(_) => {
+                    let [pattern, values] = arguments(name, argument)?;
+                    let values = values.as_mapping().ok_or("!Sub takes a text and a map")?;
+                    Value::String(self.substitute(&self.text(pattern)?, values)?)
+                }
+                None => Value::String(self.substitute(&self.text(argument)?, &Mapping::new())?),
+            },
             "GetAtt" => Value::String(self.attribute(&self.text(argument)?)?),
             "Join" => {
                 let [separator, list] = arguments(name, argument)?;
                 Value::String(self.texts(list)?.join(&self.text(separator)?))
+            }
+            "Split" => {
+                let [separator, text] = arguments(name, argument)?;
+                let (separator, text) = (self.text(separator)?, self.text(text)?);
+                Value::Sequence(text.split(&separator).map(Value::from).collect())
             }
             "Equals" => {
                 let [left, right] = arguments(name, argument)?;
@@ -141,44 +179,62 @@ impl Scope {
                 let [condition] = arguments(name, argument)?;
                 Value::Bool(self.text(condition)? != "true")
             }
+            "And" => Value::Bool(self.texts(argument)?.iter().all(|condition| condition == "true")),
+            "Or" => Value::Bool(self.texts(argument)?.iter().any(|condition| condition == "true")),
             other => return Err(format!("the function !{other} is not supported")),
         };
         Ok(Some(value))
     }
 
     fn refer(&self, name: &str) -> Result<Option<Value>, String> {
-        let text = match name {
-            "AWS::NoValue" => return Ok(None),
-            "AWS::StackName" => "local",
-            name if self.parameters.contains_key(name) => return Ok(self.parameters.get(name).cloned()),
-            name => {
-                let resource = self.resources.get(name);
-                resource.ok_or_else(|| format!("{name} is neither a resource nor a parameter with a value"))?
-            }
-        };
-        Ok(Some(text.into()))
-    }
-
-    fn attribute(&self, path: &str) -> Result<String, String> {
-        match path.split_once('.') {
-            Some((name, "Arn")) if self.resources.contains_key(name) => Ok(arn(name)),
-            Some((name, "StreamArn")) if self.resources.contains_key(name) => Ok(stream_arn(name)),
-            _ => Err(format!("the attribute {path} is not supported")),
+        if name == "AWS::NoValue" {
+            return Ok(None);
+        }
+        if let Some(value) = self.parameters.get(name) {
+            return Ok(Some(value.clone()));
+        }
+        if let Some((_, value)) = PSEUDO.iter().find(|(pseudo, _)| *pseudo == name) {
+            return Ok(Some((*value).into()));
+        }
+        // SAM's own attributes are referred to as well: `!Ref Api.Stage`.
+        match name.split_once('.') {
+            Some(_) => self.attribute(name).map(|attribute| Some(attribute.into())),
+            None => Ok(Some(self.resource(name)?.reference.as_str().into())),
         }
     }
 
-    fn substitute(&self, pattern: &str) -> Result<String, String> {
+    /// Returns a resource that exists.
+    fn resource(&self, name: &str) -> Result<&Referable, String> {
+        let resource = self.resources.get(name);
+        let resource = resource.ok_or_else(|| format!("{name} is neither a resource nor a parameter with a value"))?;
+        match &resource.condition {
+            Some(condition) if !self.holds(condition)? => Err(format!("{name} exists only with {condition}")),
+            _ => Ok(resource),
+        }
+    }
+
+    /// Returns an attribute of a resource: its ARN, that of its stream, or the path of
+    /// any other.
+    fn attribute(&self, path: &str) -> Result<String, String> {
+        let (name, attribute) = path.split_once('.').ok_or_else(|| format!("{path} is not an attribute"))?;
+        self.resource(name)?;
+        Ok(match attribute {
+            "Arn" => arn(name),
+            "StreamArn" => stream_arn(name),
+            _ => path.to_owned(),
+        })
+    }
+
+    /// Replaces each `${name}` by its member of `values`, or by what it refers to.
+    fn substitute(&self, pattern: &str, values: &Mapping) -> Result<String, String> {
         let mut text = String::new();
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').ok_or("!Sub has a ${ without a }")?;
             text.push_str(before);
-            if name.contains('.') {
-                text.push_str(&self.attribute(name)?);
-            } else {
-                let value = self.refer(name)?.ok_or("!Sub cannot take AWS::NoValue")?;
-                text.push_str(&self.text(&value)?);
-            }
+            let value = values.get(name).cloned().map_or_else(|| self.refer(name), |value| Ok(Some(value)));
+            let value = value?.ok_or("!Sub cannot take AWS::NoValue")?;
+            text.push_str(&self.text(&value)?);
             rest = after;
         }
         text.push_str(rest);

@@ -2,7 +2,7 @@
 //! table, and the API's CORS settings.
 //!
 //! A parameter has the given value, or its default. A resource is represented by
-//! its logical name. Anything that would make AWS behave differently from the local
+//! its logical name, and an attribute by its path. Anything that would make AWS behave differently from the local
 //! system is an error, so an unknown property is never ignored.
 
 mod api;
@@ -133,6 +133,21 @@ struct Globals {
     function: Option<Value>,
 }
 
+/// What must hold for the parameters if a condition does.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Rule {
+    rule_condition: bool,
+    assertions: Vec<Assertion>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase")]
+struct Assertion {
+    assert: bool,
+    assert_description: String,
+}
+
 impl Template {
     /// Reads the template in the file `path`, deployed with `parameters`.
     ///
@@ -140,9 +155,7 @@ impl Template {
     ///
     /// The file cannot be read, or [`Template::parse`] refuses its text.
     pub fn read(path: &Path, parameters: &[(&str, &str)]) -> Result<Self, Error> {
-        let at = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| Error::new(at, error))?;
-        Self::parse(&text, parameters)
+        Self::parse(&text(path)?, parameters)
     }
 
     /// Reads the template in `text`, deployed with `parameters`.
@@ -152,7 +165,7 @@ impl Template {
     /// The text is not YAML; a parameter is not declared; or something would
     /// behave differently here than in AWS.
     pub fn parse(text: &str, parameters: &[(&str, &str)]) -> Result<Self, Error> {
-        let template: Value = serde_norway::from_str(text).map_err(|error| Error::new("template", error))?;
+        let template = document(text)?;
         let sections: Sections = shape("template", &template, SECTIONS_WITHOUT_EFFECT)?;
         let scope = Scope::new(&sections.parameters, sections.conditions, &sections.resources, parameters)?;
         let resources = Resources::new(&sections.resources, &scope)?;
@@ -161,6 +174,49 @@ impl Template {
         stream::connect(&mut functions, &table, &resources, &scope)?;
         Ok(Self { functions, table, cors: api::cors(&resources, &scope)? })
     }
+}
+
+fn text(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|error| Error::new(path.display().to_string(), error))
+}
+
+fn document(text: &str) -> Result<Value, Error> {
+    serde_norway::from_str(text).map_err(|error| Error::new("template", error))
+}
+
+/// Returns the sections `Globals`, `Resources` and `Outputs` of the template in the
+/// file `path` as they are deployed with `parameters`: what exists, without intrinsic
+/// functions.
+///
+/// # Errors
+///
+/// The file cannot be read, its text is not YAML, a parameter is not declared, a rule is
+/// broken, or something refers to what does not exist.
+pub fn deployed(path: &Path, parameters: &[(&str, &str)]) -> Result<Value, Error> {
+    let template = document(&text(path)?)?;
+    let sections: Sections = shape("template", &template, SECTIONS_WITHOUT_EFFECT)?;
+    let scope = Scope::new(&sections.parameters, sections.conditions, &sections.resources, parameters)?;
+    for (name, rule) in template.get("Rules").and_then(Value::as_mapping).into_iter().flatten() {
+        let at = format!("Rules.{}", name.as_str().unwrap_or_default());
+        let Rule { rule_condition: applies, assertions } = scope.read(&at, rule, &[])?;
+        if let Some(broken) = assertions.into_iter().find(|assertion| applies && !assertion.assert) {
+            return Err(Error::new(at, broken.assert_description));
+        }
+    }
+    let mut deployed = Mapping::new();
+    for section in ["Globals", "Resources", "Outputs"] {
+        let mut members = Mapping::new();
+        for (name, member) in template.get(section).and_then(Value::as_mapping).into_iter().flatten() {
+            let at = format!("{section}.{}", name.as_str().unwrap_or_default());
+            let condition = member.get("Condition").and_then(Value::as_str);
+            let exists = condition.map_or(Ok(true), |condition| scope.holds(condition));
+            if exists.map_err(|problem| Error::new(&at, problem))? {
+                members.insert(name.clone(), scope.read(&at, member, &[])?);
+            }
+        }
+        deployed.insert(section.into(), members.into());
+    }
+    Ok(deployed.into())
 }
 
 #[cfg(test)]

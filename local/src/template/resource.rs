@@ -13,8 +13,16 @@ pub(super) const HTTP_API: &str = "AWS::Serverless::HttpApi";
 pub(super) const TABLE: &str = "AWS::DynamoDB::Table";
 
 /// Services whose resources do not affect the answer to a request.
-const TYPES_WITHOUT_EFFECT: &[&str] =
-    &["AWS::CloudWatch::", "AWS::IAM::", "AWS::KMS::", "AWS::Logs::", "AWS::SNS::", "AWS::SecretsManager::"];
+const TYPES_WITHOUT_EFFECT: &[&str] = &[
+    "AWS::ApiGatewayV2::",
+    "AWS::CloudWatch::",
+    "AWS::IAM::",
+    "AWS::KMS::",
+    "AWS::Logs::",
+    "AWS::Route53::",
+    "AWS::SNS::",
+    "AWS::SecretsManager::",
+];
 
 const MEMBERS_WITHOUT_EFFECT: &[&str] = &["DeletionPolicy", "DependsOn", "Metadata", "UpdateReplacePolicy"];
 

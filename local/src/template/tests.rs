@@ -9,6 +9,7 @@ Parameters:
   AllowedOrigins: { Type: CommaDelimitedList, Default: "https://a.example, https://b.example" }
   SecretArn: { Type: String, Default: "" }
   Needed: { Type: String }
+  Needless: { Type: String, Default: x }
 Conditions:
   MakesSecret: !Equals [!Ref SecretArn, ""]
   HasSecret: !Not [!Equals [!Ref SecretArn, ""]]
@@ -190,6 +191,25 @@ fn a_condition_decides_which_resources_exist() {
 }
 
 #[test]
+fn conditions_combine_and_a_text_becomes_a_list() {
+    for (value, expected) in [
+        ("!If [Both, yes, no]", "no"),
+        ("!If [Either, yes, no]", "yes"),
+        ("!Sub ['${A}${Issuer}', { A: !Ref Needless }]", "xfreshkey"),
+        ("!Join ['+', !Split [',', 'a,b,c']]", "a+b+c"),
+        (
+            "!Sub '${AWS::Partition} ${LoginFunctionRole} ${LoginFunction.Version}'",
+            "aws LoginFunctionRole LoginFunction.Version",
+        ),
+    ] {
+        let both = "!And [!Condition MakesSecret, !Condition HasSecret]";
+        let conditions = format!("Conditions:\n  Both: {both}\n  Either: {}\n", both.replace("!And", "!Or"));
+        let text = SMALL.replacen("Conditions:\n", &conditions, 1).replacen("!Ref Minutes", value, 1);
+        assert_eq!(Template::parse(&text, &[]).unwrap().functions[0].variables["MINUTES"], expected, "{value}");
+    }
+}
+
+#[test]
 fn a_given_parameter_overrides_its_default() {
     let given = [("AllowedOrigins", "https://c.example"), ("Needed", "x")];
     let template = Template::parse(SMALL, &given).unwrap();
@@ -257,6 +277,10 @@ fn what_would_behave_differently_in_aws_is_an_error() {
         ("!Ref Issuer", "!Sub '${Issuer'", "!Sub"),
         ("!Ref Issuer", "!Ref Needed", "Needed"),
         ("!Ref Issuer", "!Ref Nobody", "Nobody"),
+        ("!Ref Issuer", "!Ref Absent", "only with HasSecret"),
+        ("!Ref Issuer", "!GetAtt Absent.Arn", "only with HasSecret"),
+        ("!Ref Issuer", "!Sub '${AbsentRole}'", "only with HasSecret"),
+        ("!Ref Issuer", "!If [NoCondition, a, b]", "NoCondition"),
         ("AllowMethods: [GET", "AllowWhatever: [GET", "AllowWhatever"),
         ("https://a.example", "https://*.example", "AllowOrigins"),
         ("MaxAge: 600", "MaxAge: soon", "MaxAge"),

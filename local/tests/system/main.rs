@@ -24,6 +24,7 @@ mod moving;
 mod openapi;
 mod operator;
 mod orders;
+mod places;
 mod races;
 mod reuse_interval;
 mod rotation;
