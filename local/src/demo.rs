@@ -160,6 +160,7 @@ impl Caller {
             epoch: 0,
             profile: Profile { first_name: Some("Demo".into()), ..Profile::default() },
             created_at: LOGIN,
+            imported_at: None,
         };
         let session = |place: &str| {
             let id = SessionId::parse(&id_of(place, name)).ok_or_else(|| DemoError::value("session"))?;

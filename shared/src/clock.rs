@@ -6,8 +6,8 @@ use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Date, Month, OffsetDateTime};
 
 /// A moment, in whole milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,25 @@ impl Timestamp {
     /// Returns the moment `seconds` seconds after the epoch.
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1000))
+    }
+
+    /// Returns the beginning of a day in UTC, written `2027-03-31`. A day after the end of
+    /// its month is one of the next month. `None` for any other text.
+    pub fn of_date(date: &str) -> Option<Self> {
+        let mut parts = date.split('-');
+        let mut number = |digits: usize| {
+            let part =
+                parts.next().filter(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_digit()))?;
+            part.parse::<u16>().ok()
+        };
+        let (year, month, day) = (number(4)?, number(2)?, number(2)?);
+        if parts.next().is_some() || !(1..=31).contains(&day) {
+            return None;
+        }
+        let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+        let first = Date::from_calendar_date(year.into(), month, 1).ok()?;
+        let seconds = first.midnight().assume_utc().unix_timestamp() + i64::from(day - 1) * 86_400;
+        Some(Self::from_seconds(seconds))
     }
 
     /// Returns the milliseconds since the epoch.
@@ -109,5 +128,24 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_the_beginning_of_its_day_in_utc() {
+        let text = |date| Timestamp::of_date(date).map(|day| day.to_string());
+        assert_eq!(text("2027-03-31").as_deref(), Some("2027-03-31T00:00:00Z"));
+        assert_eq!(text("2028-02-29").as_deref(), Some("2028-02-29T00:00:00Z"));
+        assert_eq!(text("2027-02-30").as_deref(), Some("2027-03-02T00:00:00Z"));
+        for other in ["", "2027-3-31", "2027-13-01", "2027-00-01", "2027-01-00", "2027-01-32", "2027/01/01"] {
+            assert_eq!(text(other), None, "{other}");
+        }
+        for other in ["+027-01-01", "2027-01-01T", "2027-01-0é", "20270-1-01", "-027-01-01", "é027-01-0"] {
+            assert_eq!(text(other), None, "{other}");
+        }
     }
 }

@@ -16,13 +16,14 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Level;
 use url::{Host, Url};
 
+use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::limit::{Guesses, Limits};
 use crate::password::WorkFactor;
 use crate::session::Lifetime;
 use crate::token::{
-    ALGORITHMS, AccessTokens, Algorithm, DEMO_SECRET, DeviceTokens, KeyRing, RefreshTokens, RolesTooLong, check_secret,
-    device, is_pem, refresh,
+    ALGORITHMS, AccessTokens, Algorithm, DEMO_SECRET, DeviceTokens, ImportedTokens, KeyRing, RefreshTokens,
+    RolesTooLong, check_secret, device, is_kid, is_pem, refresh,
 };
 use crate::transport::{Mode, SameSite, Transport, is_origin};
 
@@ -65,6 +66,10 @@ pub struct Config {
     pub session_lifetime: Lifetime,
     /// `REFRESH_REUSE_INTERVAL_SECONDS`: default 0, from 0 to 60.
     pub reuse_interval: Duration,
+    /// `IMPORTED_TOKENS_UNTIL`, a date and the name of a key, such as `2027-03-31:k1`:
+    /// until the beginning of that day (UTC), imported refresh tokens are accepted, which
+    /// are known by that key. Default: none are accepted.
+    pub imported_tokens: Option<ImportedTokens>,
     /// `REFRESH_BURST` (default 60) and `REFRESH_PER_LIFETIME` (default 4): each
     /// from 1 to 1000000000.
     pub rotation_budget: RotationBudget,
@@ -240,6 +245,7 @@ impl Config {
             refresh_tokens: RefreshTokens { issuer: issuer.clone() },
             session_lifetime,
             reuse_interval: Duration::from_secs(reader.number("REFRESH_REUSE_INTERVAL_SECONDS", 0, 0..=60)),
+            imported_tokens: reader.imported_tokens(),
             rotation_budget: RotationBudget {
                 burst: reader.number("REFRESH_BURST", 60, 1..=1_000_000_000),
                 per_lifetime: reader.number("REFRESH_PER_LIFETIME", 4, 1..=1_000_000_000),
@@ -461,6 +467,21 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
             self.fault("LIMIT_FIRST_PAUSE_SECONDS", "must not be more than LIMIT_LONGEST_PAUSE_SECONDS");
         }
         limits
+    }
+
+    fn imported_tokens(&mut self) -> Option<ImportedTokens> {
+        let value = self.get("IMPORTED_TOKENS_UNTIL")?;
+        let tokens = value.split_once(':').and_then(|(date, kid)| {
+            let until = Timestamp::of_date(date)?;
+            is_kid(kid).then(|| ImportedTokens { until, kid: kid.to_owned() })
+        });
+        if tokens.is_none() {
+            self.fault(
+                "IMPORTED_TOKENS_UNTIL",
+                format_args!("must be a date and the name of a key, such as 2027-03-31:k1, not {value:?}"),
+            );
+        }
+        tokens
     }
 
     fn trusted_proxy(&mut self) -> Option<TrustedProxy> {

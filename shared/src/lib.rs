@@ -34,6 +34,7 @@ pub mod entropy;
 pub mod function;
 pub mod http;
 pub mod id;
+pub mod imported;
 pub mod layer;
 pub mod limit;
 pub mod mail;

@@ -32,8 +32,11 @@ pub struct User {
     pub epoch: u64,
     /// The profile, which the user edits.
     pub profile: Profile,
-    /// When the user registered.
+    /// When the user registered, here or in the system that the user was imported from.
     pub created_at: Timestamp,
+    /// When the user was imported from another system, in whole seconds. `None` for a user
+    /// who registered here.
+    pub imported_at: Option<Timestamp>,
 }
 
 impl User {

@@ -170,7 +170,7 @@ impl App {
 
 /// Returns the sessions to end so that at most `most` are live, a new one included:
 /// those with the oldest logins, the oldest first, and no more than one login may end.
-fn sessions_to_end(sessions: &[Session], user: UserState, now: Timestamp, most: usize) -> Vec<SessionId> {
+pub(super) fn sessions_to_end(sessions: &[Session], user: UserState, now: Timestamp, most: usize) -> Vec<SessionId> {
     let mut live: Vec<_> = sessions.iter().filter(|session| session.is_live(Some(user), now)).collect();
     live.sort_unstable_by_key(|session| (session.opened_at, session.id));
     let too_many = (live.len() + 1).saturating_sub(most);

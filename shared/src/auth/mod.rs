@@ -6,6 +6,7 @@ mod account;
 mod caller;
 mod error;
 mod guess;
+mod imported;
 mod login;
 mod logout;
 mod mailing;
@@ -37,6 +38,7 @@ use crate::user::User;
 
 pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
+pub use imported::NotImported;
 pub use mailing::Confirmed;
 
 /// The error when the user of an access token is gone or disabled.

@@ -7,8 +7,8 @@ use crate::client::Client;
 use crate::clock::Timestamp;
 use crate::mail::Kind;
 use crate::metrics::{self, Metric};
-use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Session, decide};
-use crate::token::{RefreshToken, Rejection};
+use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Rotation, Session, decide};
+use crate::token::{KeyRing, RefreshToken, Rejection};
 use crate::user::User;
 use crate::write::Write;
 
@@ -21,11 +21,14 @@ impl App {
     ///
     /// - [`Error::InvalidRefreshToken`] when the token is forged, expired or spent,
     ///   or its session has ended. A forged or expired token costs no call to
-    ///   the database.
+    ///   the database, unless imported tokens are accepted and it may be one.
     /// - [`Error::RateLimited`] when the session has used up its rotation budget
     /// - [`Error::Unavailable`] when the keys or the table cannot be read
     pub async fn refresh(&self, token: &str, key: Hash, client: Client) -> Result<Tokens, Error> {
         let now = self.now();
+        if let Some(tokens) = self.config.imported_tokens.as_ref().filter(|tokens| tokens.may_include(token, now)) {
+            return self.exchange(tokens, token, key, client, now).await.map(|refreshed| refreshed.tokens);
+        }
         let presented = self.presented(token, now).await?;
         self.rotate(&presented, key, client, now).await.map(|refreshed| refreshed.tokens)
     }
@@ -64,20 +67,31 @@ impl App {
     ) -> Result<SignedIn, Error> {
         let ring = &self.ring().await?;
         self.check_rotation_budget(presented, now)?;
-        let attempt = Attempt {
-            generation: presented.generation,
-            secret_hash: presented.secret.hash(),
-            key,
-            now,
-            reuse_interval: self.config.reuse_interval,
-        };
+        let attempt = self.attempt_with(presented, key, now);
         let expires_at = self.config.session_lifetime.end(now, presented.absolute_end);
         let (write, user) = tokio::join!(
             self.store.rotate(presented.user_id, presented.session_id, &attempt, expires_at, &client),
             self.store.user(presented.user_id),
         );
-        let (write, user) = (write?, user?);
-        let session = match decide(&attempt, write, user.as_ref().map(User::state)) {
+        self.settle(ring, presented, &attempt, write?, user?, &client).await
+    }
+
+    /// Decides the outcome of a refresh, and does what follows from it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`rotate`](Self::rotate), except for [`Error::RateLimited`].
+    pub(super) async fn settle(
+        &self,
+        ring: &KeyRing,
+        presented: &RefreshToken,
+        attempt: &Attempt,
+        write: Rotation,
+        user: Option<User>,
+        client: &Client,
+    ) -> Result<SignedIn, Error> {
+        let now = attempt.now;
+        let session = match decide(attempt, write, user.as_ref().map(User::state)) {
             Decision::Issue { session, how } => {
                 let act = if how == Issue::Rotated { Act::Rotated } else { Act::Reissued };
                 self.record(about(presented, act).because(how));
@@ -85,9 +99,9 @@ impl App {
             }
             Decision::Refuse(refusal) => return Err(self.refuse(presented, refusal)),
             Decision::Revoke(session) => {
-                let revoked = self.revoke(presented, &session, &attempt).await?;
+                let revoked = self.revoke(presented, &session, attempt).await?;
                 if let Some(user) = revoked.then_some(user).flatten() {
-                    self.tell_of_reuse(&user, &client, now).await;
+                    self.tell_of_reuse(&user, client, now).await;
                 }
                 return Err(Error::InvalidRefreshToken { was_sent: true });
             }
@@ -108,6 +122,17 @@ impl App {
         let user = user.ok_or_else(Error::unavailable)?;
         let tokens = self.tokens(ring, &user, &session, &presented.successor(&session), now)?;
         Ok(SignedIn { user, tokens, device_token: None })
+    }
+
+    /// Returns the attempt with this key to refresh with a token.
+    pub(super) fn attempt_with(&self, presented: &RefreshToken, key: Hash, now: Timestamp) -> Attempt {
+        Attempt {
+            generation: presented.generation,
+            secret_hash: presented.secret.hash(),
+            key,
+            now,
+            reuse_interval: self.config.reuse_interval,
+        }
     }
 
     /// Checks that the session has not rotated more than `burst` times, plus

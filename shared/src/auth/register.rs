@@ -53,6 +53,7 @@ impl App {
             epoch: 0,
             profile,
             created_at: now.truncated(),
+            imported_at: None,
         };
         let credential = Credential::new(&user, password_hash, now);
         let mail = self.first_verification(&user, &client, now);

@@ -180,6 +180,7 @@ mod tests {
             epoch: 3,
             profile: Profile::default(),
             created_at: NOW,
+            imported_at: None,
         }
     }
 

@@ -37,7 +37,8 @@ pub struct Session {
     pub generation: u64,
     /// The hash of the secret in its tokens.
     pub secret_hash: Hash,
-    /// The key of the attempt that made the latest rotation. `None` before the first.
+    /// The key of the attempt that made the latest rotation, or exchanged an imported
+    /// token for the session. `None` before the first.
     pub attempt: Option<Hash>,
     /// When the current refresh token was issued, in milliseconds.
     pub rotated_at: Timestamp,
@@ -76,6 +77,27 @@ impl Session {
             epoch,
             revoked_at: None,
             client,
+        };
+        (session, secret)
+    }
+
+    /// Opens a session at `now` for an imported token that `attempt` presents: another
+    /// system had opened it at `login`, and the imported token counts as its generation 0.
+    /// Returns it with the secret for its tokens.
+    pub fn adopt(
+        (user_id, epoch): (UserId, u64),
+        login: Timestamp,
+        client: Client,
+        attempt: Hash,
+        now: Timestamp,
+        lifetime: Lifetime,
+    ) -> (Self, Secret) {
+        let (session, secret) = Self::open(user_id, epoch, client, now, lifetime);
+        let session = Self {
+            attempt: Some(attempt),
+            created_at: login.truncated(),
+            expires_at: lifetime.end(now, lifetime.absolute_end(login)),
+            ..session
         };
         (session, secret)
     }

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::StoreError;
+use crate::clock::Timestamp;
 use crate::email::Email;
 use crate::id::{SessionId, UserId};
 use crate::limit::Counter;
@@ -22,6 +23,7 @@ pub const PROFILE: &str = "PROFILE";
 const CREDENTIAL: &str = "CREDENTIAL";
 const COUNTER: &str = "COUNTER";
 const PROOF: &str = "PROOF";
+const IMPORTED: &str = "TOKEN";
 /// The beginning of the partition key of every mail.
 pub const MAIL: &str = "MAIL#";
 /// The beginning of the partition key of every proof.
@@ -81,6 +83,11 @@ pub fn token_hash(proof: &Item) -> Option<Hash> {
     Hash::from_bytes(&URL_SAFE_NO_PAD.decode(hash).ok()?)
 }
 
+/// Returns the key of an imported token.
+pub fn imported_key(name: &Hash) -> Item {
+    key(format!("IMPORTED#{}", URL_SAFE_NO_PAD.encode(name.as_bytes())), IMPORTED.into())
+}
+
 fn key(pk: String, sk: String) -> Item {
     HashMap::from([("pk".into(), text(pk)), ("sk".into(), text(sk))])
 }
@@ -103,6 +110,11 @@ pub fn hash(hash: &Hash) -> AttributeValue {
 /// Reads a hash from an attribute.
 pub fn to_hash(value: &AttributeValue) -> Option<Hash> {
     Hash::from_bytes(value.as_b().ok()?.as_ref())
+}
+
+/// Reads a moment from an attribute with its seconds.
+pub fn to_seconds(value: &AttributeValue) -> Option<Timestamp> {
+    value.as_n().ok()?.parse().ok().map(Timestamp::from_seconds)
 }
 
 /// Reads the attributes of an item. The error for an attribute that is missing or

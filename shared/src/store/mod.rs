@@ -2,12 +2,14 @@
 //!
 //! There is one table, with the keys `pk` and `sk` and the TTL attribute `expires_at`.
 //! A user and the user's sessions share a partition; a credential is found by its
-//! e-mail address; the mails to be sent are in a few partitions of their own. Every
+//! e-mail address, and an imported token by its keyed hash; the mails to be sent are in a
+//! few partitions of their own. Every
 //! lookup is by the full key. The condition of a write checks
 //! what must be true of an item when it changes; a read before the write never does.
 
 mod counter;
 mod credential;
+mod imported;
 mod item;
 mod mail;
 mod proof;
@@ -31,6 +33,7 @@ use crate::aws;
 use crate::metrics::Metric;
 use crate::write::Write;
 pub use counter::{Counted, CounterState, Tally};
+pub use imported::NotExchanged;
 use item::Item;
 pub use mail::{Lease, Page, Waiting};
 pub use proof::{NotRedeemed, NotRenamed};

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
-use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash};
+use super::item::{self, Item, Reader, SESSION, hash, number, text, to_hash, to_seconds};
 use super::{Store, StoreError, delete_member, deleted, put_member, refused, unavailable, updated, without_member};
 use crate::client::Client;
 use crate::clock::Timestamp;
@@ -16,7 +16,7 @@ use crate::write::Write;
 
 /// The condition under which a session may be deleted: a session that reuse ended stays
 /// as evidence.
-const NOT_EVIDENCE: &str = "attribute_not_exists(revoked_at)";
+pub(super) const NOT_EVIDENCE: &str = "attribute_not_exists(revoked_at)";
 
 impl Store {
     /// Reads a session, dead or alive, with strong consistency.
@@ -278,7 +278,7 @@ pub(super) fn to_session(item: &Item) -> Result<Session, StoreError> {
         last_used_at: seconds("last_used_at")?,
         expires_at: seconds("expires_at")?,
         epoch: item.number("epoch")?,
-        revoked_at: item.optional("revoked_at", |value| value.as_n().ok()?.parse().ok())?.map(Timestamp::from_seconds),
+        revoked_at: item.optional("revoked_at", to_seconds)?,
         client: Client { ip: item.text("ip")?.to_owned(), user_agent: item.text("user_agent")?.to_owned() },
     })
 }

@@ -4,7 +4,7 @@ use aws_sdk_dynamodb::types::builders::UpdateBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
 
 use super::credential::from_credential;
-use super::item::{self, Item, PROFILE, Reader, SESSION, number, text};
+use super::item::{self, Item, PROFILE, Reader, SESSION, number, text, to_seconds};
 use super::session::{from_session, to_session};
 use super::{
     Store, StoreError, delete_member, is_refused, put_member, unavailable, update_member, updated, without_member,
@@ -376,6 +376,9 @@ fn from_user(user: &User) -> Item {
     if let Some(is_verified) = user.email_verified {
         item.insert("email_verified".into(), AttributeValue::Bool(is_verified));
     }
+    if let Some(imported_at) = user.imported_at {
+        item.insert("imported_at".into(), number(imported_at.seconds()));
+    }
     for field in ProfileField::ALL {
         if let Some(value) = user.profile.get(field) {
             item.insert(field.name().into(), text(value));
@@ -399,5 +402,6 @@ pub(super) fn to_user(item: &Item) -> Result<User, StoreError> {
         epoch: item.number("epoch")?,
         profile: Profile::build(|field| item.optional(field.name(), |value| value.as_s().ok().cloned()))?,
         created_at: Timestamp::from_seconds(item.number("created_at")?),
+        imported_at: item.optional("imported_at", to_seconds)?,
     })
 }

@@ -73,6 +73,15 @@ pub fn verify<'k>(token: &str, typ: &str, key_of: impl FnOnce(&str) -> Option<&'
     json::object(&decode(claims)?, MAX_DEPTH).map(Claims).map_err(|_| Rejection::Malformed)
 }
 
+/// Returns whether the header of `token` says that it is of type `typ`. Nothing else of
+/// it is looked at.
+pub fn is_of_type(token: &str, typ: &str) -> bool {
+    let header = token.split_once('.').and_then(|(header, _)| decode(header).ok());
+    let header = header.and_then(|header| serde_json::from_slice::<Map<String, Value>>(&header).ok());
+    let presented = header.as_ref().and_then(|header| header.get("typ")?.as_str());
+    presented.is_some_and(|presented| is_media_type(presented, typ))
+}
+
 /// Returns whether `presented` is the media type `typ`. It may leave out `application/`
 /// (RFC 7515, section 4.1.9).
 fn is_media_type(presented: &str, typ: &str) -> bool {

@@ -9,6 +9,7 @@ pub mod access;
 #[cfg(test)]
 mod attacks;
 pub mod device;
+mod imported;
 mod jwt;
 mod key;
 mod pem;
@@ -20,12 +21,14 @@ mod tests;
 
 pub use access::{AccessToken, AccessTokens, RolesTooLong, Subject};
 pub use device::{Device, DeviceTokens};
+pub use imported::ImportedTokens;
 pub use jsonwebtoken::Algorithm;
 pub(crate) use key::ALGORITHMS;
 pub use key::KeyError;
 pub(crate) use pem::is_pem;
 pub use refresh::{RefreshToken, RefreshTokens};
 pub use ring::KeyRing;
+pub(crate) use ring::is_kid;
 pub use secret::DEMO_SECRET;
 pub(crate) use secret::check as check_secret;
 

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
 use crate::session::{Secret, Session};
 
-const TYP: &str = "rt+jwt";
+pub(super) const TYP: &str = "rt+jwt";
 /// `aud`: this system itself. No other kind of token has this audience.
 pub const AUDIENCE: &str = "urn:freshkey:refresh";
 
@@ -28,7 +28,8 @@ pub struct RefreshToken {
     pub user_id: UserId,
     /// `sid`: the session.
     pub session_id: SessionId,
-    /// `gen`: the generation, from 1, one more with each rotation.
+    /// `gen`: the generation, from 1, one more with each rotation. An imported token that
+    /// was exchanged for the session counts as generation 0.
     pub generation: u64,
     /// `sec`: the secret, which proves that the token belongs to the session.
     pub secret: Secret,

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::imported::ImportKeys;
 use super::key::{KeyError, Pair};
 use super::{pem, secret};
 use crate::json;
@@ -37,16 +38,18 @@ pub struct KeyRing {
     refresh: String,
 }
 
-/// A random secret with the keys for its three uses, or a private key, which signs
+/// A random secret with the keys for its uses, or a private key, which signs
 /// access tokens only.
 ///
 /// Access tokens are signed with the secret itself, so that other services can
 /// verify them. Refresh tokens and device tokens are each signed with a key
-/// derived from it (HKDF-SHA256, RFC 5869), so that no kind passes for another.
+/// derived from it (HKDF-SHA256, RFC 5869), so that no kind passes for another. The keys
+/// for imported tokens are derived from it, too.
 struct Key {
     access: Pair,
     refresh: Option<Pair>,
     device: Option<Pair>,
+    import: Option<ImportKeys>,
     public: Option<Jwk>,
 }
 
@@ -199,6 +202,11 @@ impl KeyRing {
         self.access_signer().is_some_and(|(_, pair)| pair.algorithm == algorithm)
     }
 
+    /// Returns the keys for imported tokens that are derived from the secret `kid`.
+    pub(super) fn import_keys(&self, kid: &str) -> Option<&ImportKeys> {
+        self.ring.get(kid)?.import.as_ref()
+    }
+
     /// Returns the key that verifies refresh tokens with this `kid`.
     pub(super) fn refresh_verifier(&self, kid: &str) -> Option<&Pair> {
         self.ring.get(kid)?.refresh.as_ref()
@@ -223,18 +231,19 @@ impl Key {
             access: Pair::hmac(secret.as_bytes()),
             refresh: Some(Pair::hmac(&*derived(REFRESH_LABEL)?)),
             device: Some(Pair::hmac(&*derived(DEVICE_LABEL)?)),
+            import: Some(ImportKeys::derive(secret.as_bytes()).ok_or(KeyError::TooShort)?),
             public: None,
         })
     }
 
     fn private(pem: &str, passphrase: Option<&SecretString>) -> Result<Self, KeyError> {
         let (access, public) = pem::read(pem, passphrase)?;
-        Ok(Self { access, refresh: None, device: None, public: Some(public) })
+        Ok(Self { access, refresh: None, device: None, import: None, public: Some(public) })
     }
 }
 
 /// Derives 32 bytes with HKDF-SHA256, extract and expand. Never `None` for this length.
-fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+pub(super) fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut derived = Zeroizing::new([0; 32]);
     let labels = [label];
     let pseudorandom = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(secret);
@@ -242,7 +251,8 @@ fn derive(secret: &[u8], label: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(derived)
 }
 
-fn is_kid(name: &str) -> bool {
+/// Returns whether a name can be that of a key.
+pub(crate) fn is_kid(name: &str) -> bool {
     (1..=MAX_KID).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }

@@ -183,6 +183,7 @@ fn alice() -> User {
         epoch: 3,
         profile: Profile { first_name: Some("Alice".into()), user_type: Some("customer".into()), ..Profile::default() },
         created_at: Timestamp::from_seconds(1_795_283_855),
+        imported_at: None,
     }
 }
 

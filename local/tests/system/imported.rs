@@ -1,0 +1,313 @@
+//! Refresh tokens of another system, whose users stay signed in here.
+
+use std::sync::Arc;
+
+use freshkey::Timestamp;
+use freshkey::auth::NotImported;
+use freshkey::email::Email;
+use freshkey::id::UserId;
+use freshkey::session::Hash;
+use freshkey::token::ImportedTokens;
+use freshkey::user;
+use futures_util::future::join_all;
+use http::{Method, StatusCode};
+use serde_json::json;
+
+use crate::wire::{Fate, Wire};
+use crate::world::{EMAIL, PASSWORD, PATIENT, User, World, claims, signed_up, signed_up_with, world_over};
+
+/// The setting of every world here: until 2100-02-01, by the key `k1`.
+const UNTIL: (&str, &str) = ("IMPORTED_TOKENS_UNTIL", "2100-02-01:k1");
+/// A token of gesdinet's form.
+const FOREIGN: &str = "c0ffee5f0e8b1a3d4c6b7a8990817263544536271809f0e1d2c3b4a5968778695a4b3c2d1e0f";
+const DAY: u64 = 86_400;
+const ONCE: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "0");
+const WINDOW: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "60");
+
+fn tokens(world: &World) -> ImportedTokens {
+    world.app("refresh").config().imported_tokens.clone().unwrap()
+}
+
+/// Makes a user look like one who was imported.
+async fn mark_imported(world: &World, alice: &User) -> user::User {
+    let store = world.app("refresh").store();
+    let user = store.user(UserId::parse(&alice.id).unwrap()).await.unwrap().unwrap();
+    let credential = store.credential(&user.email).await.unwrap().unwrap();
+    let user = user::User { imported_at: Some(world.now().truncated()), ..user };
+    store.seed_user(&user, &credential, &[]).await.unwrap();
+    user
+}
+
+async fn import(world: &World, token: &str, expires_at: Timestamp) -> Result<bool, NotImported> {
+    let (email, login) = (Email::parse(EMAIL).unwrap(), world.now() - std::time::Duration::from_secs(3 * DAY));
+    let hash = Hash::of(&[token.as_bytes()]);
+    world.app("refresh").import_token(&tokens(world), &hash, &email, login, expires_at).await.unwrap()
+}
+
+/// A world with an imported user, whose token [`FOREIGN`] is good for ten days.
+async fn moved_in(variables: &[(&str, &str)]) -> (World, User) {
+    let (world, alice) = signed_up_with(&[&[UNTIL], variables].concat()).await;
+    prepare(&world, &alice).await;
+    (world, alice)
+}
+
+async fn prepare(world: &World, alice: &User) {
+    mark_imported(world, alice).await;
+    let expires_at = world.now() + std::time::Duration::from_secs(10 * DAY);
+    assert_eq!(import(world, FOREIGN, expires_at).await, Ok(true));
+    world.wire.take();
+}
+
+fn calls(world: &World) -> Vec<String> {
+    world.wire.take().operations().into_iter().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn an_imported_token_opens_a_session_that_goes_on_like_any_other() {
+    for path in ["/api/v1/auth/refresh", "/api/token/refresh"] {
+        let (world, alice) = moved_in(&[]).await;
+        let first = world.post(path, json!({ "refresh_token": FOREIGN })).await.expect(StatusCode::OK);
+        let (refresh, access) = (first.text("refresh_token"), first.json());
+        let access = access["access_token"].as_str().or(access["token"].as_str()).unwrap().to_owned();
+        let token = claims(&refresh);
+        assert_eq!((&token["sub"], &token["gen"]), (&json!(alice.id), &json!(1)));
+        // The session is as old as it was in the other system.
+        let login = world.now().seconds() - 3 * DAY as i64;
+        assert_eq!((&token["auth_time"], &token["abs"]), (&json!(login), &json!(login + 180 * DAY as i64)));
+        world.get("/api/v1/users/me").bearer(&access).await.expect(StatusCode::OK);
+        world.pass(60);
+        let second = world.refresh(&refresh).await.expect(StatusCode::OK).text("refresh_token");
+        assert_eq!((&claims(&second)["gen"], &claims(&second)["sid"]), (&json!(2), &token["sid"]));
+    }
+}
+
+#[tokio::test]
+async fn mi6_a_crowd_with_one_key_gets_one_session_and_one_refresh_token() {
+    let (world, _) = moved_in(&[ONCE, PATIENT]).await;
+    let crowd = (0..64).map(|_| world.refresh_with_key(FOREIGN, "k"));
+    let replies = join_all(crowd).await;
+    let tokens: Vec<_> = replies.into_iter().map(|reply| reply.expect(StatusCode::OK).text("refresh_token")).collect();
+    assert!(tokens.iter().all(|token| *token == tokens[0]));
+    assert!(world.is_alive(&tokens[0]).await);
+}
+
+#[tokio::test]
+async fn mi6_without_a_key_the_second_presentation_is_reuse() {
+    let (world, _) = moved_in(&[ONCE]).await;
+    let first = world.refresh(FOREIGN).await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED).error(), "invalid_refresh_token");
+    assert!(!world.is_alive(&first).await);
+}
+
+#[tokio::test]
+async fn mi6_within_the_reuse_interval_a_crowd_without_keys_gets_one_session() {
+    let (world, _) = moved_in(&[WINDOW, PATIENT]).await;
+    let replies = join_all((0..64).map(|_| world.refresh(FOREIGN))).await;
+    let tokens: Vec<_> = replies.into_iter().map(|reply| reply.expect(StatusCode::OK).text("refresh_token")).collect();
+    assert!(tokens.iter().all(|token| *token == tokens[0]));
+    world.pass(30);
+    // The interval has stragglers, so the session does not move on yet.
+    let again = world.refresh(&tokens[0]).await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(again, tokens[0]);
+    world.refresh(FOREIGN).await.expect(StatusCode::OK);
+    world.pass(31);
+    let next = world.refresh(&tokens[0]).await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(claims(&next)["gen"], 2);
+    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+    assert!(!world.is_alive(&next).await);
+}
+
+#[tokio::test]
+async fn mi7_a_lost_answer_is_given_again_to_the_same_attempt_until_the_client_has_moved_on() {
+    let (world, _) = moved_in(&[ONCE]).await;
+    let first = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
+    world.pass(3600);
+    let again = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(again, first);
+    let second = world.refresh_with_key(&first, "l").await.expect(StatusCode::OK).text("refresh_token");
+    world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::UNAUTHORIZED);
+    assert!(!world.is_alive(&second).await);
+}
+
+#[tokio::test]
+async fn mi7_the_same_attempt_gets_the_same_session_after_the_refresh_key_has_moved() {
+    let secret = |refresh: &str| {
+        json!({ "signing": refresh, "refresh": refresh,
+            "k1": "0fK3vQxw8Jd1mRzT6yPbLc9sHn2GuE7a", "k2": "Zq8LmW4tYc0RbXnV5sKe2HgJd7UfPa1o" })
+    };
+    let wire = Wire::new();
+    wire.set_secret(secret("k1"));
+    let arn = ("JWT_SECRET_ARN", "arn:aws:secretsmanager:local:123456789012:secret:freshkey");
+    let world = world_over(wire, &[arn, UNTIL, ONCE]).await;
+    let alice = world.register(EMAIL).await;
+    prepare(&world, &alice).await;
+    let first = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
+    world.wire.set_secret(secret("k2"));
+    world.pass(301);
+    let again = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
+    // Signed by another key, it is the same token in all that counts.
+    assert_eq!(claims(&again), claims(&first));
+    let next = world.refresh_with_key(&first, "l").await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(world.refresh_with_key(&again, "l").await.expect(StatusCode::OK).text("refresh_token"), next);
+}
+
+#[tokio::test]
+async fn mi7_an_answer_of_the_table_that_is_lost_costs_nobody_the_session() {
+    for operation in ["GetItem", "Query", "TransactWriteItems"] {
+        for fate in [Fate::Lost, Fate::AnswerLost, Fate::Refused(500, "InternalServerError")] {
+            let (world, _) = moved_in(&[ONCE]).await;
+            world.wire.fault(operation, usize::MAX, fate.clone());
+            let reply = world.refresh_with_key(FOREIGN, "k").await;
+            assert!([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE].contains(&reply.status), "{operation} {fate:?}");
+            world.wire.fault(operation, 0, Fate::Pass);
+            let token = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
+            assert!(world.is_alive(&token).await, "{operation} {fate:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn mi8_switched_off_or_past_its_date_a_foreign_token_costs_no_call() {
+    let (world, alice) = signed_up().await;
+    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(calls(&world), [""; 0]);
+    drop(alice);
+    let (world, alice) = signed_up_with(&[UNTIL]).await;
+    mark_imported(&world, &alice).await;
+    assert_eq!(import(&world, FOREIGN, world.now() + std::time::Duration::from_secs(60 * DAY)).await, Ok(true));
+    world.pass(17 * DAY);
+    world.wire.take();
+    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(calls(&world), [""; 0]);
+}
+
+#[tokio::test]
+async fn mi8_a_token_costs_one_read_and_one_that_is_found_a_query_and_a_transaction_more() {
+    let (world, alice) = moved_in(&[]).await;
+    world.refresh("not imported").await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(calls(&world), ["GetItem"]);
+    world.refresh(FOREIGN).await.expect(StatusCode::OK);
+    assert_eq!(calls(&world), ["GetItem", "Query", "TransactWriteItems"]);
+    // A refresh token of this system is never looked up, whatever is wrong with it.
+    let forged = format!("{}x", alice.refresh_token);
+    let cut = &alice.refresh_token[..alice.refresh_token.find('.').unwrap() + 1];
+    for forged in [forged.as_str(), cut, &"x".repeat(5000)] {
+        world.refresh(forged).await.expect(StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(calls(&world), [""; 0]);
+    let own = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
+    assert_eq!(
+        (calls(&world), claims(&own.text("refresh_token"))["gen"].clone()),
+        (vec!["GetItem".into(), "UpdateItem".into()], json!(2))
+    );
+}
+
+#[tokio::test]
+async fn mi8_the_layer_exchanges_no_imported_token() {
+    let (world, _) = moved_in(&[]).await;
+    let reply = world.get("/api/v1/users/me").header("x-refresh-token", FOREIGN).await;
+    reply.expect(StatusCode::UNAUTHORIZED);
+    assert!(!calls(&world).iter().any(|call| call.starts_with("Transact")));
+}
+
+#[tokio::test]
+async fn mi9_the_token_of_a_user_who_is_gone_or_locked_out_or_who_ended_all_sessions_is_refused() {
+    let end_all = async |world: &World, alice: &User| {
+        let answer = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&alice.access_token).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+    };
+    let change_password = async |world: &World, alice: &User| {
+        let body = json!({ "current_password": PASSWORD, "new_password": "another river under nine bridges" });
+        let answer =
+            world.request(Method::PUT, "/api/v1/users/me/password").json(body).bearer(&alice.access_token).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+    };
+    for case in 0..2 {
+        let (world, alice) = moved_in(&[]).await;
+        match case {
+            0 => end_all(&world, &alice).await,
+            _ => change_password(&world, &alice).await,
+        }
+        refused_without_a_write(&world, FOREIGN).await;
+    }
+    // Disabled, and gone.
+    let (world, alice) = moved_in(&[]).await;
+    let store = world.app("refresh").store();
+    let user = store.user(UserId::parse(&alice.id).unwrap()).await.unwrap().unwrap();
+    let credential = store.credential(&user.email).await.unwrap().unwrap();
+    store.seed_user(&user::User { is_active: false, ..user }, &credential, &[]).await.unwrap();
+    refused_without_a_write(&world, FOREIGN).await;
+}
+
+async fn refused_without_a_write(world: &World, token: &str) {
+    world.wire.take();
+    let reply = world.refresh(token).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(reply.error(), "invalid_refresh_token");
+    let calls = calls(world);
+    assert!(calls.iter().all(|call| ["GetItem", "Query"].contains(&call.as_str())), "{calls:?}");
+}
+
+#[tokio::test]
+async fn mi9_a_token_that_has_expired_or_is_changed_is_refused() {
+    let (world, _) = moved_in(&[]).await;
+    let mut changed = FOREIGN.to_owned();
+    changed.replace_range(0..1, "d");
+    for other in [changed.as_str(), &FOREIGN[1..], &format!("{FOREIGN}0"), &FOREIGN.to_uppercase()] {
+        refused_without_a_write(&world, other).await;
+    }
+    world.pass(10 * DAY);
+    refused_without_a_write(&world, FOREIGN).await;
+
+    // Its own time is not over, but the session's is.
+    let (world, _) = moved_in(&[("SESSION_ABSOLUTE_EXPIRE_DAYS", "5")]).await;
+    world.pass(2 * DAY);
+    refused_without_a_write(&world, FOREIGN).await;
+}
+
+#[tokio::test]
+async fn mi9_the_end_of_all_sessions_beside_the_exchange_leaves_no_session_alive() {
+    const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ");
+    let (world, alice) = moved_in(&[SECRET]).await;
+    let other = Arc::new((world.beside(&[UNTIL, SECRET]).await, alice));
+    world.wire.on_call(move |call| {
+        let other = Arc::clone(&other);
+        async move {
+            if call.operation == "TransactWriteItems" {
+                let (world, alice) = &*other;
+                let end = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&alice.access_token);
+                end.await.expect(StatusCode::NO_CONTENT);
+            }
+            Fate::Pass
+        }
+    });
+    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn mi5_a_token_is_attached_to_no_user_who_was_not_imported_and_imported_once() {
+    let (world, alice) = signed_up_with(&[UNTIL]).await;
+    let later = world.now() + std::time::Duration::from_secs(DAY);
+    assert_eq!(import(&world, FOREIGN, later).await, Err(NotImported::Registered));
+    mark_imported(&world, &alice).await;
+    assert_eq!(import(&world, FOREIGN, world.now()).await, Err(NotImported::Expired));
+    assert_eq!(import(&world, FOREIGN, later).await, Ok(true));
+    assert_eq!(import(&world, FOREIGN, later).await, Ok(false));
+    // Once exchanged, another import does not bring it back.
+    world.refresh(FOREIGN).await.expect(StatusCode::OK);
+    assert_eq!(import(&world, FOREIGN, later).await, Ok(false));
+    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn rf16_an_exchange_at_the_cap_of_sessions_ends_the_oldest() {
+    let (world, alice) = moved_in(&[("MAX_SESSIONS", "1")]).await;
+    let first = world.refresh(FOREIGN).await.expect(StatusCode::OK).text("refresh_token");
+    assert!(!world.is_alive(&alice.refresh_token).await);
+    assert!(world.is_alive(&first).await);
+}
+
+#[tokio::test]
+async fn a_key_that_the_secret_lacks_is_an_outage_and_not_a_refusal() {
+    let (world, _) = signed_up_with(&[("IMPORTED_TOKENS_UNTIL", "2100-02-01:k7")]).await;
+    world.refresh(FOREIGN).await.expect(StatusCode::SERVICE_UNAVAILABLE);
+}

@@ -1,0 +1,167 @@
+//! Exchanging the imported refresh token of another system for a session.
+
+use super::login::sessions_to_end;
+use super::{App, Error, SignedIn};
+use crate::audit::{Act, Event};
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::email::Email;
+use crate::imported::{Exchange, ImportedToken};
+use crate::session::{Hash, Refusal, Secret, Session};
+use crate::store::NotExchanged;
+use crate::token::{ImportedTokens, KeyRing, RefreshToken};
+use crate::write::Write;
+
+/// How often an exchange is attempted while other requests change the token, its user or
+/// the user's sessions.
+const TRIES: usize = 3;
+
+/// Why a refresh token of another system was not imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotImported {
+    /// No imported account has the address.
+    #[error("no account has this address")]
+    NoAccount,
+    /// Somebody registered the account here, who need not be the owner of the token.
+    #[error("the account of this address was not imported")]
+    Registered,
+    /// The account is disabled.
+    #[error("the account is disabled")]
+    Disabled,
+    /// The token or its session has expired.
+    #[error("the session has expired")]
+    Expired,
+}
+
+impl App {
+    /// Imports a refresh token of another system by its SHA-256, for the user with this
+    /// address, who logged in there at `login`. Returns whether the token is new; a token
+    /// that was imported before is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the keys or the table cannot be read, or the ring lacks
+    /// the key of `tokens`. The inner error says why the token is not imported.
+    pub async fn import_token(
+        &self,
+        tokens: &ImportedTokens,
+        sha256: &Hash,
+        email: &Email,
+        login: Timestamp,
+        expires_at: Timestamp,
+    ) -> Result<Result<bool, NotImported>, Error> {
+        let now = self.now();
+        let name = tokens.name(&*self.ring().await?, sha256).ok_or_else(Error::unavailable)?;
+        let Some(credential) = self.store.credential(email).await? else { return Ok(Err(NotImported::NoAccount)) };
+        let Some(user) = self.store.user(credential.user_id).await? else { return Ok(Err(NotImported::NoAccount)) };
+        if user.imported_at.is_none() {
+            return Ok(Err(NotImported::Registered));
+        }
+        let (login, expires_at) = (login.truncated(), expires_at.truncated());
+        let token = ImportedToken { name, user_id: user.id, epoch: user.epoch, login, expires_at, exchange: None };
+        match token.refusal(Some(user.state()), self.config.session_lifetime, now) {
+            Some(Refusal::Expired) => Ok(Err(NotImported::Expired)),
+            Some(_) => Ok(Err(NotImported::Disabled)),
+            None => Ok(Ok(self.store.put_imported_token(&token).await? == Write::Done(()))),
+        }
+    }
+
+    /// Exchanges an imported token for a session with the same user and login, in one
+    /// transaction after two reads. A token that is not in the table costs one read. The
+    /// token is then spent: another presentation of it is answered or found out like that
+    /// of any other spent token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRefreshToken`] when the token was not imported, is expired or
+    /// spent, or when its user has gone, is disabled or has ended all sessions since the
+    /// import; [`Error::Unavailable`] when the keys or the table cannot be read, or the
+    /// ring lacks the key of IMPORTED_TOKENS_UNTIL.
+    pub(super) async fn exchange(
+        &self,
+        tokens: &ImportedTokens,
+        token: &str,
+        key: Hash,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<SignedIn, Error> {
+        let ring = &self.ring().await?;
+        let Some(name) = tokens.name(ring, &Hash::of(&[token.as_bytes()])) else {
+            tracing::error!(kid = tokens.kid, "the secret lacks the key of IMPORTED_TOKENS_UNTIL");
+            return Err(Error::unavailable());
+        };
+        for _ in 0..TRIES {
+            let Some(imported) = self.store.imported_token(name).await? else {
+                self.record(Event::of(Act::AccessDenied).because("unknown_token"));
+                return Err(Error::InvalidRefreshToken { was_sent: true });
+            };
+            if let Some(exchange) = &imported.exchange {
+                return self.repeat(tokens, ring, token, (&imported, exchange), key, &client, now).await;
+            }
+            let (user, sessions) = self.store.user_and_first_sessions(imported.user_id).await?;
+            let refusal = imported.refusal(user.as_ref().map(|user| user.state()), self.config.session_lifetime, now);
+            let user = match (refusal, user) {
+                (None, Some(user)) => user,
+                (refusal, _) => return Err(self.refuse_imported(&imported, refusal.unwrap_or(Refusal::UserLocked))),
+            };
+            let (session, secret) = Session::adopt(
+                (user.id, user.epoch),
+                imported.login,
+                client.clone(),
+                key,
+                now,
+                self.config.session_lifetime,
+            );
+            let sealed = tokens.seal(ring, token, session.id, &secret).ok_or_else(Error::unavailable)?;
+            let displaced = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions).first().copied();
+            match self.store.exchange_imported_token(&imported, &session, &sealed, displaced, now).await? {
+                Write::Done(()) => {
+                    if let Some(displaced) = displaced {
+                        let ended = Event::of(Act::Revoked).about(user.id).in_session(displaced);
+                        self.record(ended.because("too_many_sessions"));
+                    }
+                    let presented = self.generation_0(&session, secret);
+                    let attempt = self.attempt_with(&presented, key, now);
+                    return self.settle(ring, &presented, &attempt, Write::Done(session), Some(user), &client).await;
+                }
+                Write::Refused(NotExchanged::Raced | NotExchanged::DisplacedGone) => {}
+            }
+        }
+        Err(Error::unavailable())
+    }
+
+    /// Answers another presentation of a token that was exchanged.
+    #[expect(clippy::too_many_arguments, reason = "they are those of an exchange")]
+    async fn repeat(
+        &self,
+        tokens: &ImportedTokens,
+        ring: &KeyRing,
+        token: &str,
+        (imported, exchange): (&ImportedToken, &Exchange),
+        key: Hash,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<SignedIn, Error> {
+        let (session, user) =
+            tokio::join!(self.store.session(imported.user_id, exchange.session_id), self.store.user(imported.user_id),);
+        let (Some(session), user) = (session?, user?) else {
+            return Err(self.refuse_imported(imported, Refusal::Ended));
+        };
+        let secret = tokens.open(ring, token, session.id, &exchange.sealed);
+        let secret = secret.ok_or_else(|| Error::Internal("the seal of an imported token cannot be opened".into()))?;
+        let presented = self.generation_0(&session, secret);
+        let attempt = self.attempt_with(&presented, key, now);
+        self.settle(ring, &presented, &attempt, Write::Refused(Some(session)), user, client).await
+    }
+
+    /// Returns an imported token in the form of the refresh token whose successor is the
+    /// session's first.
+    fn generation_0(&self, session: &Session, secret: Secret) -> RefreshToken {
+        RefreshToken { generation: 0, ..self.first_token(session, secret) }
+    }
+
+    fn refuse_imported(&self, imported: &ImportedToken, refusal: Refusal) -> Error {
+        self.record(Event::of(Act::SessionOver).about(imported.user_id).because(refusal));
+        Error::InvalidRefreshToken { was_sent: true }
+    }
+}
