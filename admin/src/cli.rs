@@ -62,6 +62,19 @@ pub enum Command {
     /// Look at the mails that wait to be sent.
     #[command(subcommand)]
     Mail(Mail),
+    /// Import users of another system from a file of JSON lines, which
+    /// docs/moving-in.md describes. Nothing that exists is changed.
+    Import {
+        #[command(flatten)]
+        import: ImportFile,
+        /// Import users whose password hash is missing or not understood, who must reset
+        /// their password. With mail on, this is the default.
+        #[arg(long)]
+        allow_no_password: bool,
+    },
+    /// Import the open sessions of imported users: refresh tokens of another system, from
+    /// a file of JSON lines.
+    ImportSessions(ImportFile),
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +212,20 @@ pub enum Mail {
     /// Wake the mailer and let it try every mail at once, also those that it has taken.
     /// Asks first, because a mail that is just being sent is then sent twice.
     Retry,
+}
+
+/// A file to import.
+#[derive(Debug, Args)]
+pub struct ImportFile {
+    /// The file, with one JSON object a line.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Check every line and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on where an import of this file was interrupted. FILE.progress says where.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub resume: bool,
 }
 
 /// Parses the value of `--endpoint`. A DynamoDB in AWS is found by a stack, whose log

@@ -32,12 +32,13 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Opens the table that the options name.
+    /// Opens the table that the options name. The secret is read only if the command
+    /// needs the keys.
     ///
     /// # Errors
     ///
     /// A [`Failure`] when the stack cannot be read or the settings have faults.
-    pub async fn open(options: &Options) -> Result<Self, Failure> {
+    pub async fn open(options: &Options, needs_keys: bool) -> Result<Self, Failure> {
         let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
         let (settings, log, aws) = match (&options.endpoint, &options.table) {
             (Some(endpoint), Some(table)) => {
@@ -52,7 +53,7 @@ impl Desk {
                 (settings, Log::Group { aws: Box::new(aws.clone()), stack: stack.name }, aws)
             }
         };
-        let app = App::with_sdk(settings.config()?, Arc::new(SystemClock), aws);
+        let app = App::with_sdk(settings.config(needs_keys)?, Arc::new(SystemClock), aws);
         Ok(Self { app, log, settings, yes: options.yes, out: Output::new(options.json) })
     }
 

@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line
 //! - [`failure`]: why a command failed, and its exit code
 //! - [`stack`]: where the table is and which settings apply
+//! - [`lines`]: files of JSON lines that are imported
 //! - [`record`]: the operator's log
 //! - [`output`]: tables and JSON
 //! - [`desk`]: all of these together
@@ -15,6 +16,7 @@ mod cli;
 mod commands;
 mod desk;
 mod failure;
+mod lines;
 mod output;
 mod record;
 mod stack;
@@ -60,12 +62,16 @@ fn show_warnings(json: bool) {
 }
 
 async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
-    let desk = Desk::open(&options).await?;
+    let desk = Desk::open(&options, matches!(command, Command::ImportSessions(_))).await?;
     match command {
         Command::Users(users) => commands::users::run(&desk, users).await?,
         Command::Sessions(sessions) => commands::sessions::run(&desk, sessions).await?,
         Command::Limits(limits) => commands::limits::run(&desk, limits).await?,
         Command::Mail(mail) => commands::mail::run(&desk, mail).await?,
+        Command::Import { import, allow_no_password } => {
+            commands::import::users(&desk, &import, allow_no_password).await?;
+        }
+        Command::ImportSessions(import) => commands::import::sessions(&desk, &import).await?,
     }
     desk.out.end()
 }

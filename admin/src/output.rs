@@ -63,6 +63,12 @@ impl Output {
         self.line(escaped(&text));
     }
 
+    /// Prints an entry of a list that may be too long for a table: the object as JSON, or
+    /// the text for people.
+    pub fn entry(&self, object: &Value, text: &str) {
+        if self.json { self.object(object) } else { self.line(text.chars().flat_map(shown).collect::<String>()) }
+    }
+
     /// Prints how many rows of the table could not be read, if there were any.
     pub fn unreadable(&self, rows: usize) {
         if rows > 0 {

@@ -5,6 +5,7 @@
 
 mod aws;
 mod faults;
+mod import;
 mod json;
 mod record;
 mod world;

@@ -46,7 +46,17 @@ pub async fn world_at(clock: Arc<dyn Clock>) -> World {
         ("RESET_URL", "https://app.example.com/reset"),
         ("CONFIRM_URL", "https://app.example.com/confirm"),
     ];
-    let variables: BTreeMap<_, _> = mail.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    world_of(clock, &mail).await
+}
+
+/// A system with these variables over the template's, and mail off.
+pub async fn world_with(variables: &[(&str, &str)]) -> World {
+    world_of(Arc::new(SystemClock), &[&[("MAIL_FROM", "")], variables].concat()).await
+}
+
+async fn world_of(clock: Arc<dyn Clock>, variables: &[(&str, &str)]) -> World {
+    let variables: BTreeMap<_, _> =
+        variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let options = Options {
         template: TEMPLATE.into(),
         data: None,

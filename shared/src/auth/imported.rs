@@ -5,7 +5,6 @@ use super::{App, Error, SignedIn};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::email::Email;
 use crate::imported::{Exchange, ImportedToken};
 use crate::session::{Hash, Refusal, Secret, Session};
 use crate::store::NotExchanged;
@@ -16,56 +15,7 @@ use crate::write::Write;
 /// the user's sessions.
 const TRIES: usize = 3;
 
-/// Why a refresh token of another system was not imported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotImported {
-    /// No imported account has the address.
-    #[error("no account has this address")]
-    NoAccount,
-    /// Somebody registered the account here, who need not be the owner of the token.
-    #[error("the account of this address was not imported")]
-    Registered,
-    /// The account is disabled.
-    #[error("the account is disabled")]
-    Disabled,
-    /// The token or its session has expired.
-    #[error("the session has expired")]
-    Expired,
-}
-
 impl App {
-    /// Imports a refresh token of another system by its SHA-256, for the user with this
-    /// address, who logged in there at `login`. Returns whether the token is new; a token
-    /// that was imported before is left as it is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unavailable`] when the keys or the table cannot be read, or the ring lacks
-    /// the key of `tokens`. The inner error says why the token is not imported.
-    pub async fn import_token(
-        &self,
-        tokens: &ImportedTokens,
-        sha256: &Hash,
-        email: &Email,
-        login: Timestamp,
-        expires_at: Timestamp,
-    ) -> Result<Result<bool, NotImported>, Error> {
-        let now = self.now();
-        let name = tokens.name(&*self.ring().await?, sha256).ok_or_else(Error::unavailable)?;
-        let Some(credential) = self.store.credential(email).await? else { return Ok(Err(NotImported::NoAccount)) };
-        let Some(user) = self.store.user(credential.user_id).await? else { return Ok(Err(NotImported::NoAccount)) };
-        if user.imported_at.is_none() {
-            return Ok(Err(NotImported::Registered));
-        }
-        let (login, expires_at) = (login.truncated(), expires_at.truncated());
-        let token = ImportedToken { name, user_id: user.id, epoch: user.epoch, login, expires_at, exchange: None };
-        match token.refusal(Some(user.state()), self.config.session_lifetime, now) {
-            Some(Refusal::Expired) => Ok(Err(NotImported::Expired)),
-            Some(_) => Ok(Err(NotImported::Disabled)),
-            None => Ok(Ok(self.store.put_imported_token(&token).await? == Write::Done(()))),
-        }
-    }
-
     /// Exchanges an imported token for a session with the same user and login, in one
     /// transaction after two reads. A token that is not in the table costs one read. The
     /// token is then spent: another presentation of it is answered or found out like that

@@ -6,6 +6,7 @@ mod account;
 mod caller;
 mod error;
 mod guess;
+mod import;
 mod imported;
 mod login;
 mod logout;
@@ -38,7 +39,7 @@ use crate::user::User;
 
 pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
-pub use imported::NotImported;
+pub use import::{NewToken, NewUser, TokenImport, UserImport};
 pub use mailing::Confirmed;
 
 /// The error when the user of an access token is gone or disabled.

@@ -207,6 +207,7 @@ impl App {
             epoch: 0,
             profile: Profile::default(),
             created_at: now.truncated(),
+            imported_at: None,
         };
         let credential = Credential::new(&user, password_hash, now);
         let mail = match password {
@@ -597,7 +598,7 @@ impl App {
         Ok(self.store.credential(&user.email).await?.filter(|credential| credential.user_id == user.id))
     }
 
-    fn check_roles(&self, roles: &[String]) -> Result<(), Error> {
+    pub(super) fn check_roles(&self, roles: &[String]) -> Result<(), Error> {
         let fits = self.config.check_roles(roles);
         fits.map_err(|fault| {
             Error::field("roles", "roles_too_long", format!("An access token cannot hold the roles: {fault}."))
@@ -680,7 +681,7 @@ fn enabled(user: User) -> Result<User, Error> {
 }
 
 /// Returns a password of 256 random bits that nobody learns.
-fn unknown_password() -> Result<Password, Error> {
+pub(super) fn unknown_password() -> Result<Password, Error> {
     let text = SecretString::from(URL_SAFE_NO_PAD.encode(*Zeroizing::new(entropy::bytes::<32>())));
     Password::presented(text.expose_secret()).ok_or_else(|| Error::Internal("a random password is too long".into()))
 }

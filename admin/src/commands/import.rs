@@ -1,0 +1,259 @@
+//! `freshkey import` and `freshkey import-sessions`.
+
+use freshkey::auth::{NewToken, NewUser, TokenImport, UserImport};
+use freshkey::email::Email;
+use freshkey::id::UserId;
+use freshkey::password::{PasswordHash, RefusedHash};
+use freshkey::session::Hash;
+use freshkey::user::{Profile, ProfileField};
+use freshkey::{Error, Timestamp};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Builder;
+
+use crate::cli::ImportFile;
+use crate::desk::Desk;
+use crate::failure::Failure;
+use crate::lines::{self, Done, Object, Refused, Tally};
+
+/// What the id of a user is derived from, besides the address, when the file has none.
+const ID: &[u8] = b"freshkey imported user:";
+
+/// Imports users.
+pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) -> Result<(), Failure> {
+    let app = if import.dry_run { desk.app() } else { desk.recorded("import", None).await? };
+    let allow_no_password = allow_no_password || app.config().mail;
+    let no_password = app.unknown_password_hash().await?;
+    let one = async |object: Object| {
+        let mut line = Members(object);
+        let new = match user(&mut line, allow_no_password.then_some(&no_password)) {
+            Ok(new) => new,
+            Err(reason) => return Ok(refused(reason, line.email())),
+        };
+        let email = new.email.clone();
+        let outcome = match import.dry_run {
+            true => app.try_user_import(&new).await,
+            false => app.import_user(new).await,
+        };
+        match outcome {
+            Ok(UserImport::Imported) => Ok(Done::Imported),
+            Ok(UserImport::WasThere) => Ok(Done::WasThere),
+            Ok(UserImport::EmailTaken) => Ok(refused("the address has another account", Some(email))),
+            Err(Error::Validation(faults)) => {
+                let faults: Vec<_> = faults.into_iter().map(|fault| fault.message).collect();
+                Ok(refused(faults.join(" "), Some(email)))
+            }
+            Err(error) => Err(error),
+        }
+    };
+    let tally = lines::import(&import.file, (import.dry_run, import.resume), one, |line, why| entry(desk, line, why));
+    end(desk, import, &tally.await?)
+}
+
+/// Imports refresh tokens.
+pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
+    let setting = desk.app().config().imported_tokens.as_ref();
+    let tokens = setting.ok_or_else(|| {
+        let message = "Imported tokens are off. Set ImportedTokensUntil (IMPORTED_TOKENS_UNTIL) first.";
+        Failure::usage("imported_tokens_off", message)
+    })?;
+    let app = if import.dry_run { desk.app() } else { desk.recorded("import-sessions", None).await? };
+    let one = async |object: Object| {
+        let mut line = Members(object);
+        let new = match token(&mut line) {
+            Ok(new) => new,
+            Err(reason) => return Ok(refused(reason, line.email())),
+        };
+        let outcome = match import.dry_run {
+            true => app.try_token_import(tokens, &new).await?,
+            false => app.import_token(tokens, &new).await?,
+        };
+        let reason = match outcome {
+            TokenImport::Imported => return Ok(Done::Imported),
+            TokenImport::WasThere => return Ok(Done::WasThere),
+            TokenImport::NoAccount => "no account has this address",
+            TokenImport::Registered => "the account of this address was registered here, not imported",
+            TokenImport::Disabled => "the account is disabled",
+            TokenImport::Expired => "the session has expired",
+        };
+        Ok(refused(reason, Some(new.email)))
+    };
+    let tally = lines::import(&import.file, (import.dry_run, import.resume), one, |line, why| entry(desk, line, why));
+    end(desk, import, &tally.await?)
+}
+
+/// Prints a line that was refused.
+fn entry(desk: &Desk, line: u64, Refused { reason, email }: &Refused) {
+    let about = email.as_ref().map(|email| format!(" ({email})")).unwrap_or_default();
+    let object = json!({ "line": line, "email": email, "reason": reason });
+    desk.out.entry(&object, &format!("line {line}{about}: {reason}"));
+}
+
+/// Prints how many lines had each outcome. Lines that were refused make a failure.
+fn end(desk: &Desk, import: &ImportFile, Tally { imported, there, refused }: &Tally) -> Result<(), Failure> {
+    let summary = json!({ "imported": imported, "there": there, "refused": refused, "dry_run": import.dry_run });
+    desk.out.object(&summary);
+    match refused {
+        0 => Ok(()),
+        lines => Err(Failure::refused("lines_refused", format!("{lines} lines were refused. The others are done."))),
+    }
+}
+
+fn refused(reason: impl Into<String>, email: Option<Email>) -> Done {
+    Done::Refused(Refused { reason: reason.into(), email: email.map(|email| masked(email.as_str())) })
+}
+
+/// Returns an address that shows its first character and its domain.
+fn masked(email: &str) -> String {
+    let (local, domain) = email.rsplit_once('@').unwrap_or((email, ""));
+    format!("{}***@{domain}", local.chars().take(1).collect::<String>())
+}
+
+/// Reads a user. The error says what is wrong with the line.
+fn user(line: &mut Members, no_password: Option<&PasswordHash>) -> Result<NewUser, String> {
+    let email = line.address()?;
+    let id = match line.text("id")? {
+        Some(id) => UserId::parse(&id).ok_or("`id` must be a UUID in lower case")?,
+        None => id_of(&email)?,
+    };
+    let stored = line.hash()?.map(PasswordHash::imported).transpose();
+    let password_hash = match (stored, no_password) {
+        (Ok(Some(hash)), _) => hash,
+        (Ok(None) | Err(RefusedHash::Unknown), Some(no_password)) => no_password.clone(),
+        (Ok(None), None) => return Err("it has no password hash, and mail is off: see --allow-no-password".into()),
+        (Err(fault), _) => return Err(fault.to_string()),
+    };
+    let profile = Profile::build(|field: ProfileField| {
+        let value = line.text(field.name())?;
+        let fault = value.as_deref().and_then(|value| field.check(value).err());
+        fault.map_or(Ok(value), |fault| Err(format!("`{}`: {fault}", field.name())))
+    })?;
+    let new = NewUser {
+        id,
+        email,
+        email_verified: line.flag("email_verified")?,
+        password_hash,
+        roles: line.texts("roles")?,
+        is_active: line.flag("is_active")?.unwrap_or(true),
+        profile,
+        created_at: line.time("created_at")?,
+    };
+    line.end()?;
+    Ok(new)
+}
+
+/// Reads a refresh token. The error says what is wrong with the line.
+fn token(line: &mut Members) -> Result<NewToken, String> {
+    let email = line.address()?;
+    let sha256 = match (line.text("refresh_token")?, line.text("refresh_token_sha256")?) {
+        (Some(token), None) if !token.is_empty() => Hash::of(&[token.as_bytes()]),
+        (None, Some(hash)) => sha256(&hash).ok_or("`refresh_token_sha256` must be 64 hexadecimal digits")?,
+        _ => return Err("it must have either `refresh_token` or `refresh_token_sha256`".into()),
+    };
+    let login = line.time("created_at")?;
+    let expires_at = line.time("expires_at")?.ok_or("`expires_at` is missing")?;
+    line.end()?;
+    Ok(NewToken { sha256, email, login, expires_at })
+}
+
+fn sha256(digits: &str) -> Option<Hash> {
+    if digits.len() != 64 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    Hash::from_bytes(&(0..64).step_by(2).map(byte).collect::<Option<Vec<_>>>()?)
+}
+
+/// Returns the id of a user whose line has none: a UUID of version 8 (RFC 9562, section
+/// 5.8) from the SHA-256 of the address, so that another run makes the same.
+fn id_of(email: &Email) -> Result<UserId, String> {
+    let hash = Hash::of(&[ID, email.key().as_bytes()]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash.as_bytes()[..16]);
+    UserId::parse(&Builder::from_custom_bytes(bytes).into_uuid().to_string()).ok_or_else(|| "no id can be made".into())
+}
+
+/// The members of a line that were not read yet. `null` counts as missing.
+struct Members(Object);
+
+impl Members {
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.0.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Returns the address, if the line has one that can be read.
+    fn email(&self) -> Option<Email> {
+        self.0.get("email").and_then(Value::as_str).and_then(|email| Email::parse(email).ok())
+    }
+
+    fn address(&mut self) -> Result<Email, String> {
+        let Some(Value::String(email)) = self.0.get("email") else { return Err("`email` is missing".into()) };
+        let email = Email::parse(email).map_err(|_| "`email` is no e-mail address")?;
+        Ok(email)
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(format!("`{name}` must be a string")),
+        }
+    }
+
+    /// Returns the password hash: a string, or the object of Keycloak's credential.
+    fn hash(&mut self) -> Result<Option<String>, String> {
+        match self.take("password_hash") {
+            None => Ok(None),
+            Some(Value::String(text)) if text.is_empty() => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(Value::Object(credential)) => Ok(Some(Value::Object(credential).to_string())),
+            Some(_) => Err("`password_hash` must be a string, or a credential of Keycloak".into()),
+        }
+    }
+
+    fn flag(&mut self, name: &str) -> Result<Option<bool>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(flag)),
+            Some(_) => Err(format!("`{name}` must be true or false")),
+        }
+    }
+
+    fn texts(&mut self, name: &str) -> Result<Option<Vec<String>>, String> {
+        let fault = || format!("`{name}` must be a list of strings that are not empty");
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let Value::Array(list) = value else { return Err(fault()) };
+        let texts = list.into_iter().map(|value| match value {
+            Value::String(text) if !text.is_empty() => Ok(text),
+            _ => Err(fault()),
+        });
+        texts.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// Returns a moment: RFC 3339, or whole seconds since the epoch.
+    fn time(&mut self, name: &str) -> Result<Option<Timestamp>, String> {
+        let seconds = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => {
+                OffsetDateTime::parse(&text, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+            }
+            Some(value) => value.as_i64(),
+        };
+        let seconds = seconds.filter(|seconds| (0..=MAX_SECONDS).contains(seconds));
+        let fault = || format!("`{name}` must be a time such as 2026-11-26T12:00:00Z, or seconds since 1970");
+        seconds.map(|seconds| Some(Timestamp::from_seconds(seconds))).ok_or_else(fault)
+    }
+
+    /// Checks that every member was read, so that nothing is lost because of a typing error.
+    fn end(&mut self) -> Result<(), String> {
+        const KNOWN: [&str; 1] = ["email"];
+        match self.0.keys().filter(|name| !KNOWN.contains(&name.as_str())).count() {
+            0 => Ok(()),
+            others => Err(format!("it has {others} members that are not known here")),
+        }
+    }
+}
+
+/// The last second of the year 9999.
+const MAX_SECONDS: i64 = 253_402_300_799;

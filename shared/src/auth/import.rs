@@ -1,0 +1,199 @@
+//! Importing users and refresh tokens of another system. An import runs any number of
+//! times with the same result: nothing that exists is changed.
+
+use super::operator::unknown_password;
+use super::{App, Error};
+use crate::audit::{Act, Event};
+use crate::clock::Timestamp;
+use crate::email::Email;
+use crate::id::UserId;
+use crate::imported::ImportedToken;
+use crate::password::PasswordHash;
+use crate::session::{Hash, Refusal};
+use crate::token::ImportedTokens;
+use crate::user::{Credential, Profile, User};
+use crate::write::Write;
+
+/// A user of another system.
+#[derive(Clone, Debug)]
+pub struct NewUser {
+    /// The id, which must be the same in every run.
+    pub id: UserId,
+    /// The e-mail address.
+    pub email: Email,
+    /// Whether the user has proven the address; `None` if the other system never asked.
+    pub email_verified: Option<bool>,
+    /// The hash of the password.
+    pub password_hash: PasswordHash,
+    /// What the user may do; `None` for the roles of every new user.
+    pub roles: Option<Vec<String>>,
+    /// Whether the user may sign in.
+    pub is_active: bool,
+    /// The profile.
+    pub profile: Profile,
+    /// When the user registered in the other system; `None` for the time of the import.
+    pub created_at: Option<Timestamp>,
+}
+
+/// What became of a user who is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserImport {
+    /// The user is new.
+    Imported,
+    /// The user was imported before, and may have changed since.
+    WasThere,
+    /// Another account has the address.
+    EmailTaken,
+}
+
+/// What became of a refresh token that is imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenImport {
+    /// The token is new.
+    Imported,
+    /// The token was imported before, and may have been used since.
+    WasThere,
+    /// No account has the address.
+    NoAccount,
+    /// Somebody registered the account here, who need not be the owner of the token.
+    Registered,
+    /// The account is disabled.
+    Disabled,
+    /// The token or its session has expired.
+    Expired,
+}
+
+/// A refresh token of another system.
+#[derive(Clone, Debug)]
+pub struct NewToken {
+    /// The SHA-256 of the token.
+    pub sha256: Hash,
+    /// The address of the user who is signed in with it.
+    pub email: Email,
+    /// When the user logged in; `None` for the time of the import.
+    pub login: Option<Timestamp>,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
+impl App {
+    /// Imports a user, with a credential and no session, in one transaction. Nobody is
+    /// told by mail.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Validation`] when an access token cannot hold the roles;
+    /// [`Error::Unavailable`] when DynamoDB fails.
+    pub async fn import_user(&self, new: NewUser) -> Result<UserImport, Error> {
+        let now = self.now();
+        let roles = new.roles.unwrap_or_else(|| self.config.default_roles.clone());
+        self.check_roles(&roles)?;
+        let user = User {
+            id: new.id,
+            email: new.email,
+            email_verified: new.email_verified,
+            roles,
+            is_active: new.is_active,
+            epoch: 0,
+            profile: new.profile,
+            created_at: new.created_at.unwrap_or(now).truncated(),
+            imported_at: Some(now.truncated()),
+        };
+        let credential = Credential::new(&user, new.password_hash, now);
+        match self.store.create_user(&user, &credential, None, None).await? {
+            Write::Done(()) => {
+                self.record(Event::of(Act::UserCreated).about(user.id).because("imported"));
+                Ok(UserImport::Imported)
+            }
+            Write::Refused(()) => self.earlier_import(user.id, &user.email).await,
+        }
+    }
+
+    /// Returns what [`import_user`](Self::import_user) would do. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`import_user`](Self::import_user).
+    pub async fn try_user_import(&self, new: &NewUser) -> Result<UserImport, Error> {
+        self.check_roles(new.roles.as_deref().unwrap_or(&self.config.default_roles))?;
+        let (user, credential) = tokio::try_join!(self.store.user(new.id), self.store.credential(&new.email))?;
+        match (user, credential) {
+            (None, None) => Ok(UserImport::Imported),
+            _ => self.earlier_import(new.id, &new.email).await,
+        }
+    }
+
+    /// Returns what keeps a user from being imported. Two addresses in the file that
+    /// differ only in case are one account, of which the first is imported.
+    async fn earlier_import(&self, id: UserId, email: &Email) -> Result<UserImport, Error> {
+        let (user, credential) = tokio::try_join!(self.store.user(id), self.store.credential(email))?;
+        let is_other = credential.is_some_and(|credential| credential.user_id != id)
+            || user.is_some_and(|user| user.email.key() == email.key() && user.email.as_str() != email.as_str());
+        Ok(if is_other { UserImport::EmailTaken } else { UserImport::WasThere })
+    }
+
+    /// Returns a hash that no password matches, for users who come without one. The way in
+    /// is a reset.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when no turn for hashing came in time.
+    pub async fn unknown_password_hash(&self) -> Result<PasswordHash, Error> {
+        Ok(self.hasher.hash(&unknown_password()?).await?)
+    }
+
+    /// Imports a refresh token, unless the account of its address is not an imported one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the keys or the table cannot be read, or the ring lacks
+    /// the key of `tokens`.
+    pub async fn import_token(&self, tokens: &ImportedTokens, new: &NewToken) -> Result<TokenImport, Error> {
+        match self.readied(tokens, new).await? {
+            Ok(token) if self.store.put_imported_token(&token).await? == Write::Done(()) => Ok(TokenImport::Imported),
+            Ok(_) => Ok(TokenImport::WasThere),
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    /// Returns what [`import_token`](Self::import_token) would do. Nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`import_token`](Self::import_token).
+    pub async fn try_token_import(&self, tokens: &ImportedTokens, new: &NewToken) -> Result<TokenImport, Error> {
+        match self.readied(tokens, new).await? {
+            Ok(token) if self.store.imported_token(token.name).await?.is_none() => Ok(TokenImport::Imported),
+            Ok(_) => Ok(TokenImport::WasThere),
+            Err(refused) => Ok(refused),
+        }
+    }
+
+    /// Returns a token in the form in which the table holds it, or why it is refused.
+    async fn readied(
+        &self,
+        tokens: &ImportedTokens,
+        new: &NewToken,
+    ) -> Result<Result<ImportedToken, TokenImport>, Error> {
+        let now = self.now();
+        let name = tokens.name(&*self.ring().await?, &new.sha256).ok_or_else(Error::unavailable)?;
+        let Some(credential) = self.store.credential(&new.email).await? else { return Ok(Err(TokenImport::NoAccount)) };
+        let Some(user) = self.store.user(credential.user_id).await? else { return Ok(Err(TokenImport::NoAccount)) };
+        if user.imported_at.is_none() {
+            return Ok(Err(TokenImport::Registered));
+        }
+        let token = ImportedToken {
+            name,
+            user_id: user.id,
+            epoch: user.epoch,
+            login: new.login.unwrap_or(now).truncated(),
+            expires_at: new.expires_at.truncated(),
+            exchange: None,
+        };
+        Ok(match token.refusal(Some(user.state()), self.config.session_lifetime, now) {
+            None => Ok(token),
+            Some(Refusal::Expired) => Err(TokenImport::Expired),
+            Some(_) => Err(TokenImport::Disabled),
+        })
+    }
+}
