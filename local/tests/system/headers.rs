@@ -108,7 +108,7 @@ async fn hd1_hd2_hd4_every_answer_of_every_route_is_guarded_and_says_no_more() {
         assert_eq!(reply.text.is_empty(), reply.status == StatusCode::NO_CONTENT, "{route}");
     }
     let template = std::fs::read_to_string(local::TEMPLATE).unwrap();
-    let missing = template.lines().filter(|line| line.contains("ApiId:")).find(|line| {
+    let missing = template.lines().filter(|line| line.contains("ApiId:") && line.contains("Path:")).find(|line| {
         let path = line.split("Path: ").nth(1).unwrap().trim_matches(['"', ' ', '}']);
         !replies.iter().any(|(route, _)| route.trim_end_matches('}') == path)
     });
