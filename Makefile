@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold simulate build deploy
 
 TOOLS := .venv/.installed
 # All crates except the fuzz targets, which also need a C++ compiler.
@@ -86,6 +86,9 @@ bench-cold: ## cold starts, with the same refresh in Go, Node and Python for com
 	bench/peers/build
 	cargo build --release $(addprefix -p ,empty $(FUNCTIONS))
 	cargo bench -p bench --bench cold -- --plot docs/pictures/cold-start.svg
+
+simulate: ## a million users on a day and after an outage, for docs/scale.md; needs only Rust
+	cargo run --release -p scale -- docs/pictures
 
 build: $(TOOLS) ## every function, for arm64
 	rustup target add aarch64-unknown-linux-gnu
