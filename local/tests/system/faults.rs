@@ -593,6 +593,25 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
 }
 
 #[tokio::test]
+async fn rf17_a_token_that_was_spent_since_the_backup_works_once_and_is_reuse_after_its_owners_next_refresh() {
+    let (world, alice) = signed_up().await;
+    let backup = Row::of(&alice.refresh_token).read(&world).await.unwrap();
+    let mut tokens = vec![alice.refresh_token];
+    for _ in 0..3 {
+        let next = world.refresh(tokens.last().unwrap()).await.expect(StatusCode::OK).text("refresh_token");
+        tokens.push(next);
+    }
+    let [_, spent, between, newest] = tokens.as_slice() else { unreachable!() };
+    store(&world).open_session(&backup, None, None).await.unwrap();
+
+    let stolen = world.refresh(spent).await.expect(StatusCode::OK).text("refresh_token");
+    assert_eq!(claims(&stolen)["gen"], claims(between)["gen"]);
+    let owned = world.refresh(newest).await.expect(StatusCode::OK).text("refresh_token");
+    world.refresh(&stolen).await.expect(StatusCode::UNAUTHORIZED);
+    assert!(!world.is_alive(&owned).await);
+}
+
+#[tokio::test]
 async fn evidence_of_reuse_stays_when_the_user_ends_every_session() {
     let (world, alice) = signed_up().await;
     let other = world.login(PASSWORD).await.expect(StatusCode::OK).user();
