@@ -17,9 +17,9 @@ use crate::wire::{Fate, Wire};
 use crate::world::{EMAIL, PASSWORD, PATIENT, User, World, claims, signed_up, signed_up_with, world_over};
 
 /// The setting of every world here: until 2100-02-01, by the key `k1`.
-const UNTIL: (&str, &str) = ("IMPORTED_TOKENS_UNTIL", "2100-02-01:k1");
+pub const UNTIL: (&str, &str) = ("IMPORTED_TOKENS_UNTIL", "2100-02-01:k1");
 /// A token of gesdinet's form.
-const FOREIGN: &str = "c0ffee5f0e8b1a3d4c6b7a8990817263544536271809f0e1d2c3b4a5968778695a4b3c2d1e0f";
+pub const FOREIGN: &str = "c0ffee5f0e8b1a3d4c6b7a8990817263544536271809f0e1d2c3b4a5968778695a4b3c2d1e0f";
 const DAY: u64 = 86_400;
 const ONCE: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "0");
 const WINDOW: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "60");
@@ -56,7 +56,7 @@ async fn moved_in(variables: &[(&str, &str)]) -> (World, User) {
     (world, alice)
 }
 
-async fn prepare(world: &World, alice: &User) {
+pub async fn prepare(world: &World, alice: &User) {
     mark_imported(world, alice).await;
     let expires_at = world.now() + std::time::Duration::from_secs(10 * DAY);
     assert_eq!(import(world, FOREIGN, expires_at).await, TokenImport::Imported);

@@ -16,6 +16,7 @@ use local::template::{Function, Route, Template};
 use serde_json::json;
 use serde_norway::Value;
 
+use crate::imported;
 use crate::wire::{Call, Fate};
 use crate::world::{EMAIL, PASSWORD, PATIENT, Reply, User, World, claims, signed_up_with, world_with};
 
@@ -226,10 +227,11 @@ async fn session_of_a_disabled_user(world: &World, email: &str) -> User {
 
 /// Makes the functions do everything that they do with AWS. Returns the actions that
 /// each of them needed.
-async fn walk(with_mail: bool) -> Actions {
+async fn walk(with_mail: bool, with_imports: bool) -> Actions {
     let mut seen = Actions::new();
     let mail = if with_mail { &MAIL_VARIABLES[..] } else { &[] };
-    let variables = [&[SECRET, ("CHECK_SESSION_ON_EVERY_CALL", "true"), ("MAX_SESSIONS", "2")], mail].concat();
+    let imports = if with_imports { &[imported::UNTIL][..] } else { &[] };
+    let variables = [&[SECRET, ("CHECK_SESSION_ON_EVERY_CALL", "true"), ("MAX_SESSIONS", "2")], mail, imports].concat();
     let (world, alice) = signed_up_with(&variables).await;
     // Notices go to addresses that are verified.
     if with_mail {
@@ -256,6 +258,10 @@ async fn walk(with_mail: bool) -> Actions {
     }
     for status in [StatusCode::OK, StatusCode::UNAUTHORIZED] {
         watch(&mut seen, "refresh", &world, world.refresh(&carol.refresh_token)).await.expect(status);
+    }
+    if with_imports {
+        imported::prepare(&world, &alice).await;
+        watch(&mut seen, "refresh", &world, world.refresh(imported::FOREIGN)).await.expect(StatusCode::OK);
     }
     let disabled = session_of_a_disabled_user(&world, "dave@example.com").await;
     watch(&mut seen, "refresh", &world, world.refresh(&disabled.refresh_token)).await.expect(StatusCode::UNAUTHORIZED);
@@ -353,11 +359,12 @@ async fn walk_with_mail(seen: &mut Actions, world: &World, erin: &User) {
 
 #[tokio::test]
 async fn re14_ml20_each_function_may_do_to_the_table_what_it_does_and_no_more() {
-    for with_mail in [false, true] {
-        let seen = walk(with_mail).await;
+    for (with_mail, with_imports) in [(false, false), (true, false), (false, true)] {
+        let seen = Box::pin(walk(with_mail, with_imports)).await;
         let mail = if with_mail { &MAIL[..] } else { &[] };
+        let imports = if with_imports { &[("ImportedTokensUntil", imported::UNTIL.1)][..] } else { &[] };
         let [(_, example)] = lambdas(&beside(&mail[..mail.len().min(1)])).try_into().unwrap();
-        let ours = lambdas(&deployed(mail));
+        let ours = lambdas(&deployed(&[mail, imports].concat()));
         let functions: BTreeMap<_, _> = ours.into_iter().chain([(LAYER.to_owned(), example)]).collect();
         assert!(seen.keys().eq(functions.keys()), "{:?}", seen.keys());
         for (name, properties) in &functions {
