@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use freshkey::id::SessionId;
+use freshkey::token::Algorithm;
 use url::Url;
 
-/// Operates Freshkey: its users, sessions, limits and mails.
+/// Operates Freshkey: its users, sessions, limits, mails and keys.
 ///
 /// Exit codes: 0 done; 1 refused or not found; 2 wrong usage; 3 AWS cannot be reached
 /// or does not allow it.
@@ -43,7 +44,8 @@ pub struct Options {
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Do not ask before acts that cannot be undone.
+    /// Do not ask before acts that cannot be undone, and do not refuse those that come too
+    /// early.
     #[arg(long, global = true)]
     pub yes: bool,
 }
@@ -62,6 +64,9 @@ pub enum Command {
     /// Look at the mails that wait to be sent.
     #[command(subcommand)]
     Mail(Mail),
+    /// Look at the keys of a stack, and rotate them.
+    #[command(subcommand)]
+    Keys(Keys),
 }
 
 #[derive(Debug, Subcommand)]
@@ -199,6 +204,57 @@ pub enum Mail {
     /// Wake the mailer and let it try every mail at once, also those that it has taken.
     /// Asks first, because a mail that is just being sent is then sent twice.
     Retry,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// List the keys.
+    List,
+    /// Add a key, which verifies but does not sign. Prints its name.
+    Add {
+        /// The algorithm. The key for HS256 is a random secret, which can also sign
+        /// refresh tokens.
+        #[arg(value_name = "ALG", value_parser = algorithm())]
+        algorithm: Algorithm,
+        /// Add this private key instead of a new one.
+        #[arg(long, value_name = "FILE")]
+        pem: Option<PathBuf>,
+        /// Read the passphrase of FILE from standard input.
+        #[arg(long, requires = "pem")]
+        passphrase_stdin: bool,
+    },
+    /// Let a key sign. Without --yes, it must have been there for ten minutes, so that
+    /// every function knows it.
+    Use {
+        /// The name of the key.
+        name: String,
+        /// What the key signs. The default is access for a private key; for a random
+        /// secret it is both where JwtAlgorithm is HS256, and otherwise refresh.
+        #[arg(long = "for", value_name = "TOKENS")]
+        role: Option<For>,
+    },
+    /// Take out a key that no longer signs. Without --yes, every token that it signed
+    /// must have expired.
+    Retire {
+        /// The name of the key.
+        name: String,
+    },
+}
+
+/// What a key is to sign.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum For {
+    /// Access tokens.
+    Access,
+    /// Refresh tokens.
+    Refresh,
+    /// Both.
+    Both,
+}
+
+/// Parses the name of an algorithm.
+fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(["HS256", "RS256", "ES256", "EdDSA"]).try_map(|name| name.parse::<Algorithm>())
 }
 
 /// Parses the value of `--endpoint`. A DynamoDB in AWS is found by a stack, whose log

@@ -7,6 +7,7 @@
 //! - [`failure`]: why a command failed, and its exit code
 //! - [`stack`]: where the table is and which settings apply
 //! - [`record`]: the operator's log
+//! - [`ring`], [`key`], [`secret`]: the keys of a stack
 //! - [`output`]: tables and JSON
 //! - [`desk`]: all of these together
 //! - [`commands`]: what each command does
@@ -15,8 +16,11 @@ mod cli;
 mod commands;
 mod desk;
 mod failure;
+mod key;
 mod output;
 mod record;
+mod ring;
+mod secret;
 mod stack;
 
 use std::io::Write;
@@ -66,6 +70,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Sessions(sessions) => commands::sessions::run(&desk, sessions).await?,
         Command::Limits(limits) => commands::limits::run(&desk, limits).await?,
         Command::Mail(mail) => commands::mail::run(&desk, mail).await?,
+        Command::Keys(keys) => commands::keys::run(&desk, keys).await?,
     }
     desk.out.end()
 }

@@ -6,5 +6,10 @@
 mod aws;
 mod faults;
 mod json;
+mod keys;
 mod record;
+mod vault;
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "../../../local/tests/system/wire.rs"]
+mod wire;
 mod world;

@@ -38,6 +38,7 @@ use crate::user::User;
 pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
 pub use mailing::Confirmed;
+pub use ring::MAX_COPY_AGE;
 
 /// The error when the user of an access token is gone or disabled.
 const GONE: Error = Error::InvalidToken { was_sent: true };
