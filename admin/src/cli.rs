@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -67,6 +68,8 @@ pub enum Command {
     /// Look at the keys of a stack, and rotate them.
     #[command(subcommand)]
     Keys(Keys),
+    /// List what users and operators did, from the logs of the stack or from files.
+    Audit(Audit),
 }
 
 #[derive(Debug, Subcommand)]
@@ -252,9 +255,33 @@ pub enum For {
     Both,
 }
 
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Only acts about this user. An id needs no account: the log has deleted users, too.
+    #[arg(long, value_name = "EMAIL_OR_ID")]
+    pub user: Option<String>,
+    /// Only acts since so long ago: a number with s, m, h or d.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = since)]
+    pub since: Duration,
+    /// Read this file instead of the stack's logs: the log of a function or of the local
+    /// system, or the record of acts. Can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+}
+
 /// Parses the name of an algorithm.
 fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
     PossibleValuesParser::new(["HS256", "RS256", "ES256", "EdDSA"]).try_map(|name| name.parse::<Algorithm>())
+}
+
+/// Parses a length of time, such as `1h`.
+fn since(text: &str) -> Result<Duration, &'static str> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let parsed = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(Duration::from_secs(u64::from(number) * seconds))
+    });
+    parsed.ok_or("must be a whole number with s, m, h or d, such as 1h")
 }
 
 /// Parses the value of `--endpoint`. A DynamoDB in AWS is found by a stack, whose log

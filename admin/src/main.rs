@@ -71,6 +71,7 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Limits(limits) => commands::limits::run(&desk, limits).await?,
         Command::Mail(mail) => commands::mail::run(&desk, mail).await?,
         Command::Keys(keys) => commands::keys::run(&desk, keys).await?,
+        Command::Audit(audit) => commands::audit::run(&desk, audit).await?,
     }
     desk.out.end()
 }

@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub mod audit;
 pub mod keys;
 pub mod limits;
 pub mod mail;

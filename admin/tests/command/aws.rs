@@ -95,6 +95,7 @@ async fn answer(State(aws): State<Shared>, headers: HeaderMap, body: Bytes) -> R
             xml_error(StatusCode::BAD_REQUEST, "ValidationError", "Stack with id x does not exist")
         }
         "DescribeStacks" => stack(&aws).into_response(),
+        "ListStackResources" => resources(&field("NextToken")).into_response(),
         "GetCallerIdentity" => format!(
             "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{PRINCIPAL}</Arn><Account>111122223333</Account>\
              <UserId>x</UserId></GetCallerIdentityResult></GetCallerIdentityResponse>"
@@ -145,8 +146,50 @@ fn logs(aws: &mut Aws, operation: &str, body: &Value) -> Response {
             }
             done(json!({}))
         }
+        "FilterLogEvents" => done(found(aws, body)),
         other => panic!("{other}"),
     }
+}
+
+/// The events of a group, two to a page. Each of the quoted terms must be in the event.
+fn found(aws: &Aws, body: &Value) -> Value {
+    let terms = body["filterPattern"].as_str().unwrap_or_default();
+    let terms: Vec<_> = terms.split(' ').map(|term| term.trim_matches('"')).collect();
+    let begin: usize = body["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+    let found = aws.events.iter().filter(|(group, _)| *group == body["logGroupName"]);
+    let found = found.filter(|(_, event)| terms.iter().all(|term| event.to_string().contains(term)));
+    let events: Vec<_> = found.skip(begin).take(2).map(|(_, event)| event).collect();
+    let next = (events.len() == 2).then(|| (begin + 2).to_string());
+    let events: Vec<_> =
+        events.into_iter().map(|event| json!({ "message": event.to_string(), "timestamp": 1 })).collect();
+    json!({ "events": events, "nextToken": next })
+}
+
+/// The resources of the stack, two to a page.
+fn resources(page: &str) -> String {
+    let page: usize = page.parse().unwrap_or_default();
+    let all = [
+        ("AWS::DynamoDB::Table", "auth-Table-1"),
+        ("AWS::Logs::LogGroup", "/aws/vendedlogs/auth-api"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/auth-login"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/auth-refresh"),
+        ("AWS::Logs::LogGroup", "/freshkey/auth/operator"),
+    ];
+    let resource = |(kind, id): &(&str, &str)| {
+        format!(
+            "<member><LogicalResourceId>x</LogicalResourceId><PhysicalResourceId>{id}</PhysicalResourceId>\
+             <ResourceType>{kind}</ResourceType><ResourceStatus>CREATE_COMPLETE</ResourceStatus>\
+             <LastUpdatedTimestamp>2026-11-26T00:00:00Z</LastUpdatedTimestamp></member>"
+        )
+    };
+    let some: String = all.iter().skip(2 * page).take(2).map(resource).collect();
+    let is_last = 2 * page + 2 >= all.len();
+    let next = if is_last { String::new() } else { format!("<NextToken>{}</NextToken>", page + 1) };
+    format!(
+        "<ListStackResourcesResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\">\
+         <ListStackResourcesResult><StackResourceSummaries>{some}</StackResourceSummaries>{next}\
+         </ListStackResourcesResult></ListStackResourcesResponse>"
+    )
 }
 
 fn stack(aws: &Aws) -> String {
