@@ -1,13 +1,15 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use freshkey::id::SessionId;
+use freshkey::token::Algorithm;
 use url::Url;
 
-/// Operates Freshkey: its users, sessions, limits and mails.
+/// Operates Freshkey: its users, sessions, limits, mails and keys.
 ///
 /// Exit codes: 0 done; 1 refused or not found; 2 wrong usage; 3 AWS cannot be reached
 /// or does not allow it.
@@ -43,7 +45,8 @@ pub struct Options {
     /// Print JSON, one object a line.
     #[arg(long, global = true)]
     pub json: bool,
-    /// Do not ask before acts that cannot be undone.
+    /// Do not ask before acts that cannot be undone, and do not refuse those that come too
+    /// early.
     #[arg(long, global = true)]
     pub yes: bool,
 }
@@ -75,6 +78,11 @@ pub enum Command {
     /// Import the open sessions of imported users: refresh tokens of another system, from
     /// a file of JSON lines.
     ImportSessions(ImportFile),
+    /// Look at the keys of a stack, and rotate them.
+    #[command(subcommand)]
+    Keys(Keys),
+    /// List what users and operators did, from the logs of the stack or from files.
+    Audit(Audit),
 }
 
 #[derive(Debug, Subcommand)]
@@ -226,6 +234,81 @@ pub struct ImportFile {
     /// Go on where an import of this file was interrupted. FILE.progress says where.
     #[arg(long, conflicts_with = "dry_run")]
     pub resume: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// List the keys.
+    List,
+    /// Add a key, which verifies but does not sign. Prints its name.
+    Add {
+        /// The algorithm. The key for HS256 is a random secret, which can also sign
+        /// refresh tokens.
+        #[arg(value_name = "ALG", value_parser = algorithm())]
+        algorithm: Algorithm,
+        /// Add this private key instead of a new one.
+        #[arg(long, value_name = "FILE")]
+        pem: Option<PathBuf>,
+        /// Read the passphrase of FILE from standard input.
+        #[arg(long, requires = "pem")]
+        passphrase_stdin: bool,
+    },
+    /// Let a key sign. Without --yes, it must have been there for ten minutes, so that
+    /// every function knows it.
+    Use {
+        /// The name of the key.
+        name: String,
+        /// What the key signs. The default is access for a private key; for a random
+        /// secret it is both where JwtAlgorithm is HS256, and otherwise refresh.
+        #[arg(long = "for", value_name = "TOKENS")]
+        role: Option<For>,
+    },
+    /// Take out a key that no longer signs. Without --yes, every token that it signed
+    /// must have expired.
+    Retire {
+        /// The name of the key.
+        name: String,
+    },
+}
+
+/// What a key is to sign.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum For {
+    /// Access tokens.
+    Access,
+    /// Refresh tokens.
+    Refresh,
+    /// Both.
+    Both,
+}
+
+#[derive(Debug, Args)]
+pub struct Audit {
+    /// Only acts about this user. An id needs no account: the log has deleted users, too.
+    #[arg(long, value_name = "EMAIL_OR_ID")]
+    pub user: Option<String>,
+    /// Only acts since so long ago: a number with s, m, h or d.
+    #[arg(long, value_name = "TIME", default_value = "1d", value_parser = since)]
+    pub since: Duration,
+    /// Read this file instead of the stack's logs: the log of a function or of the local
+    /// system, or the record of acts. Can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
+}
+
+/// Parses the name of an algorithm.
+fn algorithm() -> impl TypedValueParser<Value = Algorithm> {
+    PossibleValuesParser::new(["HS256", "RS256", "ES256", "EdDSA"]).try_map(|name| name.parse::<Algorithm>())
+}
+
+/// Parses a length of time, such as `1h`.
+fn since(text: &str) -> Result<Duration, &'static str> {
+    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400)];
+    let parsed = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u32 = text.strip_suffix(unit)?.parse().ok()?;
+        Some(Duration::from_secs(u64::from(number) * seconds))
+    });
+    parsed.ok_or("must be a whole number with s, m, h or d, such as 1h")
 }
 
 /// Parses the value of `--endpoint`. A DynamoDB in AWS is found by a stack, whose log

@@ -8,12 +8,13 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, SdkConfig};
 use freshkey::id::UserId;
 use freshkey::{App, SystemClock, Timestamp};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::cli::Options;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::record::Log;
+use crate::secret::Secret;
 use crate::stack::{Settings, Stack};
 
 /// How long to wait for a connection. An operator may be far from the Region.
@@ -82,6 +83,44 @@ impl Desk {
         self.settings.get(name)
     }
 
+    /// Returns the stack's secret.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when there is no stack, or it has no secret.
+    pub fn secret(&self) -> Result<Secret, Failure> {
+        let (aws, stack) = self.deployed(
+            "There is no secret without a stack. The key of the local system is JWT_SECRET_KEY (with JWT_PRIVATE_KEY) \
+             in .env, or in the file FILE.secret beside that of --data: see docs/keys.md.",
+        )?;
+        let missing = || Failure::refused("not_freshkey", format!("The stack {stack} has no output SecretArn."));
+        Ok(Secret::new(aws, self.setting("JWT_SECRET_ARN").ok_or_else(missing)?))
+    }
+
+    /// Returns the configuration of AWS and the name of the stack.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] with this message when there is no stack.
+    pub fn deployed(&self, message: &str) -> Result<(&SdkConfig, &str), Failure> {
+        match &self.log {
+            Log::Group { aws, stack } => Ok((aws, stack)),
+            Log::File(_) => Err(Failure::usage("needs_stack", message)),
+        }
+    }
+
+    /// Refuses to go on, unless `--yes` was given.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] with this error and message.
+    pub fn refuse(&self, error: &'static str, message: &str) -> Result<(), Failure> {
+        if self.yes {
+            return Ok(());
+        }
+        Err(Failure::refused(error, format!("{message} With --yes, it is done all the same.")))
+    }
+
     /// Asks whether to go on, unless `--yes` was given.
     ///
     /// # Errors
@@ -109,16 +148,29 @@ impl Desk {
 ///
 /// A [`Failure`] when it cannot be read, or the two differ.
 pub fn new_password() -> Result<SecretString, Failure> {
-    let unreadable = |error: io::Error| Failure::usage("no_password", format!("The password cannot be read: {error}"));
-    if !io::stdin().is_terminal() {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map_err(unreadable)?;
-        return Ok(line.trim_end_matches(['\r', '\n']).into());
-    }
-    let password = rpassword::prompt_password("Password: ").map_err(unreadable)?;
-    let again = rpassword::prompt_password("Again: ").map_err(unreadable)?;
-    if password != again {
+    let password = asked("Password: ")?;
+    if io::stdin().is_terminal() && asked("Again: ")?.expose_secret() != password.expose_secret() {
         return Err(Failure::refused("passwords_differ", "The two passwords differ."));
     }
-    Ok(password.into())
+    Ok(password)
+}
+
+/// Reads the passphrase of a key: from the terminal, or a line of standard input.
+///
+/// # Errors
+///
+/// A [`Failure`] when it cannot be read.
+pub fn passphrase() -> Result<SecretString, Failure> {
+    asked("Passphrase: ")
+}
+
+fn asked(question: &str) -> Result<SecretString, Failure> {
+    let answer = if io::stdin().is_terminal() {
+        rpassword::prompt_password(question)
+    } else {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let unreadable = |error| Failure::usage("no_password", format!("The password cannot be read: {error}"));
+    Ok(answer.map_err(unreadable)?.into())
 }

@@ -8,6 +8,7 @@
 //! - [`stack`]: where the table is and which settings apply
 //! - [`lines`]: files of JSON lines that are imported
 //! - [`record`]: the operator's log
+//! - [`ring`], [`key`], [`secret`]: the keys of a stack
 //! - [`output`]: tables and JSON
 //! - [`desk`]: all of these together
 //! - [`commands`]: what each command does
@@ -16,9 +17,12 @@ mod cli;
 mod commands;
 mod desk;
 mod failure;
+mod key;
 mod lines;
 mod output;
 mod record;
+mod ring;
+mod secret;
 mod stack;
 
 use std::io::Write;
@@ -72,6 +76,8 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
             commands::import::users(&desk, &import, allow_no_password).await?;
         }
         Command::ImportSessions(import) => commands::import::sessions(&desk, &import).await?,
+        Command::Keys(keys) => commands::keys::run(&desk, keys).await?,
+        Command::Audit(audit) => commands::audit::run(&desk, audit).await?,
     }
     desk.out.end()
 }

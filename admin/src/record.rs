@@ -57,11 +57,16 @@ impl Log {
                 let line = line(principal);
                 // One stream for each day, in UTC.
                 let day = now.to_string().chars().take_while(|&letter| letter != 'T').collect();
-                let stream = Stream { logs: Logs::new(aws), group: format!("/freshkey/{stack}/operator"), name: day };
+                let stream = Stream { logs: Logs::new(aws), group: group_of(stack), name: day };
                 stream.write(&line, now).await.map_err(|failure| not_recorded(failure.to_string()))
             }
         }
     }
+}
+
+/// Returns the name of the log group in which the acts on a stack are recorded.
+pub fn group_of(stack: &str) -> String {
+    format!("/freshkey/{stack}/operator")
 }
 
 fn not_recorded(cause: String) -> Failure {

@@ -13,8 +13,8 @@ use crate::failure::Failure;
 /// The issuer and the audience where none are set: those of the template. Of all that an
 /// operator does, only the check of a new password looks at them.
 const DEFAULTS: [(&str, &str); 2] = [("JWT_ISSUER", "https://freshkey.example"), ("JWT_AUDIENCE", "freshkey")];
-/// The settings that are outputs of a stack.
-const OUTPUTS: [(&str, &str); 2] = [("TABLE_NAME", "TableName"), ("JWT_SECRET_ARN", "SecretArn")];
+/// The outputs of the template, and the variables that have their values.
+const OUTPUTS: [(&str, &str); 2] = [("TableName", "TABLE_NAME"), ("SecretArn", "JWT_SECRET_ARN")];
 /// What CloudFormation shows in place of a parameter with `NoEcho`.
 const HIDDEN: &str = "****";
 
@@ -29,7 +29,7 @@ pub struct Stack {
 pub struct Settings(HashMap<String, String>);
 
 impl Stack {
-    /// Reads a stack: its parameters, and the names of its table and its secret.
+    /// Reads a stack: its parameters, and where its table and its secret are.
     ///
     /// # Errors
     ///
@@ -44,8 +44,8 @@ impl Stack {
         let stack = answer.stacks().first().ok_or_else(missing)?;
         let parameters = stack.parameters().iter();
         let parameters = parameters.filter_map(|one| Some((variable(one.parameter_key()?), one.parameter_value()?)));
-        let outputs = OUTPUTS.iter().filter_map(|(variable, name)| {
-            let output = stack.outputs().iter().find(|output| output.output_key() == Some(name))?;
+        let outputs = OUTPUTS.iter().filter_map(|(output, variable)| {
+            let output = stack.outputs().iter().find(|one| one.output_key() == Some(output))?;
             Some(((*variable).to_owned(), output.output_value()?))
         });
         let settings = parameters.filter(|(_, value)| *value != HIDDEN).chain(outputs);

@@ -1,6 +1,8 @@
 //! What each command does.
 
+pub mod audit;
 pub mod import;
+pub mod keys;
 pub mod limits;
 pub mod mail;
 pub mod sessions;

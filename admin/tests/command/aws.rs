@@ -1,4 +1,5 @@
-//! CloudFormation, STS and CloudWatch Logs, as far as the command calls them.
+//! CloudFormation, STS, CloudWatch Logs and Secrets Manager, as far as the command calls
+//! them.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -12,10 +13,14 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::vault::Vault;
 use crate::world::World;
 
 /// The identity of the operator.
 pub const PRINCIPAL: &str = "arn:aws:sts::111122223333:assumed-role/operator/olga";
+
+/// The ARN of the stack's secret.
+pub const SECRET_ARN: &str = "arn:aws:secretsmanager:eu-central-1:111122223333:secret:Secret-x";
 
 /// The ARN of the stack, as it is in a form.
 const ARN: &str = "arn%3Aaws%3Acloudformation%3Aeu-central-1%3A111122223333%3Astack%2Fauth%2Fx";
@@ -31,11 +36,15 @@ pub struct Aws {
     pub streams: BTreeSet<String>,
     /// The events: the group, and the message.
     pub events: Vec<(String, Value)>,
+    /// The stack's JwtAlgorithm. Empty is the default.
+    pub algorithm: &'static str,
+    /// The secret of the stack.
+    pub vault: Vault,
     /// The name of the table.
     table: String,
 }
 
-type Shared = Arc<Mutex<Aws>>;
+pub type Shared = Arc<Mutex<Aws>>;
 
 /// Starts an AWS that has a stack with the table of `world`, and lets the command use it
 /// instead of naming the table.
@@ -64,8 +73,11 @@ pub async fn aws(world: &mut World) -> Shared {
 }
 
 async fn answer(State(aws): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    let mut aws = aws.lock().unwrap();
     let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok());
+    if let Some(operation) = target.and_then(|target| target.strip_prefix("secretsmanager.")) {
+        return secrets(&aws, operation, &serde_json::from_slice(&body).unwrap()).await;
+    }
+    let mut aws = aws.lock().unwrap();
     if let Some(operation) = target.and_then(|target| target.strip_prefix("Logs_20140328.")) {
         return logs(&mut aws, operation, &serde_json::from_slice(&body).unwrap());
     }
@@ -82,13 +94,34 @@ async fn answer(State(aws): State<Shared>, headers: HeaderMap, body: Bytes) -> R
         "DescribeStacks" if !["auth", ARN].contains(&field("StackName").as_str()) => {
             xml_error(StatusCode::BAD_REQUEST, "ValidationError", "Stack with id x does not exist")
         }
-        "DescribeStacks" => stack(&aws.table).into_response(),
+        "DescribeStacks" => stack(&aws).into_response(),
+        "ListStackResources" => resources(&field("NextToken")).into_response(),
         "GetCallerIdentity" => format!(
             "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>{PRINCIPAL}</Arn><Account>111122223333</Account>\
              <UserId>x</UserId></GetCallerIdentityResult></GetCallerIdentityResponse>"
         )
         .into_response(),
         other => panic!("{other}"),
+    }
+}
+
+async fn secrets(aws: &Shared, operation: &str, body: &Value) -> Response {
+    assert_eq!(body["SecretId"], SECRET_ARN);
+    let (answer, gate) = {
+        let mut aws = aws.lock().unwrap();
+        let is_denied = aws.denied.contains(operation);
+        let answer = if is_denied { Err("AccessDeniedException") } else { aws.vault.answer(operation, body) };
+        (answer, aws.vault.gate.clone())
+    };
+    if let Some(gate) = gate.filter(|_| operation == "GetSecretValue") {
+        gate.wait().await;
+    }
+    match answer {
+        Ok(answer) => answer.to_string().into_response(),
+        Err(code) => {
+            let status = if code == "InternalServiceError" { 500 } else { 400 };
+            (StatusCode::from_u16(status).unwrap(), json!({ "__type": code }).to_string()).into_response()
+        }
     }
 }
 
@@ -113,11 +146,53 @@ fn logs(aws: &mut Aws, operation: &str, body: &Value) -> Response {
             }
             done(json!({}))
         }
+        "FilterLogEvents" => done(found(aws, body)),
         other => panic!("{other}"),
     }
 }
 
-fn stack(table: &str) -> String {
+/// The events of a group, two to a page. Each of the quoted terms must be in the event.
+fn found(aws: &Aws, body: &Value) -> Value {
+    let terms = body["filterPattern"].as_str().unwrap_or_default();
+    let terms: Vec<_> = terms.split(' ').map(|term| term.trim_matches('"')).collect();
+    let begin: usize = body["nextToken"].as_str().map_or(0, |token| token.parse().unwrap());
+    let found = aws.events.iter().filter(|(group, _)| *group == body["logGroupName"]);
+    let found = found.filter(|(_, event)| terms.iter().all(|term| event.to_string().contains(term)));
+    let events: Vec<_> = found.skip(begin).take(2).map(|(_, event)| event).collect();
+    let next = (events.len() == 2).then(|| (begin + 2).to_string());
+    let events: Vec<_> =
+        events.into_iter().map(|event| json!({ "message": event.to_string(), "timestamp": 1 })).collect();
+    json!({ "events": events, "nextToken": next })
+}
+
+/// The resources of the stack, two to a page.
+fn resources(page: &str) -> String {
+    let page: usize = page.parse().unwrap_or_default();
+    let all = [
+        ("AWS::DynamoDB::Table", "auth-Table-1"),
+        ("AWS::Logs::LogGroup", "/aws/vendedlogs/auth-api"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/auth-login"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/auth-refresh"),
+        ("AWS::Logs::LogGroup", "/freshkey/auth/operator"),
+    ];
+    let resource = |(kind, id): &(&str, &str)| {
+        format!(
+            "<member><LogicalResourceId>x</LogicalResourceId><PhysicalResourceId>{id}</PhysicalResourceId>\
+             <ResourceType>{kind}</ResourceType><ResourceStatus>CREATE_COMPLETE</ResourceStatus>\
+             <LastUpdatedTimestamp>2026-11-26T00:00:00Z</LastUpdatedTimestamp></member>"
+        )
+    };
+    let some: String = all.iter().skip(2 * page).take(2).map(resource).collect();
+    let is_last = 2 * page + 2 >= all.len();
+    let next = if is_last { String::new() } else { format!("<NextToken>{}</NextToken>", page + 1) };
+    format!(
+        "<ListStackResourcesResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\">\
+         <ListStackResourcesResult><StackResourceSummaries>{some}</StackResourceSummaries>{next}\
+         </ListStackResourcesResult></ListStackResourcesResponse>"
+    )
+}
+
+fn stack(aws: &Aws) -> String {
     let member = |kind: &str, name: &str, value: &str| {
         format!("<member><{kind}Key>{name}</{kind}Key><{kind}Value>{value}</{kind}Value></member>")
     };
@@ -129,9 +204,11 @@ fn stack(table: &str) -> String {
         ("JwtAudience", "freshkey"),
         ("AllowedOrigins", ""),
         ("TrustedProxySecret", "****"),
+        ("JwtAlgorithm", aws.algorithm),
     ];
     let parameters: String = parameters.iter().map(|(name, value)| member("Parameter", name, value)).collect();
-    let outputs = [member("Output", "ApiUrl", "https://x.example"), member("Output", "TableName", table)].concat();
+    let outputs = [("ApiUrl", "https://x.example"), ("TableName", &aws.table), ("SecretArn", SECRET_ARN)];
+    let outputs: String = outputs.iter().map(|(name, value)| member("Output", name, value)).collect();
     format!(
         "<DescribeStacksResponse xmlns=\"http://cloudformation.amazonaws.com/doc/2010-05-15/\"><DescribeStacksResult>\
          <Stacks><member><StackName>auth</StackName><CreationTime>2026-11-26T00:00:00Z</CreationTime>\

@@ -3,9 +3,15 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
+mod audit;
 mod aws;
 mod faults;
 mod import;
 mod json;
+mod keys;
 mod record;
+mod vault;
+#[expect(dead_code, reason = "shared with the tests of the system")]
+#[path = "../../../local/tests/system/wire.rs"]
+mod wire;
 mod world;

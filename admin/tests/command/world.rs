@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use freshkey::auth::{App, SignedIn};
 use freshkey::client::Client;
 use freshkey::store::{Accounts, Rows};
@@ -41,22 +42,18 @@ pub struct Run {
 
 /// A system with mail on, on this clock.
 pub async fn world_at(clock: Arc<dyn Clock>) -> World {
+    world_over(clock, &[], None).await
+}
+
+/// The same with more variables, whose functions call AWS through `http_client`.
+pub async fn world_over(clock: Arc<dyn Clock>, more: &[(&str, &str)], http_client: Option<SharedHttpClient>) -> World {
     let mail = [
         ("MAIL_FROM", "no-reply@example.com"),
         ("RESET_URL", "https://app.example.com/reset"),
         ("CONFIRM_URL", "https://app.example.com/confirm"),
     ];
-    world_of(clock, &mail).await
-}
-
-/// A system with these variables over the template's, and mail off.
-pub async fn world_with(variables: &[(&str, &str)]) -> World {
-    world_of(Arc::new(SystemClock), &[&[("MAIL_FROM", "")], variables].concat()).await
-}
-
-async fn world_of(clock: Arc<dyn Clock>, variables: &[(&str, &str)]) -> World {
-    let variables: BTreeMap<_, _> =
-        variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let variables = mail.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let variables: BTreeMap<_, _> = variables.collect();
     let options = Options {
         template: TEMPLATE.into(),
         data: None,
@@ -64,12 +61,17 @@ async fn world_of(clock: Arc<dyn Clock>, variables: &[(&str, &str)]) -> World {
         allow_origins: Vec::new(),
         variables: variables.clone(),
         clock: LocalClock::new(clock),
-        http_client: None,
+        http_client,
     };
     let system = System::start(options).await.unwrap();
     let target = ["--table", system.table_name(), "--endpoint", system.table_endpoint()];
     let target = target.map(str::to_owned).to_vec();
     World { system, directory: tempfile::tempdir().unwrap(), variables, target }
+}
+
+/// A system with mail off and these variables.
+pub async fn world_with(variables: &[(&str, &str)]) -> World {
+    world_over(Arc::new(SystemClock), &[&[("MAIL_FROM", "")], variables].concat(), None).await
 }
 
 /// A system with mail on, and a user who has just registered.

@@ -41,6 +41,7 @@ pub use caller::{Admitted, Identity};
 pub use error::{Error, FieldError};
 pub use import::{NewToken, NewUser, TokenImport, UserImport};
 pub use mailing::Confirmed;
+pub use ring::MAX_COPY_AGE;
 
 /// The error when the user of an access token is gone or disabled.
 const GONE: Error = Error::InvalidToken { was_sent: true };

@@ -17,7 +17,7 @@ use crate::token::{KeyRing, Rejection};
 /// The age at which the secret is read again. A key that was removed from the secret
 /// neither signs nor verifies after that. A new key must be in the secret for twice as
 /// long before it signs.
-const STALE: Duration = Duration::from_secs(5 * 60);
+pub const MAX_COPY_AGE: Duration = Duration::from_secs(5 * 60);
 /// The time between two attempts to read a secret that cannot be read, so that requests
 /// do not make an outage worse or more expensive.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -45,11 +45,11 @@ impl RingCopy {
         self.held.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Returns the copy, if it is not older than [`STALE`].
+    /// Returns the copy, if it is not older than [`MAX_COPY_AGE`].
     fn fresh(&self, now: Timestamp) -> Option<Current> {
         let Held { ring, read_at } = self.get()?;
         // A copy from the future was read before the clock was set back: its age is unknown.
-        (read_at..=read_at + STALE).contains(&now).then_some(Current { ring, is_stale: false })
+        (read_at..=read_at + MAX_COPY_AGE).contains(&now).then_some(Current { ring, is_stale: false })
     }
 
     /// Lets the next request read the secret, even if a read has just failed.
@@ -88,7 +88,7 @@ impl App {
         Ok(self.ring().await?.public())
     }
 
-    /// Returns the ring in use: at most [`STALE`] old, or the last one while the
+    /// Returns the ring in use: at most [`MAX_COPY_AGE`] old, or the last one while the
     /// secret cannot be read.
     ///
     /// # Errors

@@ -159,6 +159,12 @@ impl KeyRing {
         }
     }
 
+    /// Returns the name of each key with the algorithm of the access tokens that it signs.
+    /// A key for HS256 is a random secret, and can sign refresh tokens, too.
+    pub fn algorithms(&self) -> impl Iterator<Item = (&str, Algorithm)> {
+        self.ring.iter().map(|(name, key)| (name.as_str(), key.access.algorithm))
+    }
+
     /// Returns the public halves as a JWK set (RFC 7517), with which other
     /// services verify access tokens. A random secret has no public half.
     pub fn public(&self) -> JwkSet {
