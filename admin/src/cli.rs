@@ -7,10 +7,10 @@ use clap::{Args, Parser, Subcommand};
 use freshkey::id::SessionId;
 use url::Url;
 
-/// Operates Freshkey: its users, sessions, limits and mails.
+/// Operates Freshkey: its users, sessions, limits and mails, and its deployment.
 ///
-/// Exit codes: 0 done; 1 refused or not found; 2 wrong usage; 3 AWS cannot be reached
-/// or does not allow it.
+/// Exit codes: 0 done; 1 refused, not found, or something is wrong; 2 wrong usage; 3 AWS
+/// cannot be reached or does not allow it.
 #[derive(Debug, Parser)]
 #[command(name = "freshkey", version)]
 pub struct Arguments {
@@ -62,6 +62,8 @@ pub enum Command {
     /// Look at the mails that wait to be sent.
     #[command(subcommand)]
     Mail(Mail),
+    /// Look for what is wrong with a deployment, and say how to mend it. Changes nothing.
+    Doctor,
 }
 
 #[derive(Debug, Subcommand)]

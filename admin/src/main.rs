@@ -21,6 +21,7 @@ mod stack;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::Parser;
 use tracing_subscriber::Layer;
@@ -31,6 +32,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use cli::{Arguments, Command};
 use desk::Desk;
 use failure::Failure;
+use output::Output;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -60,12 +62,15 @@ fn show_warnings(json: bool) {
 }
 
 async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
-    let desk = Desk::open(&options).await?;
+    let out = Rc::new(Output::new(options.json));
+    let desk = || Desk::open(&options, Rc::clone(&out));
     match command {
-        Command::Users(users) => commands::users::run(&desk, users).await?,
-        Command::Sessions(sessions) => commands::sessions::run(&desk, sessions).await?,
-        Command::Limits(limits) => commands::limits::run(&desk, limits).await?,
-        Command::Mail(mail) => commands::mail::run(&desk, mail).await?,
+        Command::Users(users) => commands::users::run(&desk().await?, users).await?,
+        Command::Sessions(sessions) => commands::sessions::run(&desk().await?, sessions).await?,
+        Command::Limits(limits) => commands::limits::run(&desk().await?, limits).await?,
+        Command::Mail(mail) => commands::mail::run(&desk().await?, mail).await?,
+        // It works where a desk cannot be opened, because the settings have faults.
+        Command::Doctor => commands::doctor::run(&options, &out).await?,
     }
-    desk.out.end()
+    out.end()
 }

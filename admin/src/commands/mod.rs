@@ -1,5 +1,6 @@
 //! What each command does.
 
+pub mod doctor;
 pub mod limits;
 pub mod mail;
 pub mod sessions;

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "these are tests")]
 
 mod aws;
+mod deployed;
+mod doctor;
 mod faults;
 mod json;
 mod record;

@@ -21,7 +21,7 @@ pub const EMAIL: &str = "alice@example.com";
 
 /// A running system, and a directory for the command.
 pub struct World {
-    pub system: System,
+    pub system: Arc<System>,
     pub directory: TempDir,
     /// The environment of the command.
     pub variables: BTreeMap<String, String>,
@@ -41,12 +41,18 @@ pub struct Run {
 
 /// A system with mail on, on this clock.
 pub async fn world_at(clock: Arc<dyn Clock>) -> World {
+    world_with(clock, &[]).await
+}
+
+/// The same, with these variables.
+pub async fn world_with(clock: Arc<dyn Clock>, others: &[(&str, &str)]) -> World {
     let mail = [
         ("MAIL_FROM", "no-reply@example.com"),
         ("RESET_URL", "https://app.example.com/reset"),
         ("CONFIRM_URL", "https://app.example.com/confirm"),
     ];
-    let variables: BTreeMap<_, _> = mail.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let variables = mail.iter().chain(others).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let variables: BTreeMap<_, _> = variables.collect();
     let options = Options {
         template: TEMPLATE.into(),
         data: None,
@@ -56,7 +62,7 @@ pub async fn world_at(clock: Arc<dyn Clock>) -> World {
         clock: LocalClock::new(clock),
         http_client: None,
     };
-    let system = System::start(options).await.unwrap();
+    let system = Arc::new(System::start(options).await.unwrap());
     let target = ["--table", system.table_name(), "--endpoint", system.table_endpoint()];
     let target = target.map(str::to_owned).to_vec();
     World { system, directory: tempfile::tempdir().unwrap(), variables, target }
@@ -91,15 +97,7 @@ impl World {
 
     /// Runs the command with the options that name the table, and these.
     pub fn run_plainly(&self, arguments: &[&str], input: &str) -> Run {
-        let mut command = self.command(arguments);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A command that reads nothing may have ended already.
-        let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = process.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (code, output, errors) = (output.status.code().unwrap(), text(output.stdout), text(output.stderr));
-        let objects = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Run { code, objects, output, errors }
+        execute(self.command(arguments), input)
     }
 
     /// The command with the options that name the table, and these.
@@ -114,6 +112,17 @@ impl World {
     pub async fn rows(&self) -> Accounts {
         self.app().store().scan(Rows::Accounts, None).await.unwrap()
     }
+}
+
+fn execute(mut command: Command, input: &str) -> Run {
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing may have ended already.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = process.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (code, output, errors) = (output.status.code().unwrap(), text(output.stdout), text(output.stderr));
+    let objects = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    Run { code, objects, output, errors }
 }
 
 impl Run {
