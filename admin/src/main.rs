@@ -69,8 +69,9 @@ async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
         Command::Sessions(sessions) => commands::sessions::run(&desk().await?, sessions).await?,
         Command::Limits(limits) => commands::limits::run(&desk().await?, limits).await?,
         Command::Mail(mail) => commands::mail::run(&desk().await?, mail).await?,
-        // It works where a desk cannot be opened, because the settings have faults.
+        // These work where a desk cannot be opened: with faults of the settings, without AWS.
         Command::Doctor => commands::doctor::run(&options, &out).await?,
+        Command::Smoke(smoke) => commands::smoke::run(&smoke, &out).await?,
     }
     out.end()
 }

@@ -4,4 +4,5 @@ pub mod doctor;
 pub mod limits;
 pub mod mail;
 pub mod sessions;
+pub mod smoke;
 pub mod users;

@@ -9,4 +9,5 @@ mod doctor;
 mod faults;
 mod json;
 mod record;
+mod smoke;
 mod world;

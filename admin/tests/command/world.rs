@@ -100,6 +100,14 @@ impl World {
         execute(self.command(arguments), input)
     }
 
+    /// Runs the command with these arguments, without variables and without naming the
+    /// table.
+    pub fn run_alone(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freshkey"));
+        command.env_clear().current_dir(self.directory.path()).args(arguments);
+        execute(command, "")
+    }
+
     /// The command with the options that name the table, and these.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_freshkey"));
