@@ -7,12 +7,13 @@ use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueP
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use freshkey::id::SessionId;
 use freshkey::token::Algorithm;
+use freshkey::transport::is_origin;
 use url::Url;
 
-/// Operates Freshkey: its users, sessions, limits, mails and keys.
+/// Operates Freshkey: its users, sessions, limits, mails and keys, and its deployment.
 ///
-/// Exit codes: 0 done; 1 refused or not found; 2 wrong usage; 3 AWS cannot be reached
-/// or does not allow it.
+/// Exit codes: 0 done; 1 refused, not found, or something is wrong; 2 wrong usage; 3 AWS
+/// cannot be reached or does not allow it.
 #[derive(Debug, Parser)]
 #[command(name = "freshkey", version)]
 pub struct Arguments {
@@ -83,6 +84,22 @@ pub enum Command {
     Keys(Keys),
     /// List what users and operators did, from the logs of the stack or from files.
     Audit(Audit),
+    /// Look for what is wrong with a deployment, and say how to mend it. Changes nothing.
+    Doctor,
+    /// Try a deployment: register a throw-away user, refresh, log out and in, and delete
+    /// the user. Needs no rights in AWS.
+    Smoke(Smoke),
+}
+
+#[derive(Debug, Args)]
+pub struct Smoke {
+    /// The URL of the API, such as the stack's output ApiUrl, with its base path if it has
+    /// one.
+    #[arg(value_name = "URL", value_parser = web)]
+    pub url: Url,
+    /// Where refresh tokens are in cookies, one of the AllowedOrigins.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
+    pub origin: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -316,6 +333,19 @@ fn since(text: &str) -> Result<Duration, &'static str> {
 fn endpoint(text: &str) -> Result<String, &'static str> {
     let is_plain_http = Url::parse(text).is_ok_and(|url| url.scheme() == "http");
     if is_plain_http { Ok(text.to_owned()) } else { Err("must be an http URL such as http://127.0.0.1:8000") }
+}
+
+fn web(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).ok().filter(|url| {
+        let is_bare = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        ["http", "https"].contains(&url.scheme()) && is_bare
+    });
+    url.ok_or("must be an http or https URL such as https://auth.example.com")
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    let is_plain = is_origin(text) && text.is_ascii();
+    if is_plain { Ok(text.to_owned()) } else { Err("must be an origin such as https://app.example.com") }
 }
 
 fn session_id(text: &str) -> Result<SessionId, &'static str> {

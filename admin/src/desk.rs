@@ -1,6 +1,7 @@
 //! Where an operator works: the table, the log of acts, and the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,33 +30,30 @@ pub struct Desk {
     settings: Settings,
     yes: bool,
     /// Where the results go.
-    pub out: Output,
+    pub out: Rc<Output>,
 }
 
 impl Desk {
     /// Opens the table that the options name. The secret is read only if the command
-    /// needs the keys.
+    /// needs the keys. Results go to `out`.
     ///
     /// # Errors
     ///
     /// A [`Failure`] when the stack cannot be read or the settings have faults.
-    pub async fn open(options: &Options, needs_keys: bool) -> Result<Self, Failure> {
-        let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
-        let (settings, log, aws) = match (&options.endpoint, &options.table) {
+    pub async fn open(options: &Options, needs_keys: bool, out: Rc<Output>) -> Result<Self, Failure> {
+        let aws = aws(options).await;
+        let (settings, log) = match (&options.endpoint, &options.table) {
             (Some(endpoint), Some(table)) => {
-                // No Region, profile or metadata service is looked for.
-                let aws = SdkConfig::builder().behavior_version(BehaviorVersion::latest()).timeout_config(timeouts);
-                (Settings::of_environment(table, endpoint), Log::File(options.log.clone()), aws.build())
+                (Settings::of_environment(table, endpoint), Log::File(options.log.clone()))
             }
             (_, table) => {
-                let aws = aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await;
                 let stack = Stack::read(&aws, &options.stack).await?;
                 let settings = stack.settings(table.as_deref())?;
-                (settings, Log::Group { aws: Box::new(aws.clone()), stack: stack.name }, aws)
+                (settings, Log::Group { aws: Box::new(aws.clone()), stack: stack.name })
             }
         };
         let app = App::with_sdk(settings.config(needs_keys)?, Arc::new(SystemClock), aws);
-        Ok(Self { app, log, settings, yes: options.yes, out: Output::new(options.json) })
+        Ok(Self { app, log, settings, yes: options.yes, out })
     }
 
     /// Returns the flows, for reading.
@@ -139,6 +137,16 @@ impl Desk {
             (Ok(_), "y" | "Y" | "yes") => Ok(()),
             _ => Err(Failure::refused("not_confirmed", "Nothing was done.")),
         }
+    }
+}
+
+/// Returns the configuration of the calls to AWS.
+pub async fn aws(options: &Options) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
+    match options.endpoint {
+        // No Region, profile or metadata service is looked for.
+        Some(_) => SdkConfig::builder().behavior_version(BehaviorVersion::latest()).timeout_config(timeouts).build(),
+        None => aws_config::defaults(BehaviorVersion::latest()).timeout_config(timeouts).load().await,
     }
 }
 

@@ -27,6 +27,7 @@ mod stack;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::Parser;
 use tracing_subscriber::Layer;
@@ -37,6 +38,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use cli::{Arguments, Command};
 use desk::Desk;
 use failure::Failure;
+use output::Output;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -66,18 +68,22 @@ fn show_warnings(json: bool) {
 }
 
 async fn run(Arguments { options, command }: Arguments) -> Result<(), Failure> {
-    let desk = Desk::open(&options, matches!(command, Command::ImportSessions(_))).await?;
+    let out = Rc::new(Output::new(options.json));
+    let desk = |needs_keys| Desk::open(&options, needs_keys, Rc::clone(&out));
     match command {
-        Command::Users(users) => commands::users::run(&desk, users).await?,
-        Command::Sessions(sessions) => commands::sessions::run(&desk, sessions).await?,
-        Command::Limits(limits) => commands::limits::run(&desk, limits).await?,
-        Command::Mail(mail) => commands::mail::run(&desk, mail).await?,
+        Command::Users(users) => commands::users::run(&desk(false).await?, users).await?,
+        Command::Sessions(sessions) => commands::sessions::run(&desk(false).await?, sessions).await?,
+        Command::Limits(limits) => commands::limits::run(&desk(false).await?, limits).await?,
+        Command::Mail(mail) => commands::mail::run(&desk(false).await?, mail).await?,
+        Command::Keys(keys) => commands::keys::run(&desk(false).await?, keys).await?,
+        Command::Audit(audit) => commands::audit::run(&desk(false).await?, audit).await?,
         Command::Import { import, allow_no_password } => {
-            commands::import::users(&desk, &import, allow_no_password).await?;
+            commands::import::users(&desk(false).await?, &import, allow_no_password).await?;
         }
-        Command::ImportSessions(import) => commands::import::sessions(&desk, &import).await?,
-        Command::Keys(keys) => commands::keys::run(&desk, keys).await?,
-        Command::Audit(audit) => commands::audit::run(&desk, audit).await?,
+        Command::ImportSessions(import) => commands::import::sessions(&desk(true).await?, &import).await?,
+        // These work where a desk cannot be opened: with faults of the settings, without AWS.
+        Command::Doctor => commands::doctor::run(&options, &out).await?,
+        Command::Smoke(smoke) => commands::smoke::run(&smoke, &out).await?,
     }
-    desk.out.end()
+    out.end()
 }

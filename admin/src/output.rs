@@ -57,6 +57,14 @@ impl Output {
         }
     }
 
+    /// Prints one object, which is this text for people.
+    pub fn line_of(&self, object: &Value, text: &str) {
+        match self.json {
+            true => self.line(escaped(&object.to_string())),
+            false => self.line(text.chars().flat_map(shown).collect::<String>()),
+        }
+    }
+
     /// Prints one object as JSON, also for people.
     pub fn document(&self, document: &Value) {
         let text = if self.json { document.to_string() } else { format!("{document:#}") };

@@ -12,7 +12,9 @@ use crate::failure::Failure;
 
 /// The issuer and the audience where none are set: those of the template. Of all that an
 /// operator does, only the check of a new password looks at them.
-const DEFAULTS: [(&str, &str); 2] = [("JWT_ISSUER", "https://freshkey.example"), ("JWT_AUDIENCE", "freshkey")];
+const DEFAULTS: [(&str, &str); 2] = [("JWT_ISSUER", DEFAULT_ISSUER), ("JWT_AUDIENCE", "freshkey")];
+/// The issuer that the template has by default. Nobody finds keys there.
+pub const DEFAULT_ISSUER: &str = "https://freshkey.example";
 /// The outputs of the template, and the variables that have their values.
 const OUTPUTS: [(&str, &str); 2] = [("TableName", "TABLE_NAME"), ("SecretArn", "JWT_SECRET_ARN")];
 /// What CloudFormation shows in place of a parameter with `NoEcho`.
@@ -23,6 +25,7 @@ pub struct Stack {
     /// Its name.
     pub name: String,
     settings: HashMap<String, String>,
+    outputs: HashMap<String, String>,
 }
 
 /// The settings, by the names of docs/settings.md.
@@ -44,14 +47,26 @@ impl Stack {
         let stack = answer.stacks().first().ok_or_else(missing)?;
         let parameters = stack.parameters().iter();
         let parameters = parameters.filter_map(|one| Some((variable(one.parameter_key()?), one.parameter_value()?)));
-        let outputs = OUTPUTS.iter().filter_map(|(output, variable)| {
-            let output = stack.outputs().iter().find(|one| one.output_key() == Some(output))?;
-            Some(((*variable).to_owned(), output.output_value()?))
-        });
-        let settings = parameters.filter(|(_, value)| *value != HIDDEN).chain(outputs);
-        let settings = settings.map(|(variable, value)| (variable, value.to_owned())).collect();
+        let outputs = stack.outputs().iter();
+        let outputs = outputs.filter_map(|one| Some((one.output_key()?.to_owned(), one.output_value()?.to_owned())));
+        let outputs: HashMap<_, _> = outputs.collect();
+        let shown = parameters.map(|(variable, value)| (variable, if value == HIDDEN { "" } else { value }));
+        let of_outputs = OUTPUTS
+            .iter()
+            .filter_map(|(output, variable)| Some(((*variable).to_owned(), outputs.get(*output)?.as_str())));
+        let settings = shown.chain(of_outputs).map(|(variable, value)| (variable, value.to_owned())).collect();
         // The operator may have given the stack's ARN.
-        Ok(Self { name: stack.stack_name().unwrap_or(name).to_owned(), settings })
+        Ok(Self { name: stack.stack_name().unwrap_or(name).to_owned(), settings, outputs })
+    }
+
+    /// Returns an output, such as `ApiUrl`.
+    pub fn output(&self, name: &str) -> Option<&str> {
+        self.outputs.get(name).map(String::as_str)
+    }
+
+    /// Returns the settings of the parameters, and `TABLE_NAME`. A hidden one is empty.
+    pub fn variables(&self) -> &HashMap<String, String> {
+        &self.settings
     }
 
     /// Returns the settings, with another table if one is given.
@@ -114,6 +129,15 @@ fn variable(parameter: &str) -> String {
     variable
 }
 
+/// Returns the parameter that sets a variable: `JwtIssuer` for `JWT_ISSUER`.
+pub fn parameter(variable: &str) -> String {
+    let word = |word: &str| {
+        let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+        format!("{first}{}", rest.to_ascii_lowercase())
+    };
+    variable.split('_').map(word).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +152,7 @@ mod tests {
         for (name, parameter) in set {
             let is_resource = ["Table", "Secret"].contains(&parameter);
             assert!(is_resource || variable(parameter) == name, "{name}: {parameter}");
+            assert!(is_resource || super::parameter(name) == parameter, "{name}: {parameter}");
         }
     }
 }

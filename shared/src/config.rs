@@ -176,6 +176,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+impl ConfigError {
+    /// Returns the faults. Each begins with the variable that has it.
+    pub fn faults(&self) -> &[String] {
+        &self.0
+    }
+}
+
 impl Config {
     /// Reads every setting through `lookup`, which returns the value of a variable.
     ///
@@ -292,7 +299,7 @@ struct Endpoint {
 }
 
 /// Returns whether a URL is plain HTTP to this machine.
-fn is_local(url: &Url) -> bool {
+pub fn is_local(url: &Url) -> bool {
     let is_this_machine = match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

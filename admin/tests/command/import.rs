@@ -9,7 +9,7 @@ use freshkey::email::Email;
 use freshkey::session::Hash;
 use serde_json::{Value, json};
 
-use crate::world::{EMAIL, PASSWORD, Run, World, signed_up, world_at, world_with};
+use crate::world::{EMAIL, PASSWORD, Run, World, signed_up, without_mail, world_at};
 
 /// bcrypt of [`PASSWORD`], as PHP writes it, at the lowest cost.
 const BCRYPT: &str = "$2y$04$RmZZSTiWNwf6ubdAvgZdFeJV557mhWXEPURW5OfVFGYDfsXJuz6j6";
@@ -169,7 +169,7 @@ async fn mi3_a_user_without_a_hash_that_is_understood_comes_in_by_a_reset() {
     for password in ["", "password", "5f4dcc3b5aa765d61d8327deb882cf99"] {
         assert!(log_in(&world, "md5@example.com", password).await.is_err());
     }
-    let without_mail = world_with(&[]).await;
+    let without_mail = without_mail(&[]).await;
     let (faults, _) = refused(&import(&without_mail, &lines.join("\n"), ""));
     assert_eq!(faults.len(), 2);
     assert_eq!(import(&without_mail, &lines.join("\n"), "--allow-no-password").done(), [summary(2, 0, 0)]);
@@ -177,7 +177,7 @@ async fn mi3_a_user_without_a_hash_that_is_understood_comes_in_by_a_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mi11_neither_the_report_nor_the_record_has_a_hash_a_token_or_a_full_address() {
-    let world = world_with(&[UNTIL, SECRET]).await;
+    let world = without_mail(&[UNTIL, SECRET]).await;
     let users = [
         format!("{{\"email\":\"canary.one@example.com\",\"password_hash\":\"{BCRYPT}\",\"x\":1}}"),
         format!("{{\"email\":\"canary.two@example.com\",\"password_hash\":\"{BCRYPT}\",\"id\":\"{TOKEN}\"}}"),
@@ -211,7 +211,7 @@ async fn mi11_neither_the_report_nor_the_record_has_a_hash_a_token_or_a_full_add
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_imported_by_token_or_by_hash_and_go_on() {
-    let world = world_with(&[UNTIL, SECRET]).await;
+    let world = without_mail(&[UNTIL, SECRET]).await;
     import(&world, &format!("{{\"email\":\"ada@example.com\",\"password_hash\":\"{BCRYPT}\"}}"), "--allow-no-password")
         .done();
     let registered = world.register(EMAIL).await;
@@ -246,7 +246,7 @@ async fn sessions_are_imported_by_token_or_by_hash_and_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn imported_tokens_must_be_on_and_the_file_must_be_there() {
-    let world = world_with(&[SECRET]).await;
+    let world = without_mail(&[SECRET]).await;
     let (error, message) = world.run("import-sessions users.jsonl").failed(2);
     assert_eq!(error, "imported_tokens_off");
     assert!(message.contains("ImportedTokensUntil"), "{message}");

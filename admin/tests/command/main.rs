@@ -5,11 +5,14 @@
 
 mod audit;
 mod aws;
+mod deployed;
+mod doctor;
 mod faults;
 mod import;
 mod json;
 mod keys;
 mod record;
+mod smoke;
 mod vault;
 #[expect(dead_code, reason = "shared with the tests of the system")]
 #[path = "../../../local/tests/system/wire.rs"]

@@ -22,7 +22,7 @@ pub const EMAIL: &str = "alice@example.com";
 
 /// A running system, and a directory for the command.
 pub struct World {
-    pub system: System,
+    pub system: Arc<System>,
     pub directory: TempDir,
     /// The environment of the command.
     pub variables: BTreeMap<String, String>,
@@ -63,14 +63,14 @@ pub async fn world_over(clock: Arc<dyn Clock>, more: &[(&str, &str)], http_clien
         clock: LocalClock::new(clock),
         http_client,
     };
-    let system = System::start(options).await.unwrap();
+    let system = Arc::new(System::start(options).await.unwrap());
     let target = ["--table", system.table_name(), "--endpoint", system.table_endpoint()];
     let target = target.map(str::to_owned).to_vec();
     World { system, directory: tempfile::tempdir().unwrap(), variables, target }
 }
 
 /// A system with mail off and these variables.
-pub async fn world_with(variables: &[(&str, &str)]) -> World {
+pub async fn without_mail(variables: &[(&str, &str)]) -> World {
     world_over(Arc::new(SystemClock), &[&[("MAIL_FROM", "")], variables].concat(), None).await
 }
 
@@ -103,15 +103,15 @@ impl World {
 
     /// Runs the command with the options that name the table, and these.
     pub fn run_plainly(&self, arguments: &[&str], input: &str) -> Run {
-        let mut command = self.command(arguments);
-        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        // A command that reads nothing may have ended already.
-        let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = process.wait_with_output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let (code, output, errors) = (output.status.code().unwrap(), text(output.stdout), text(output.stderr));
-        let objects = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Run { code, objects, output, errors }
+        execute(self.command(arguments), input)
+    }
+
+    /// Runs the command with these arguments, without variables and without naming the
+    /// table.
+    pub fn run_alone(&self, arguments: &[&str]) -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freshkey"));
+        command.env_clear().current_dir(self.directory.path()).args(arguments);
+        execute(command, "")
     }
 
     /// The command with the options that name the table, and these.
@@ -126,6 +126,17 @@ impl World {
     pub async fn rows(&self) -> Accounts {
         self.app().store().scan(Rows::Accounts, None).await.unwrap()
     }
+}
+
+fn execute(mut command: Command, input: &str) -> Run {
+    let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing may have ended already.
+    let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = process.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (code, output, errors) = (output.status.code().unwrap(), text(output.stdout), text(output.stderr));
+    let objects = output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    Run { code, objects, output, errors }
 }
 
 impl Run {

@@ -79,9 +79,16 @@ impl Store {
         Self::with_sdk(&aws::load(http_client, 1), table, endpoint)
     }
 
-    pub(crate) fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
+    /// Returns the table named `table` as [`Store::connect`] does, with another
+    /// configuration of the calls.
+    pub fn with_sdk(sdk: &SdkConfig, table: &str, endpoint: Option<&str>) -> Self {
         let config = aws::of_table(sdk, endpoint).retry_classifier(retry::Conflicts);
         Self { client: DynamoDb::from_conf(config.build()), table: table.into() }
+    }
+
+    /// Returns the client, for questions about the table itself.
+    pub fn client(&self) -> &DynamoDb {
+        &self.client
     }
 
     async fn get(&self, key: Item) -> Result<Option<Item>, StoreError> {
