@@ -282,7 +282,7 @@ async fn rights_of(aws: &SdkConfig, deployment: &Deployment, stack: &Stack, secr
     let mut lacks = Vec::new();
     for function in functions {
         for need in NEEDS.iter().filter(|need| need.function == function.name) {
-            if need.for_mail && sender.is_none() {
+            if need.only_with.is_some_and(|variable| deployment.setting(variable).is_none()) {
                 continue;
             }
             let resource = match need.on {

@@ -19,14 +19,16 @@ pub enum On {
 pub struct Need {
     /// The name of the function, without that of the stack.
     pub function: &'static str,
-    /// Whether it is needed with mail alone.
-    pub for_mail: bool,
+    /// The variable without which it is not needed, if there is one.
+    pub only_with: Option<&'static str>,
     pub on: On,
     pub actions: &'static [&'static str],
     /// The beginnings of the partition keys of the items. Empty for every item.
     pub prefixes: &'static [&'static str],
 }
 
+const MAIL: Option<&str> = Some("MAIL_FROM");
+const IMPORTS: Option<&str> = Some("IMPORTED_TOKENS_UNTIL");
 const GET: &str = "dynamodb:GetItem";
 const QUERY: &str = "dynamodb:Query";
 const PUT: &str = "dynamodb:PutItem";
@@ -44,12 +46,13 @@ pub const NEEDS: &[Need] = &[
     items("login", EVERY_ACTION),
     secret("login"),
     items("refresh", &[GET, UPDATE, DELETE]),
-    Need { for_mail: true, prefixes: &["MAIL#"], ..items("refresh", &[PUT]) },
+    Need { only_with: MAIL, prefixes: &["MAIL#"], ..items("refresh", &[PUT]) },
+    Need { only_with: IMPORTS, prefixes: &["USER#"], ..items("refresh", &[QUERY, PUT, "dynamodb:ConditionCheckItem"]) },
     secret("refresh"),
     items("logout", &[DELETE]),
     secret("logout"),
     items("account", &[GET, QUERY, UPDATE, DELETE]),
-    Need { for_mail: true, ..items("account", &[PUT]) },
+    Need { only_with: MAIL, ..items("account", &[PUT]) },
     secret("account"),
     items("recovery", EVERY_ACTION),
     items("email", EVERY_ACTION),
@@ -64,7 +67,7 @@ pub const NEEDS: &[Need] = &[
 ];
 
 const fn items(function: &'static str, actions: &'static [&'static str]) -> Need {
-    Need { function, for_mail: false, on: On::Table, actions, prefixes: &[] }
+    Need { function, only_with: None, on: On::Table, actions, prefixes: &[] }
 }
 
 const fn secret(function: &'static str) -> Need {

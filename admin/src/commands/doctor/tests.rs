@@ -213,7 +213,7 @@ fn a_fault_is_said_before_what_is_not_known() {
 }
 
 /// A right, with the names of actions and prefixes in order.
-type Right = (String, bool, On, BTreeSet<String>, BTreeSet<String>);
+type Right = (String, Option<&'static str>, On, BTreeSet<String>, BTreeSet<String>);
 
 /// The texts of a value that is one text or a list of them.
 fn texts(value: &Yaml) -> BTreeSet<String> {
@@ -224,9 +224,16 @@ fn texts(value: &Yaml) -> BTreeSet<String> {
 /// What a statement of the template allows a function, unless it is about tracing or
 /// something else that is not checked.
 fn right(function: &str, statement: &Yaml) -> Option<Right> {
-    let (for_mail, statement) = match statement {
-        Yaml::Tagged(tagged) => (tagged.value[0] == "HasMail", &tagged.value[1]),
-        statement => (false, statement),
+    let (only_with, statement) = match statement {
+        Yaml::Tagged(tagged) => {
+            let variable = match tagged.value[0].as_str().unwrap() {
+                "HasMail" => Some("MAIL_FROM"),
+                "AcceptsImportedTokens" => Some("IMPORTED_TOKENS_UNTIL"),
+                _ => None,
+            };
+            (variable, &tagged.value[1])
+        }
+        statement => (None, statement),
     };
     let actions = texts(&statement["Action"]);
     let first = actions.first().unwrap();
@@ -239,7 +246,7 @@ fn right(function: &str, statement: &Yaml) -> Option<Right> {
     let keys = statement.get("Condition").and_then(|condition| condition.get("ForAllValues:StringLike"));
     let keys = keys.map(|like| texts(&like["dynamodb:LeadingKeys"])).unwrap_or_default();
     let prefixes = keys.iter().map(|key| key.strip_suffix('*').unwrap().to_owned()).collect();
-    Some((function.to_owned(), for_mail, on, actions, prefixes))
+    Some((function.to_owned(), only_with, on, actions, prefixes))
 }
 
 #[test]
@@ -258,7 +265,7 @@ fn re14_op1_the_rights_that_are_checked_are_those_of_the_template() {
                 None => {
                     assert!(policy.get("AWSSecretsManagerGetSecretValuePolicy").is_some(), "{policy:?}");
                     let action = BTreeSet::from(["secretsmanager:GetSecretValue".to_owned()]);
-                    allowed.insert((function.to_owned(), false, On::Secret, action, BTreeSet::new()));
+                    allowed.insert((function.to_owned(), None, On::Secret, action, BTreeSet::new()));
                 }
             }
         }
@@ -266,6 +273,6 @@ fn re14_op1_the_rights_that_are_checked_are_those_of_the_template() {
     let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
     let needed = NEEDS
         .iter()
-        .map(|need| (need.function.to_owned(), need.for_mail, need.on, owned(need.actions), owned(need.prefixes)));
+        .map(|need| (need.function.to_owned(), need.only_with, need.on, owned(need.actions), owned(need.prefixes)));
     assert_eq!(needed.collect::<BTreeSet<Right>>(), allowed);
 }
