@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold simulate build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold simulate build deploy
 
 TOOLS := .venv/.installed
 # All crates except the fuzz targets, which also need a C++ compiler.
@@ -40,6 +40,9 @@ test-dynamodb-local: ## the store and the flows, against AWS's DynamoDB Local; n
 
 test-clients: ## clients as other people write them, and those in the docs; needs Node and Python
 	tools/test-clients
+
+test-moving-in: ## the recipes of docs/moving-in, over data as other systems have it; needs Node, Python and jq
+	tools/test-moving-in
 
 test-openapi: ## openapi.yaml, linted and compared with the local system; needs Node and Python
 	tools/test-openapi
