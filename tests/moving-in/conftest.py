@@ -24,8 +24,8 @@ LONG_PASSWORD = "a quiet river under seven bridges, and a lantern in every windo
 
 
 def blocks(page, language):
-    """Returns the blocks in a language on a page of docs/moving-in, in order."""
-    text = (ROOT / "docs" / "moving-in" / page).read_text()
+    """Returns the blocks in a language on a page of docs, in order."""
+    text = (ROOT / "docs" / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 

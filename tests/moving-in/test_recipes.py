@@ -21,6 +21,18 @@ def shell(script, directory, **variables):
     subprocess.run(["sh", "-ec", script], cwd=directory, env={**os.environ, **variables}, check=True)
 
 
+def test_the_example_lines(system, tmp_path):
+    users, sessions = blocks("moving-in.md", "json")
+    (tmp_path / "users.jsonl").write_text(users)
+    (tmp_path / "sessions.jsonl").write_text(sessions.replace('"2026-', '"2099-'))
+    system.imports("import", "users.jsonl", 1)
+    system.imports("import-sessions", "sessions.jsonl", 1)
+    user = system.users()["ada@example.com"]
+    assert (user["email_verified"], user["created_at"]) == (True, CREATED)
+    assert system.refresh("test")["first_name"] == "Ada"
+    system.log_in("ada@example.com", PASSWORD)
+
+
 def test_symfony(system, sql, tmp_path):
     plain, hashed, expired = (secrets.token_hex(64) for _ in range(3))
     stored = "sha256$" + hashlib.sha256(hashed.encode()).hexdigest()
@@ -35,7 +47,7 @@ def test_symfony(system, sql, tmp_path):
             ('carl@example.com', '[]', '{made_by("Symfony bcrypt", LONG_PASSWORD)}', NULL, true, '2023-04-01 10:00:00'),
             ('dora@example.com', '[]', '{made_by("PHP 8.2 bcrypt")}', NULL, false, '2023-04-01 10:00:00');
         """,
-        blocks("symfony.md", "sql")[0],
+        blocks("moving-in/symfony.md", "sql")[0],
         "users.jsonl",
     )
     system.imports("import", "users.jsonl", 4)
@@ -48,7 +60,7 @@ def test_symfony(system, sql, tmp_path):
             ('{stored}', 'bob@example.com', now() AT TIME ZONE 'UTC' + interval '1 hour'),
             ('{expired}', 'bob@example.com', now() AT TIME ZONE 'UTC' - interval '1 hour');
         """,
-        blocks("symfony.md", "sql")[1],
+        blocks("moving-in/symfony.md", "sql")[1],
         "sessions.jsonl",
     )
     assert plain not in (tmp_path / "sessions.jsonl").read_text()
@@ -87,7 +99,7 @@ def test_fastapi(system, tmp_path):
                 text('INSERT INTO "user" VALUES (:id, :email, :password, :name, :active, :admin)'),
                 dict(zip(names, user)),
             )
-    [script] = blocks("fastapi.md", "python")
+    [script] = blocks("moving-in/fastapi.md", "python")
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env={"OLD_DATABASE": str(database.url)}, check=True)
     system.imports("import", "users.jsonl", 3)
     users = system.users()
@@ -155,12 +167,12 @@ def test_django(system, tmp_path):
         'os.environ["DJANGO_SETTINGS_MODULE"] = "settings"\n'
         "execute_from_command_line(sys.argv)\n"
     )
-    users, sessions = blocks("django.md", "python")
+    users, sessions = blocks("moving-in/django.md", "python")
     for name, script in [("data", DJANGO_DATA), ("users", users), ("sessions", sessions)]:
         (tmp_path / f"{name}.py").write_text(script)
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     shell("python manage.py migrate -v 0\npython manage.py shell < data.py", tmp_path, PATH=path)
-    for script in blocks("django.md", "sh"):
+    for script in blocks("moving-in/django.md", "sh"):
         shell(script.split("\n", 1)[0], tmp_path, PATH=path)
 
     tokens = json.loads((tmp_path / "tokens.json").read_text())
@@ -204,7 +216,7 @@ def test_supabase(system, sql, tmp_path):
         (gen_random_uuid(), 'authenticated', 'authenticated', 'gone@example.com', NULL, now(), '{{}}', '{CREATED}', NULL, NULL, false, now()),
         (gen_random_uuid(), 'authenticated', 'authenticated', NULL, NULL, NULL, '{{}}', '{CREATED}', NULL, NULL, false, NULL);
         """,
-        blocks("supabase.md", "sql")[0],
+        blocks("moving-in/supabase.md", "sql")[0],
         "users.jsonl",
     )
     system.imports("import", "users.jsonl", 4)
@@ -241,7 +253,7 @@ def test_keycloak(system, tmp_path):
         user("ldap", federationLink="ldap"), service, nobody,
     ]
     (tmp_path / "realm.json").write_text(json.dumps({"realm": "shop", "enabled": True, "users": people}))
-    shell(blocks("keycloak.md", "sh")[0], tmp_path)
+    shell(blocks("moving-in/keycloak.md", "sh")[0], tmp_path)
     system.imports("import", "users.jsonl", 4)
     users = system.users()
     assert users["ada@example.com"]["roles"] == ["admin", "ROLE_USER"]
@@ -269,7 +281,7 @@ def test_firebase(system, tmp_path):
         {"localId": "4", "createdAt": "1680343200000", "phoneNumber": "+491701234568", "providerUserInfo": []},
     ]
     (tmp_path / "firebase.json").write_text(json.dumps({"users": [user, *others]}))
-    shell(blocks("firebase.md", "sh")[0], tmp_path, SIGNER_KEY=parameters["sk"], SALT_SEPARATOR=parameters["ss"])
+    shell(blocks("moving-in/firebase.md", "sh")[0], tmp_path, SIGNER_KEY=parameters["sk"], SALT_SEPARATOR=parameters["ss"])
     system.imports("import", "users.jsonl", 3)
     assert system.users()["ada@example.com"]["created_at"] == CREATED
     assert not system.users()["carl@example.com"]["is_active"]

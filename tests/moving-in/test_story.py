@@ -66,7 +66,7 @@ def test_nobody_is_signed_out_and_nobody_sets_a_new_password(system, sql):
             valid TIMESTAMP(0));
         INSERT INTO refresh_tokens (refresh_token, username, valid) VALUES {", ".join(rows)};
     """
-    for recipe, file in zip(blocks("symfony.md", "sql"), ["users.jsonl", "sessions.jsonl"]):
+    for recipe, file in zip(blocks("moving-in/symfony.md", "sql"), ["users.jsonl", "sessions.jsonl"]):
         sql(tables, recipe, file)
     for command, file, number in [("import", "users.jsonl", USERS), ("import-sessions", "sessions.jsonl", TOKENS)]:
         code, [summary] = system.freshkey(command, file)
