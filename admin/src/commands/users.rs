@@ -2,6 +2,7 @@
 
 use freshkey::auth::operator::{Dossier, Limited, RolesChanged};
 use freshkey::id::UserId;
+use freshkey::imported::ImportedToken;
 use freshkey::proof::{Proof, Purpose};
 use freshkey::store::Rows;
 use freshkey::user::{Profile, ProfileField, User};
@@ -179,7 +180,17 @@ fn export(desk: &Desk, dossier: &Dossier) -> Value {
     export["limits"] = limits.iter().map(limits::row).collect();
     export["mails"] = traces.mails.iter().map(mail::in_full).collect();
     export["links"] = traces.proofs.iter().map(link).collect();
+    export["imported_at"] = user.imported_at.map(|moment| moment.to_string()).into();
+    export["imported_tokens"] = traces.imported_tokens.iter().map(imported_token).collect();
     export
+}
+
+fn imported_token(token: &ImportedToken) -> Value {
+    json!({
+        "login": token.login.to_string(),
+        "expires_at": token.expires_at.to_string(),
+        "session_id": token.exchange.as_ref().map(|exchange| exchange.session_id.to_string()),
+    })
 }
 
 fn link(proof: &Proof) -> Value {

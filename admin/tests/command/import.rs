@@ -240,6 +240,11 @@ async fn sessions_are_imported_by_token_or_by_hash_and_go_on() {
         assert!(tokens.refresh_expires_in > 0);
     }
     let ada = app.store().credential(&Email::parse("ada@example.com").unwrap()).await.unwrap().unwrap().user_id;
+    // What is held about her has the tokens, without their names.
+    let export = world.run("users export ada@example.com").objects.remove(0);
+    let tokens = export["imported_tokens"].as_array().unwrap();
+    assert!(tokens.len() == 2 && tokens.iter().all(|token| token["session_id"].is_string()), "{export}");
+    assert!(export["imported_at"].is_string(), "{export}");
     let (_, sessions) = app.store().user_and_sessions(ada).await.unwrap();
     assert_eq!(sessions.len(), 2);
 }

@@ -100,6 +100,7 @@ async fn op2_an_export_has_everything_about_a_user_and_no_hash() {
             "kind": "verify", "email": EMAIL, "written_at": "TIME", "expires_at": "TIME", "ip": "", "user_agent": "",
         }],
         "links": [{ "purpose": "reset", "email": EMAIL, "expires_at": "TIME", "was_used": false }],
+        "imported_at": null, "imported_tokens": [],
     });
     assert_eq!(export.done(), [user_with(EMAIL, expected)]);
     let credential = world.app().store().credential(&alice.user.email).await.unwrap().unwrap();

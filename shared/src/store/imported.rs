@@ -102,7 +102,7 @@ fn from_imported(token: &ImportedToken) -> Item {
     item
 }
 
-fn to_imported(item: &Item, name: Hash) -> Result<ImportedToken, StoreError> {
+pub(super) fn to_imported(item: &Item, name: Hash) -> Result<ImportedToken, StoreError> {
     let item = Reader(item);
     let session_id = item.optional("session_id", |value| SessionId::parse(value.as_s().ok()?))?;
     let exchange = session_id.map(|session_id| {

@@ -24,6 +24,8 @@ const CREDENTIAL: &str = "CREDENTIAL";
 const COUNTER: &str = "COUNTER";
 const PROOF: &str = "PROOF";
 const IMPORTED: &str = "TOKEN";
+/// The beginning of the partition key of every imported token.
+pub const IMPORTED_PARTITION: &str = "IMPORTED#";
 /// The beginning of the partition key of every mail.
 pub const MAIL: &str = "MAIL#";
 /// The beginning of the partition key of every proof.
@@ -79,13 +81,22 @@ pub fn proof_key(token_hash: &Hash) -> Item {
 
 /// Reads the hash of the token of a proof. Returns `None` for another item.
 pub fn token_hash(proof: &Item) -> Option<Hash> {
-    let hash = Reader(proof).text("pk").ok()?.strip_prefix(PROOF_PARTITION)?;
+    hash_after(PROOF_PARTITION, proof)
+}
+
+/// Reads the name of an imported token. Returns `None` for another item.
+pub fn imported_name(token: &Item) -> Option<Hash> {
+    hash_after(IMPORTED_PARTITION, token)
+}
+
+fn hash_after(prefix: &str, item: &Item) -> Option<Hash> {
+    let hash = Reader(item).text("pk").ok()?.strip_prefix(prefix)?;
     Hash::from_bytes(&URL_SAFE_NO_PAD.decode(hash).ok()?)
 }
 
 /// Returns the key of an imported token.
 pub fn imported_key(name: &Hash) -> Item {
-    key(format!("IMPORTED#{}", URL_SAFE_NO_PAD.encode(name.as_bytes())), IMPORTED.into())
+    key(format!("{IMPORTED_PARTITION}{}", URL_SAFE_NO_PAD.encode(name.as_bytes())), IMPORTED.into())
 }
 
 fn key(pk: String, sk: String) -> Item {

@@ -3,6 +3,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 
+use super::imported::to_imported;
 use super::item::{self, Item, PROFILE, Reader, SESSION, number, text};
 use super::mail::to_mail;
 use super::proof::to_proof;
@@ -10,6 +11,7 @@ use super::session::to_session;
 use super::user::to_user;
 use super::{Store, StoreError, unavailable};
 use crate::clock::Timestamp;
+use crate::imported::ImportedToken;
 use crate::mail::{Mail, MailId};
 use crate::proof::Proof;
 use crate::session::Session;
@@ -52,6 +54,8 @@ pub struct Traces {
     pub mails: Vec<Mail>,
     /// The links that were mailed.
     pub proofs: Vec<Proof>,
+    /// The imported refresh tokens.
+    pub imported_tokens: Vec<ImportedToken>,
 }
 
 /// A filter: an expression, and the values that it uses.
@@ -92,8 +96,8 @@ impl Store {
         Ok(page)
     }
 
-    /// Returns what a scan of the whole table finds about a user in the outbox and among
-    /// the proofs.
+    /// Returns what a scan of the whole table finds about a user in the outbox, among the
+    /// proofs and among the imported tokens.
     ///
     /// # Errors
     ///
@@ -101,11 +105,12 @@ impl Store {
     /// item cannot be read.
     pub async fn traces(&self, user: &User) -> Result<Traces, StoreError> {
         let filter = Filter {
-            expression: "(begins_with(pk, :mail) OR begins_with(pk, :proof)) \
+            expression: "(begins_with(pk, :mail) OR begins_with(pk, :proof) OR begins_with(pk, :imported)) \
                          AND (user_id = :user OR (email_key = :email_key AND attribute_not_exists(user_id)))",
             values: vec![
                 (":mail", text(item::MAIL)),
                 (":proof", text(item::PROOF_PARTITION)),
+                (":imported", text(item::IMPORTED_PARTITION)),
                 (":user", text(user.id.to_string())),
                 (":email_key", text(user.email.key())),
             ],
@@ -116,6 +121,8 @@ impl Store {
             for found in &items {
                 if let Some(token_hash) = item::token_hash(found) {
                     traces.proofs.push(to_proof(found, token_hash)?);
+                } else if let Some(name) = item::imported_name(found) {
+                    traces.imported_tokens.push(to_imported(found, name)?);
                 } else {
                     let order = Reader(found).text("sk")?.to_owned();
                     traces.mails.push(to_mail(found, MailId { shard: item::to_shard(found)?, order })?.0);
