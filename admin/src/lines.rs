@@ -2,11 +2,12 @@
 //! and resumed where an import was interrupted.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use freshkey::Error;
+use aws_lc_rs::digest::{Context, SHA256};
+use freshkey::{Error, json};
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -21,7 +22,9 @@ const PARALLEL: usize = 32;
 /// twice the one before.
 const TRIES: u32 = 5;
 /// The number of lines after which the place is written down.
-const STRIDE: u64 = 1000;
+const STRIDE: u64 = 100;
+/// How deep a line may be nested: Keycloak's credentials are objects.
+const MAX_DEPTH: usize = 3;
 
 /// A JSON object in a file.
 pub type Object = Map<String, Value>;
@@ -52,7 +55,7 @@ impl Refused {
 }
 
 /// How many lines had each outcome.
-#[derive(Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Lines that were imported.
     pub imported: u64,
@@ -62,6 +65,16 @@ pub struct Tally {
     pub refused: u64,
 }
 
+impl Tally {
+    fn count(&mut self, done: &Done) {
+        match done {
+            Done::Imported => self.imported += 1,
+            Done::WasThere => self.there += 1,
+            Done::Refused(_) => self.refused += 1,
+        }
+    }
+}
+
 /// A place in a file: after this many lines, at this byte.
 #[derive(Clone, Copy, Default)]
 struct Place {
@@ -69,83 +82,109 @@ struct Place {
     byte: u64,
 }
 
-/// Imports the lines of a file. `import` gets the object of a line, and `refuse` what was
-/// refused, with the number of its line. Unless it is a dry run, the place is written down
-/// beside the file, so that the import can be resumed there.
+/// How an import runs.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// The command and the table. An import is resumed with the same ones.
+    pub what: &'a str,
+    /// Whether nothing is written: no place either.
+    pub dry_run: bool,
+    /// Whether it goes on where another run was interrupted.
+    pub resume: bool,
+}
+
+/// Imports the lines of a file. `import` gets the number and the object of a line, and
+/// `refuse` the number of a line and why it was refused. Every few lines, the place and the
+/// tally are written down beside the file, so that the import can be resumed there. Lines
+/// that were imported after that are there when they are imported again.
 ///
 /// # Errors
 ///
-/// A [`Failure`] when the file cannot be read, or DynamoDB does not answer. What was
-/// imported by then stays.
+/// A [`Failure`] when the file cannot be read, what was written down is about another
+/// import, or DynamoDB does not answer. What was imported by then stays.
 pub async fn import(
     file: &Path,
-    (dry_run, resume): (bool, bool),
-    import: impl AsyncFn(Object) -> Result<Done, Error>,
+    run: Run<'_>,
+    import: impl AsyncFn(u64, Object) -> Result<Done, Error>,
     refuse: impl Fn(u64, &Refused),
 ) -> Result<Tally, Failure> {
     let unreadable = |error: io::Error| Failure::usage("file", format!("{} cannot be read: {error}", file.display()));
-    let notes = Notes::beside(file);
-    let mut place = if resume { notes.read() } else { Place::default() };
-    let (lines, size) = Lines::open(file, place).map_err(unreadable)?;
-    let bar = bar(size);
+    let notes = Notes::beside(file, run.what);
+    let mut lines = Lines::open(file).map_err(unreadable)?;
+    let bar = bar(lines.size);
+    let mut tally = Tally::default();
+    if run.resume {
+        if let Some((place, hash, earlier)) = notes.read() {
+            if lines.skip_to(place).map_err(unreadable)? != hash {
+                return Err(notes.of_another());
+            }
+            tally = earlier;
+        } else if notes.exist() {
+            return Err(notes.of_another());
+        }
+    } else if !run.dry_run {
+        notes.write(Place::default(), &lines.hash(), tally)?;
+    }
     let import = &import;
-    let work = async |(bytes, after): (Result<Vec<u8>, Refused>, Place)| {
+    let work = async |Line { bytes, after, hash }: Line| {
         let done = match bytes.and_then(|bytes| object(&bytes)) {
             Ok(None) => Ok(None),
-            Ok(Some(object)) => patiently(import, object).await.map(Some),
+            Ok(Some(object)) => patiently(import, after.line, object).await.map(Some),
             Err(refused) => Ok(Some(Done::Refused(refused))),
         };
-        (done, after)
+        (done, after, hash)
     };
+    let mut line = lines.place.line;
     let mut results = stream::iter(lines).map(async |line: io::Result<_>| Ok(work(line?).await)).buffered(PARALLEL);
-    let mut tally = Tally::default();
     while let Some(result) = results.next().await {
-        let (done, after) = result.map_err(unreadable)?;
+        let (done, after, hash) = result.map_err(unreadable)?;
         match done {
             Ok(None) => {}
-            Ok(Some(Done::Imported)) => tally.imported += 1,
-            Ok(Some(Done::WasThere)) => tally.there += 1,
-            Ok(Some(Done::Refused(refused))) => {
-                tally.refused += 1;
-                bar.suspend(|| refuse(after.line, &refused));
+            Ok(Some(done)) => {
+                if let Done::Refused(refused) = &done {
+                    bar.suspend(|| refuse(after.line, refused));
+                }
+                tally.count(&done);
             }
             Err(error) => {
                 bar.abandon();
-                if !dry_run {
-                    notes.write(place)?;
-                }
-                return Err(interrupted(place, error));
+                return Err(interrupted(line, run.dry_run, error));
             }
         }
-        place = after;
-        bar.set_position(place.byte);
-        if place.line % STRIDE == 0 && !dry_run {
-            notes.write(place)?;
+        line = after.line;
+        bar.set_position(after.byte);
+        if let Some(hash) = hash.filter(|_| !run.dry_run) {
+            notes.write(after, &hash, tally)?;
         }
     }
     bar.finish_and_clear();
-    if !dry_run {
+    if !run.dry_run {
         notes.remove();
     }
     Ok(tally)
 }
 
-fn interrupted(place: Place, error: Error) -> Failure {
-    let (line, cause) = (place.line, Failure::from(error));
-    Failure::unreachable("interrupted", format!("Stopped after line {line}. Go on with --resume. {cause}"))
+fn interrupted(line: u64, dry_run: bool, error: Error) -> Failure {
+    let next = if dry_run { "Run it again." } else { "Go on with --resume." };
+    let cause = Failure::from(error);
+    Failure::unreachable("interrupted", format!("Stopped after line {line}. {next} {cause}"))
 }
 
 /// Imports an object, again while DynamoDB does not answer.
-async fn patiently(import: &impl AsyncFn(Object) -> Result<Done, Error>, object: Object) -> Result<Done, Error> {
+async fn patiently(
+    import: &impl AsyncFn(u64, Object) -> Result<Done, Error>,
+    line: u64,
+    object: Object,
+) -> Result<Done, Error> {
     let mut pause = Duration::from_secs(1);
     for _ in 1..TRIES {
-        match import(object.clone()).await {
+        match import(line, object.clone()).await {
             Err(Error::Unavailable { .. }) => tokio::time::sleep(pause).await,
             done => return done,
         }
         pause *= 2;
     }
-    import(object).await
+    import(line, object).await
 }
 
 /// Reads the object of a line. Returns `None` for a blank line.
@@ -154,91 +193,150 @@ fn object(bytes: &[u8]) -> Result<Option<Object>, Refused> {
     if text.is_empty() {
         return Ok(None);
     }
-    // The text of serde's error is not shown: it may quote the line.
-    let fault =
-        |error: serde_json::Error| Refused::because(format!("it is no JSON object (column {})", error.column()));
-    serde_json::from_str(text).map(Some).map_err(fault)
+    // The text of the error is not shown: it may quote the line.
+    let fault = |error: serde_json::Error| match error.is_data() {
+        true => Refused::because("it is no JSON object, or a member appears twice"),
+        false => Refused::because(format!("it is not JSON (column {})", error.column())),
+    };
+    json::object(text.as_bytes(), MAX_DEPTH).map(Some).map_err(fault)
 }
 
-/// The lines of a file, each with the place behind it.
+/// A line of a file.
+struct Line {
+    bytes: Result<Vec<u8>, Refused>,
+    /// The place behind it.
+    after: Place,
+    /// The hash of the file up to there, after every [`STRIDE`] lines.
+    hash: Option<String>,
+}
+
+/// The lines of a file.
 struct Lines {
     file: BufReader<File>,
+    size: u64,
     place: Place,
+    /// The hash of what was read.
+    read: Context,
 }
 
 impl Lines {
-    /// Returns the lines after a place, and the bytes of the whole file.
-    fn open(path: &Path, place: Place) -> io::Result<(Self, u64)> {
-        let mut file = File::open(path)?;
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
         let size = file.metadata()?.len();
-        file.seek(SeekFrom::Start(place.byte))?;
-        Ok((Self { file: BufReader::new(file), place }, size))
+        Ok(Self { file: BufReader::new(file), size, place: Place::default(), read: Context::new(&SHA256) })
     }
 
-    fn read(&mut self) -> io::Result<Option<Result<Vec<u8>, Refused>>> {
-        let mut bytes = Vec::new();
-        let mut read = (&mut self.file).take(MAX_LINE).read_until(b'\n', &mut bytes)? as u64;
-        if read == 0 {
+    /// Goes to a place, and returns the hash of what is before it.
+    fn skip_to(&mut self, place: Place) -> io::Result<String> {
+        let mut left = place.byte;
+        while left > 0 {
+            let bytes = self.file.fill_buf()?;
+            let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if length == 0 {
+                break;
+            }
+            self.read.update(&bytes[..length]);
+            self.file.consume(length);
+            left -= length as u64;
+        }
+        self.place = place;
+        Ok(self.hash())
+    }
+
+    fn hash(&self) -> String {
+        self.read.clone().finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads up to the end of the line, or as much as fits.
+    fn part(&mut self) -> io::Result<Vec<u8>> {
+        let mut part = Vec::new();
+        (&mut self.file).take(MAX_LINE + 1).read_until(b'\n', &mut part)?;
+        self.read.update(&part);
+        self.place.byte += part.len() as u64;
+        Ok(part)
+    }
+
+    fn line(&mut self) -> io::Result<Option<Line>> {
+        let is_first = self.place.byte == 0;
+        let mut bytes = self.part()?;
+        if bytes.is_empty() {
             return Ok(None);
         }
-        let is_whole = bytes.ends_with(b"\n") || read < MAX_LINE;
-        let mut is_over = is_whole;
+        let is_too_long = bytes.len() as u64 > MAX_LINE && !bytes.ends_with(b"\n");
+        let mut is_over = !is_too_long;
         while !is_over {
-            let mut rest = Vec::new();
-            let more = (&mut self.file).take(MAX_LINE).read_until(b'\n', &mut rest)? as u64;
-            is_over = more == 0 || rest.ends_with(b"\n");
-            read += more;
+            let more = self.part()?;
+            is_over = more.is_empty() || more.ends_with(b"\n");
         }
-        let is_first = self.place.byte == 0;
-        self.place = Place { line: self.place.line + 1, byte: self.place.byte + read };
-        Ok(Some(if is_whole {
+        self.place.line += 1;
+        let bytes = if is_too_long {
+            Err(Refused::because(format!("it has more than {MAX_LINE} bytes")))
+        } else {
             let mark = if is_first && bytes.starts_with("\u{feff}".as_bytes()) { '\u{feff}'.len_utf8() } else { 0 };
             Ok(bytes.split_off(mark))
-        } else {
-            Err(Refused::because(format!("it has more than {MAX_LINE} bytes")))
-        }))
+        };
+        let hash = (self.place.line % STRIDE == 0).then(|| self.hash());
+        Ok(Some(Line { bytes, after: self.place, hash }))
     }
 }
 
 impl Iterator for Lines {
-    type Item = io::Result<(Result<Vec<u8>, Refused>, Place)>;
+    type Item = io::Result<Line>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.read().map(|line| line.map(|line| (line, self.place))).transpose()
+        self.line().transpose()
     }
 }
 
-/// Where the place in a file is written down.
-struct Notes(PathBuf);
+/// Where the place in a file is written down, for one command and table.
+struct Notes<'a> {
+    path: PathBuf,
+    what: &'a str,
+}
 
-impl Notes {
-    fn beside(file: &Path) -> Self {
+impl<'a> Notes<'a> {
+    fn beside(file: &Path, what: &'a str) -> Self {
         let mut name = file.as_os_str().to_owned();
         name.push(".progress");
-        Self(name.into())
+        Self { path: name.into(), what }
     }
 
-    /// Returns the place, or the beginning of the file if none is written down.
-    fn read(&self) -> Place {
-        let place = fs::read(&self.0).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-        let number = |name| place.as_ref().and_then(|place| place[name].as_u64());
-        match (number("line"), number("byte")) {
-            (Some(line), Some(byte)) => Place { line, byte },
-            _ => Place::default(),
-        }
+    fn exist(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Returns the place, the hash of the file up to there, and the tally. `None` when
+    /// nothing is written down, or it is about another command or table.
+    fn read(&self) -> Option<(Place, String, Tally)> {
+        let notes: Value = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
+        let number = |name: &str| notes[name].as_u64();
+        let place = Place { line: number("line")?, byte: number("byte")? };
+        let tally = Tally { imported: number("imported")?, there: number("there")?, refused: number("refused")? };
+        let is_ours = notes["import"] == self.what;
+        is_ours.then(|| Some((place, notes["sha256"].as_str()?.to_owned(), tally)))?
     }
 
     /// Writes the place down: all of it or nothing.
-    fn write(&self, place: Place) -> Result<(), Failure> {
-        let new = self.0.with_extension("progress.new");
-        let written = fs::write(&new, json!({ "line": place.line, "byte": place.byte }).to_string());
+    fn write(&self, place: Place, hash: &str, tally: Tally) -> Result<(), Failure> {
+        let (Place { line, byte }, Tally { imported, there, refused }) = (place, tally);
+        let notes = json!({
+            "import": self.what, "line": line, "byte": byte, "sha256": hash,
+            "imported": imported, "there": there, "refused": refused,
+        });
+        let new = self.path.with_extension("progress.new");
+        let written = fs::write(&new, notes.to_string()).and_then(|()| fs::rename(&new, &self.path));
         written
-            .and_then(|()| fs::rename(&new, &self.0))
-            .map_err(|error| Failure::usage("progress", format!("{} cannot be written: {error}", self.0.display())))
+            .map_err(|error| Failure::usage("progress", format!("{} cannot be written: {error}", self.path.display())))
+    }
+
+    fn of_another(&self) -> Failure {
+        let path = self.path.display();
+        let message = format!("{path} is about another file, command or table. Start without --resume.");
+        Failure::usage("progress", message)
     }
 
     fn remove(&self) {
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.path);
     }
 }
 

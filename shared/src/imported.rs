@@ -11,9 +11,9 @@ use crate::id::{SessionId, UserId};
 use crate::session::{Hash, Lifetime, Refusal};
 use crate::user::UserState;
 
-/// How long an exchanged token is kept, so that another presentation of it is answered or
-/// found out.
-pub const EXCHANGED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The least time for which an exchanged token is kept, so that another presentation of it
+/// is answered or found out.
+const EXCHANGED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// An imported refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +42,12 @@ pub struct Exchange {
 }
 
 impl ImportedToken {
+    /// Returns when the token is forgotten if it is exchanged at `now`: not before it
+    /// expires, because another import would bring it back.
+    pub fn forgotten_at(&self, now: Timestamp) -> Timestamp {
+        self.expires_at.max((now + EXCHANGED_LIFETIME).truncated())
+    }
+
     /// Returns why the token, which was not exchanged yet, cannot be exchanged at `now`.
     /// `None` if it can.
     pub fn refusal(&self, user: Option<UserState>, lifetime: Lifetime, now: Timestamp) -> Option<Refusal> {

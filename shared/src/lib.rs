@@ -35,6 +35,7 @@ pub mod function;
 pub mod http;
 pub mod id;
 pub mod imported;
+pub mod json;
 pub mod layer;
 pub mod limit;
 pub mod mail;
@@ -51,7 +52,6 @@ pub mod transport;
 pub mod user;
 pub mod write;
 
-mod json;
 mod text;
 
 pub use auth::{App, Error};

@@ -1,10 +1,14 @@
 //! `freshkey import` and `freshkey import-sessions`.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use freshkey::auth::{NewToken, NewUser, TokenImport, UserImport};
 use freshkey::email::Email;
 use freshkey::id::UserId;
 use freshkey::password::{PasswordHash, RefusedHash};
 use freshkey::session::Hash;
+use freshkey::token::ImportedTokens;
 use freshkey::user::{Profile, ProfileField};
 use freshkey::{Error, Timestamp};
 use serde_json::{Value, json};
@@ -15,7 +19,7 @@ use uuid::Builder;
 use crate::cli::ImportFile;
 use crate::desk::Desk;
 use crate::failure::Failure;
-use crate::lines::{self, Done, Object, Refused, Tally};
+use crate::lines::{self, Done, Object, Refused, Run, Tally};
 
 /// What the id of a user is derived from, besides the address, when the file has none.
 const ID: &[u8] = b"freshkey imported user:";
@@ -25,13 +29,17 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
     let app = if import.dry_run { desk.app() } else { desk.recorded("import", None).await? };
     let allow_no_password = allow_no_password || app.config().mail;
     let no_password = app.unknown_password_hash().await?;
-    let one = async |object: Object| {
-        let mut line = Members(object);
+    let seen = Seen::default();
+    let one = async |number: u64, object: Object| {
+        let mut line = Members { object, now: desk.now() };
         let new = match user(&mut line, allow_no_password.then_some(&no_password)) {
             Ok(new) => new,
             Err(reason) => return Ok(refused(reason, line.email())),
         };
         let email = new.email.clone();
+        if let Some(earlier) = seen.before(number, email.key().as_bytes()) {
+            return Ok(refused(format!("the address is in line {earlier}, too"), Some(email)));
+        }
         let outcome = match import.dry_run {
             true => app.try_user_import(&new).await,
             false => app.import_user(new).await,
@@ -40,6 +48,7 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
             Ok(UserImport::Imported) => Ok(Done::Imported),
             Ok(UserImport::WasThere) => Ok(Done::WasThere),
             Ok(UserImport::EmailTaken) => Ok(refused("the address has another account", Some(email))),
+            Ok(UserImport::IdTaken) => Ok(refused("the id has another account", Some(email))),
             Err(Error::Validation(faults)) => {
                 let faults: Vec<_> = faults.into_iter().map(|fault| fault.message).collect();
                 Ok(refused(faults.join(" "), Some(email)))
@@ -47,7 +56,8 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
             Err(error) => Err(error),
         }
     };
-    let tally = lines::import(&import.file, (import.dry_run, import.resume), one, |line, why| entry(desk, line, why));
+    let what = what("import", desk);
+    let tally = lines::import(&import.file, run(&what, import), one, |line, why| entry(desk, line, why));
     end(desk, import, &tally.await?)
 }
 
@@ -58,13 +68,21 @@ pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
         let message = "Imported tokens are off. Set ImportedTokensUntil (IMPORTED_TOKENS_UNTIL) first.";
         Failure::usage("imported_tokens_off", message)
     })?;
+    if !desk.app().has_key_of(tokens).await? {
+        let message = format!("The secret has no random secret {}, which ImportedTokensUntil names.", tokens.kid);
+        return Err(Failure::usage("no_key", message));
+    }
     let app = if import.dry_run { desk.app() } else { desk.recorded("import-sessions", None).await? };
-    let one = async |object: Object| {
-        let mut line = Members(object);
+    let seen = Seen::default();
+    let one = async |number: u64, object: Object| {
+        let mut line = Members { object, now: desk.now() };
         let new = match token(&mut line) {
             Ok(new) => new,
             Err(reason) => return Ok(refused(reason, line.email())),
         };
+        if let Some(earlier) = seen.before(number, new.sha256.as_bytes()) {
+            return Ok(refused(format!("the token is in line {earlier}, too"), Some(new.email)));
+        }
         let outcome = match import.dry_run {
             true => app.try_token_import(tokens, &new).await?,
             false => app.import_token(tokens, &new).await?,
@@ -72,15 +90,43 @@ pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
         let reason = match outcome {
             TokenImport::Imported => return Ok(Done::Imported),
             TokenImport::WasThere => return Ok(Done::WasThere),
+            TokenImport::Taken => "the token was imported for another account",
             TokenImport::NoAccount => "no account has this address",
+            TokenImport::OtherSpelling => "the account of this address is written in another way",
             TokenImport::Registered => "the account of this address was registered here, not imported",
+            TokenImport::Ended => "the user has ended all sessions since the import, or has moved to this address",
             TokenImport::Disabled => "the account is disabled",
             TokenImport::Expired => "the session has expired",
         };
         Ok(refused(reason, Some(new.email)))
     };
-    let tally = lines::import(&import.file, (import.dry_run, import.resume), one, |line, why| entry(desk, line, why));
+    let what = what("import-sessions", desk);
+    let tally = lines::import(&import.file, run(&what, import), one, |line, why| entry(desk, line, why));
     end(desk, import, &tally.await?)
+}
+
+/// Names a command and the table that it works on.
+fn what(command: &str, desk: &Desk) -> String {
+    let config = desk.app().config();
+    format!("{command} into {} of {}", config.table_name, config.table_endpoint.as_deref().unwrap_or("AWS"))
+}
+
+fn run<'a>(what: &'a str, import: &ImportFile) -> Run<'a> {
+    Run { what, dry_run: import.dry_run, resume: import.resume }
+}
+
+/// The lines of a run by what must not appear twice in a file.
+#[derive(Default)]
+struct Seen(RefCell<HashMap<[u8; 16], u64>>);
+
+impl Seen {
+    /// Returns the number of an earlier line with the same name, if there is one.
+    fn before(&self, line: u64, name: &[u8]) -> Option<u64> {
+        let mut short = [0; 16];
+        short.copy_from_slice(&Hash::of(&[name]).as_bytes()[..16]);
+        // A line that is tried again finds itself.
+        Some(*self.0.borrow_mut().entry(short).or_insert(line)).filter(|earlier| *earlier != line)
+    }
 }
 
 /// Prints a line that was refused.
@@ -96,7 +142,11 @@ fn end(desk: &Desk, import: &ImportFile, Tally { imported, there, refused }: &Ta
     desk.out.object(&summary);
     match refused {
         0 => Ok(()),
-        lines => Err(Failure::refused("lines_refused", format!("{lines} lines were refused. The others are done."))),
+        lines => {
+            let lines = if *lines == 1 { "1 line was".to_owned() } else { format!("{lines} lines were") };
+            let others = if import.dry_run { "can be imported" } else { "are imported" };
+            Err(Failure::refused("lines_refused", format!("{lines} refused. The others {others}.")))
+        }
     }
 }
 
@@ -104,10 +154,11 @@ fn refused(reason: impl Into<String>, email: Option<Email>) -> Done {
     Done::Refused(Refused { reason: reason.into(), email: email.map(|email| masked(email.as_str())) })
 }
 
-/// Returns an address that shows its first character and its domain.
+/// Returns an address that shows its domain and its first character, unless that is all.
 fn masked(email: &str) -> String {
     let (local, domain) = email.rsplit_once('@').unwrap_or((email, ""));
-    format!("{}***@{domain}", local.chars().take(1).collect::<String>())
+    let shown = if local.chars().count() > 1 { 1 } else { 0 };
+    format!("{}***@{domain}", local.chars().take(shown).collect::<String>())
 }
 
 /// Reads a user. The error says what is wrong with the line.
@@ -137,7 +188,7 @@ fn user(line: &mut Members, no_password: Option<&PasswordHash>) -> Result<NewUse
         roles: line.texts("roles")?,
         is_active: line.flag("is_active")?.unwrap_or(true),
         profile,
-        created_at: line.time("created_at")?,
+        created_at: line.past("created_at")?,
     };
     line.end()?;
     Ok(new)
@@ -147,11 +198,14 @@ fn user(line: &mut Members, no_password: Option<&PasswordHash>) -> Result<NewUse
 fn token(line: &mut Members) -> Result<NewToken, String> {
     let email = line.address()?;
     let sha256 = match (line.text("refresh_token")?, line.text("refresh_token_sha256")?) {
+        (Some(token), None) if !ImportedTokens::is_foreign(&token) => {
+            return Err("`refresh_token` has more than 4096 bytes, or is one of Freshkey's own".into());
+        }
         (Some(token), None) if !token.is_empty() => Hash::of(&[token.as_bytes()]),
         (None, Some(hash)) => sha256(&hash).ok_or("`refresh_token_sha256` must be 64 hexadecimal digits")?,
         _ => return Err("it must have either `refresh_token` or `refresh_token_sha256`".into()),
     };
-    let login = line.time("created_at")?;
+    let login = line.past("created_at")?;
     let expires_at = line.time("expires_at")?.ok_or("`expires_at` is missing")?;
     line.end()?;
     Ok(NewToken { sha256, email, login, expires_at })
@@ -175,20 +229,24 @@ fn id_of(email: &Email) -> Result<UserId, String> {
 }
 
 /// The members of a line that were not read yet. `null` counts as missing.
-struct Members(Object);
+struct Members {
+    object: Object,
+    /// When the line is read.
+    now: Timestamp,
+}
 
 impl Members {
     fn take(&mut self, name: &str) -> Option<Value> {
-        self.0.remove(name).filter(|value| !value.is_null())
+        self.object.remove(name).filter(|value| !value.is_null())
     }
 
     /// Returns the address, if the line has one that can be read.
     fn email(&self) -> Option<Email> {
-        self.0.get("email").and_then(Value::as_str).and_then(|email| Email::parse(email).ok())
+        self.object.get("email").and_then(Value::as_str).and_then(|email| Email::parse(email).ok())
     }
 
     fn address(&mut self) -> Result<Email, String> {
-        let Some(Value::String(email)) = self.0.get("email") else { return Err("`email` is missing".into()) };
+        let Some(Value::String(email)) = self.object.get("email") else { return Err("`email` is missing".into()) };
         let email = Email::parse(email).map_err(|_| "`email` is no e-mail address")?;
         Ok(email)
     }
@@ -231,6 +289,12 @@ impl Members {
         texts.collect::<Result<_, _>>().map(Some)
     }
 
+    /// Returns a moment that is not in the future.
+    fn past(&mut self, name: &str) -> Result<Option<Timestamp>, String> {
+        let time = self.time(name)?;
+        if time.is_some_and(|time| time > self.now) { Err(format!("`{name}` is in the future")) } else { Ok(time) }
+    }
+
     /// Returns a moment: RFC 3339, or whole seconds since the epoch.
     fn time(&mut self, name: &str) -> Result<Option<Timestamp>, String> {
         let seconds = match self.take(name) {
@@ -248,8 +312,9 @@ impl Members {
     /// Checks that every member was read, so that nothing is lost because of a typing error.
     fn end(&mut self) -> Result<(), String> {
         const KNOWN: [&str; 1] = ["email"];
-        match self.0.keys().filter(|name| !KNOWN.contains(&name.as_str())).count() {
+        match self.object.keys().filter(|name| !KNOWN.contains(&name.as_str())).count() {
             0 => Ok(()),
+            1 => Err("it has a member that is not known here".into()),
             others => Err(format!("it has {others} members that are not known here")),
         }
     }

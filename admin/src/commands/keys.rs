@@ -143,6 +143,11 @@ impl Shelf<'_> {
             );
             return Err(Failure::refused("key_in_use", message));
         }
+        let imported = self.desk.app().config().imported_tokens.as_ref();
+        if let Some(tokens) = imported.filter(|tokens| tokens.kid == name && self.desk.now() < tokens.until) {
+            let message = format!("Imported refresh tokens are known by {name} until {}.", tokens.until);
+            return Err(Failure::refused("key_in_use", message));
+        }
         let spent_at = self.history(name).spent_at(algorithm, self.lifetimes(), self.held.changed_at);
         if let Some(spent_at) = spent_at.filter(|spent_at| self.desk.now() < *spent_at) {
             let message =

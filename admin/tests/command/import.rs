@@ -1,7 +1,9 @@
 //! `freshkey import` and `freshkey import-sessions`.
 
 use std::fs;
+use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use freshkey::SystemClock;
 use freshkey::client::Client;
@@ -38,6 +40,12 @@ fn refused(run: &Run) -> (Vec<(u64, String)>, Value) {
     (refused.iter().map(one).collect(), summary.clone())
 }
 
+/// Lines with so many users.
+fn many(users: usize) -> String {
+    let line = |n| format!("{{\"email\":\"u{n}@example.com\",\"password_hash\":\"{BCRYPT}\"}}\n");
+    (0..users).map(line).collect()
+}
+
 async fn log_in(world: &World, email: &str, password: &str) -> Result<freshkey::auth::SignedIn, freshkey::Error> {
     let app = world.system.function("login").unwrap().app();
     app.login(email, password, Client::default(), None).await
@@ -65,41 +73,66 @@ async fn a_user_is_imported_with_everything_and_logs_in_with_the_old_password() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mi4_a_second_run_changes_nothing_and_an_interrupted_one_is_resumed() {
+async fn mi4_a_second_run_changes_nothing() {
     let world = world_at(Arc::new(SystemClock)).await;
-    let lines: String =
-        (0..30).map(|n| format!("{{\"email\":\"u{n}@example.com\",\"password_hash\":\"{BCRYPT}\"}}\n")).collect();
+    let lines = many(30);
     assert_eq!(import(&world, &lines, "").done(), [summary(30, 0, 0)]);
     let before = world.rows().await.users;
     assert_eq!(import(&world, &lines, "").done(), [summary(0, 30, 0)]);
     assert_eq!(world.rows().await.users, before);
-    // Where an earlier run was interrupted after line 10, only the rest is read again.
-    let place: usize = lines.lines().take(10).map(|line| line.len() + 1).sum();
-    let progress = world.directory.path().join("users.jsonl.progress");
-    fs::write(&progress, json!({ "line": 10, "byte": place }).to_string()).unwrap();
-    assert_eq!(import(&world, &lines, "--resume").done(), [summary(0, 20, 0)]);
-    assert!(!progress.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mi4_a_run_that_is_killed_loses_nothing_and_is_resumed_to_the_same_end() {
     let world = world_at(Arc::new(SystemClock)).await;
-    let lines: String =
-        (0..1500).map(|n| format!("{{\"email\":\"u{n}@example.com\",\"password_hash\":\"{BCRYPT}\"}}\n")).collect();
+    let lines = format!("{{\"email\":\"nobody\"}}\n{}", many(600));
     write(&world, &lines);
     let progress = world.directory.path().join("users.jsonl.progress");
-    let mut process = world.command(&["--json", "import", "users.jsonl"]).spawn().unwrap();
-    while !progress.exists() && process.try_wait().unwrap().is_none() {
-        tokio::task::yield_now().await;
+    let line = || {
+        let notes: Option<Value> = fs::read(&progress).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        notes.map_or(0, |notes| notes["line"].as_u64().unwrap())
+    };
+    let mut process = world.command(&["--json", "import", "users.jsonl"]).stdout(Stdio::null()).spawn().unwrap();
+    while line() < 100 {
+        assert_eq!(process.try_wait().unwrap(), None, "it ended before it was killed");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     process.kill().unwrap();
     process.wait().unwrap();
-    let run = world.run("import users.jsonl --resume");
-    assert_eq!((run.code, run.objects[0]["refused"].as_u64()), (0, Some(0)), "{run:?}");
-    let lines_read = run.objects[0]["imported"].as_u64().unwrap() + run.objects[0]["there"].as_u64().unwrap();
-    assert!((1..1500).contains(&lines_read), "{run:?}");
+    assert!(line() < 601);
+
+    // It goes on in the same file alone.
+    write(&world, &lines.replacen("nobody", "somebody", 1));
+    let (error, message) = world.run("import users.jsonl --resume").failed(2);
+    assert_eq!(error, "progress");
+    assert!(message.contains("another file"), "{message}");
+
+    // The line that was refused before is counted, and the exit code says so.
+    write(&world, &lines);
+    let (refused, summary_) = refused(&world.run("import users.jsonl --resume"));
+    assert_eq!((refused.len(), summary_["refused"].as_u64()), (0, Some(1)));
+    assert_eq!(summary_["imported"].as_u64().unwrap() + summary_["there"].as_u64().unwrap(), 600, "{summary_}");
+    assert!(!progress.exists());
     // All are there, each once.
-    assert_eq!(world.run("import users.jsonl").done(), [summary(0, 1500, 0)]);
+    let (_, again) = self::refused(&world.run("import users.jsonl"));
+    assert_eq!(again, summary(0, 600, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mi4_a_run_that_the_table_interrupts_says_where_and_how_to_go_on() {
+    let world = world_at(Arc::new(SystemClock)).await;
+    write(&world, &many(3));
+    let gone = ["--json", "--table", "Table", "--endpoint", "http://127.0.0.1:1", "import", "users.jsonl"];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_freshkey"));
+    let output = command.env_clear().current_dir(world.directory.path()).args(gone).args(["--allow-no-password"]);
+    let output = output.output().unwrap();
+    let failure: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!((output.status.code(), &failure["error"]), (Some(3), &json!("interrupted")));
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.starts_with("Stopped after line 0. Go on with --resume."), "{message}");
+    // What was noted is about the other table.
+    assert_eq!(world.run("import users.jsonl --resume").failed(2).0, "progress");
+    assert_eq!(world.run("import users.jsonl").done(), [summary(3, 0, 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +147,7 @@ async fn mi5_nothing_that_exists_is_overwritten() {
     let lines = ["Bob@example.com", "bob@example.com"]
         .map(|email| format!("{{\"email\":\"{email}\",\"password_hash\":\"{BCRYPT}\"}}"));
     let (lines, _) = refused(&import(&world, &lines.join("\n"), ""));
-    assert_eq!(lines, [(2, "the address has another account".to_owned())]);
+    assert_eq!(lines, [(2, "the address is in line 1, too".to_owned())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +169,8 @@ async fn mi10_lines_with_faults_are_named_and_the_others_are_imported() {
         with("\"roles\":\"ROLE_ADMIN\""),
         with("\"is_active\":1"),
         with("\"created_at\":\"yesterday\""),
+        with("\"created_at\":\"2999-01-01T00:00:00Z\""),
+        with("\"email\":\"y@example.com\""),
         with("\"id\":\"7\""),
         with("\"firstname\":\"Ada\""),
         with("\"avatar\":\"javascript:alert(1)\""),
@@ -147,8 +182,8 @@ async fn mi10_lines_with_faults_are_named_and_the_others_are_imported() {
     for options in ["--dry-run", ""] {
         let (faults, summary) = refused(&import(&world, &lines.join("\n"), options));
         let numbers: Vec<_> = faults.iter().map(|(line, _)| *line).collect();
-        assert_eq!(numbers, [3, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18], "{faults:?}");
-        assert_eq!((&summary["imported"], &summary["refused"]), (&json!(3), &json!(14)));
+        assert_eq!(numbers, [3, 4, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20], "{faults:?}");
+        assert_eq!((&summary["imported"], &summary["refused"]), (&json!(3), &json!(16)));
         let users = world.rows().await.users.len();
         assert_eq!(users, if options.is_empty() { 3 } else { 0 });
     }
@@ -229,11 +264,23 @@ async fn sessions_are_imported_by_token_or_by_hash_and_go_on() {
     ];
     drop(registered);
     write(&world, &lines.join("\n"));
+    let twice = format!("{}\n{}", lines[0], lines[0]);
     for (options, imported, there) in [("--dry-run", 2, 0), ("", 2, 0), ("", 0, 2)] {
         let (faults, summary) = refused(&world.run(&format!("import-sessions users.jsonl {options}")));
         assert_eq!(faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [3, 4, 5, 6], "{faults:?}");
         assert_eq!((&summary["imported"], &summary["there"]), (&json!(imported), &json!(there)));
     }
+    write(&world, &twice);
+    let (faults, _) = refused(&world.run("import-sessions users.jsonl"));
+    assert_eq!(faults, [(2, "the token is in line 1, too".to_owned())]);
+    write(
+        &world,
+        &format!(
+            "{{\"email\":\"ada@example.com\",\"refresh_token\":\"{}\",\"expires_at\":4102444800}}",
+            "t".repeat(4097)
+        ),
+    );
+    assert_eq!(refused(&world.run("import-sessions users.jsonl")).0.len(), 1);
     let app = world.system.function("refresh").unwrap().app();
     for token in [TOKEN, "another token"] {
         let tokens = app.refresh(token, Hash::of(&[b"k", token.as_bytes()]), Client::default()).await.unwrap();
@@ -251,6 +298,8 @@ async fn sessions_are_imported_by_token_or_by_hash_and_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn imported_tokens_must_be_on_and_the_file_must_be_there() {
+    let other_key = without_mail(&[SECRET, ("IMPORTED_TOKENS_UNTIL", "2999-01-01:k7")]).await;
+    assert_eq!(other_key.run("import-sessions users.jsonl").failed(2).0, "no_key");
     let world = without_mail(&[SECRET]).await;
     let (error, message) = world.run("import-sessions users.jsonl").failed(2);
     assert_eq!(error, "imported_tokens_off");

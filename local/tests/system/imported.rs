@@ -1,25 +1,31 @@
 //! Refresh tokens of another system, whose users stay signed in here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use freshkey::Timestamp;
-use freshkey::auth::{NewToken, TokenImport};
+use freshkey::auth::{NewToken, NewUser, TokenImport, UserImport};
 use freshkey::email::Email;
 use freshkey::id::UserId;
+use freshkey::password::Password;
 use freshkey::session::Hash;
 use freshkey::token::ImportedTokens;
-use freshkey::user;
+use freshkey::user::Profile;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::wire::{Fate, Wire};
-use crate::world::{EMAIL, PASSWORD, PATIENT, User, World, claims, signed_up, signed_up_with, world_over};
+use crate::world::{PASSWORD, PATIENT, User, World, claims, world, world_over, world_with};
 
 /// The setting of every world here: until 2100-02-01, by the key `k1`.
 pub const UNTIL: (&str, &str) = ("IMPORTED_TOKENS_UNTIL", "2100-02-01:k1");
+/// The address of the imported user.
+const EMAIL: &str = "ada@example.com";
 /// A token of gesdinet's form.
 pub const FOREIGN: &str = "c0ffee5f0e8b1a3d4c6b7a8990817263544536271809f0e1d2c3b4a5968778695a4b3c2d1e0f";
+/// Another password that the rules accept.
+const NEW: &str = "another river under nine bridges";
 const DAY: u64 = 86_400;
 const ONCE: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "0");
 const WINDOW: (&str, &str) = ("REFRESH_REUSE_INTERVAL_SECONDS", "60");
@@ -28,19 +34,29 @@ fn tokens(world: &World) -> ImportedTokens {
     world.app("refresh").config().imported_tokens.clone().unwrap()
 }
 
-/// Makes a user look like one who was imported.
-async fn mark_imported(world: &World, alice: &User) -> user::User {
-    let store = world.app("refresh").store();
-    let user = store.user(UserId::parse(&alice.id).unwrap()).await.unwrap().unwrap();
-    let credential = store.credential(&user.email).await.unwrap().unwrap();
-    let user = user::User { imported_at: Some(world.now().truncated()), ..user };
-    store.seed_user(&user, &credential, &[]).await.unwrap();
-    user
+fn later(world: &World, days: u64) -> Timestamp {
+    world.now() + Duration::from_secs(days * DAY)
 }
 
-async fn import(world: &World, token: &str, expires_at: Timestamp) -> TokenImport {
-    let login = Some(world.now() - std::time::Duration::from_secs(3 * DAY));
-    let (email, sha256) = (Email::parse(EMAIL).unwrap(), Hash::of(&[token.as_bytes()]));
+async fn import_user(world: &World, id: UserId) {
+    let app = world.app("refresh");
+    let password_hash = app.hasher().hash(&Password::presented(PASSWORD).unwrap()).await.unwrap();
+    let new = NewUser {
+        id,
+        email: Email::parse(EMAIL).unwrap(),
+        email_verified: None,
+        password_hash,
+        roles: None,
+        is_active: true,
+        profile: Profile::default(),
+        created_at: None,
+    };
+    assert_eq!(app.import_user(new).await.unwrap(), UserImport::Imported);
+}
+
+async fn import(world: &World, email: &str, token: &str, expires_at: Timestamp) -> TokenImport {
+    let login = Some(world.now() - Duration::from_secs(3 * DAY));
+    let (email, sha256) = (Email::parse(email).unwrap(), Hash::of(&[token.as_bytes()]));
     let token = NewToken { sha256, email, login, expires_at };
     let app = world.app("refresh");
     let expected = app.try_token_import(&tokens(world), &token).await.unwrap();
@@ -49,18 +65,21 @@ async fn import(world: &World, token: &str, expires_at: Timestamp) -> TokenImpor
     outcome
 }
 
-/// A world with an imported user, whose token [`FOREIGN`] is good for ten days.
-async fn moved_in(variables: &[(&str, &str)]) -> (World, User) {
-    let (world, alice) = signed_up_with(&[&[UNTIL], variables].concat()).await;
-    prepare(&world, &alice).await;
-    (world, alice)
+/// Imports a user, whose token [`FOREIGN`] is good for ten days. Returns the user after a
+/// login.
+pub async fn prepare(world: &World) -> User {
+    import_user(world, UserId::random()).await;
+    assert_eq!(import(world, EMAIL, FOREIGN, later(world, 10)).await, TokenImport::Imported);
+    let reply = world.post("/api/v1/auth/login", json!({ "email": EMAIL, "password": PASSWORD })).await;
+    world.wire.take();
+    reply.expect(StatusCode::OK).user()
 }
 
-pub async fn prepare(world: &World, alice: &User) {
-    mark_imported(world, alice).await;
-    let expires_at = world.now() + std::time::Duration::from_secs(10 * DAY);
-    assert_eq!(import(world, FOREIGN, expires_at).await, TokenImport::Imported);
-    world.wire.take();
+/// A world with such a user.
+async fn moved_in(variables: &[(&str, &str)]) -> (World, User) {
+    let world = world_with(&[&[UNTIL], variables].concat()).await;
+    let ada = prepare(&world).await;
+    (world, ada)
 }
 
 fn calls(world: &World) -> Vec<String> {
@@ -144,8 +163,7 @@ async fn mi7_the_same_attempt_gets_the_same_session_after_the_refresh_key_has_mo
     wire.set_secret(secret("k1"));
     let arn = ("JWT_SECRET_ARN", "arn:aws:secretsmanager:local:123456789012:secret:freshkey");
     let world = world_over(wire, &[arn, UNTIL, ONCE]).await;
-    let alice = world.register(EMAIL).await;
-    prepare(&world, &alice).await;
+    prepare(&world).await;
     let first = world.refresh_with_key(FOREIGN, "k").await.expect(StatusCode::OK).text("refresh_token");
     world.wire.set_secret(secret("k2"));
     world.pass(301);
@@ -173,16 +191,12 @@ async fn mi7_an_answer_of_the_table_that_is_lost_costs_nobody_the_session() {
 
 #[tokio::test]
 async fn mi8_switched_off_or_past_its_date_a_foreign_token_costs_no_call() {
-    let (world, alice) = signed_up().await;
-    world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
-    assert_eq!(calls(&world), [""; 0]);
-    drop(alice);
-    let (world, alice) = signed_up_with(&[UNTIL]).await;
-    mark_imported(&world, &alice).await;
-    assert_eq!(
-        import(&world, FOREIGN, world.now() + std::time::Duration::from_secs(60 * DAY)).await,
-        TokenImport::Imported
-    );
+    let off = world().await;
+    off.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+    assert_eq!(calls(&off), [""; 0]);
+    let world = world_with(&[UNTIL]).await;
+    import_user(&world, UserId::random()).await;
+    assert_eq!(import(&world, EMAIL, FOREIGN, later(&world, 60)).await, TokenImport::Imported);
     world.pass(17 * DAY);
     world.wire.take();
     world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
@@ -220,31 +234,33 @@ async fn mi8_the_layer_exchanges_no_imported_token() {
 
 #[tokio::test]
 async fn mi9_the_token_of_a_user_who_is_gone_or_locked_out_or_who_ended_all_sessions_is_refused() {
-    let end_all = async |world: &World, alice: &User| {
-        let answer = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&alice.access_token).await;
-        assert!(answer.status.is_success(), "{answer:?}");
-    };
-    let change_password = async |world: &World, alice: &User| {
-        let body = json!({ "current_password": PASSWORD, "new_password": "another river under nine bridges" });
-        let answer =
-            world.request(Method::PUT, "/api/v1/users/me/password").json(body).bearer(&alice.access_token).await;
-        assert!(answer.status.is_success(), "{answer:?}");
-    };
-    for case in 0..2 {
-        let (world, alice) = moved_in(&[]).await;
-        match case {
-            0 => end_all(&world, &alice).await,
-            _ => change_password(&world, &alice).await,
-        }
+    let cases = [
+        (Method::DELETE, "/api/v1/auth/sessions", json!({})),
+        (Method::PUT, "/api/v1/users/me/password", json!({ "current_password": PASSWORD, "new_password": NEW })),
+        (Method::POST, "/api/v1/users/me/delete", json!({ "password": PASSWORD })),
+    ];
+    for (method, path, body) in cases {
+        let (world, ada) = moved_in(&[]).await;
+        let reply = world.request(method, path).json(body).bearer(&ada.access_token).await;
+        assert!(reply.status.is_success(), "{reply:?}");
         refused_without_a_write(&world, FOREIGN).await;
     }
-    // Disabled, and gone.
-    let (world, alice) = moved_in(&[]).await;
-    let store = world.app("refresh").store();
-    let user = store.user(UserId::parse(&alice.id).unwrap()).await.unwrap().unwrap();
-    let credential = store.credential(&user.email).await.unwrap().unwrap();
-    store.seed_user(&user::User { is_active: false, ..user }, &credential, &[]).await.unwrap();
+    let (world, ada) = moved_in(&[]).await;
+    world.app("account").disable_user(UserId::parse(&ada.id).unwrap()).await.unwrap();
     refused_without_a_write(&world, FOREIGN).await;
+}
+
+#[tokio::test]
+async fn mi9_a_user_who_is_deleted_and_imported_again_gets_back_no_token() {
+    let (world, ada) = moved_in(&[]).await;
+    let id = UserId::parse(&ada.id).unwrap();
+    let delete = world.post("/api/v1/users/me/delete", json!({ "password": PASSWORD })).bearer(&ada.access_token);
+    delete.await.expect(StatusCode::NO_CONTENT);
+    world.pass(1);
+    import_user(&world, id).await;
+    assert_eq!(import(&world, EMAIL, FOREIGN, later(&world, 10)).await, TokenImport::Taken);
+    refused_without_a_write(&world, FOREIGN).await;
+    assert!(!world.is_alive(&ada.refresh_token).await);
 }
 
 async fn refused_without_a_write(world: &World, token: &str) {
@@ -293,17 +309,69 @@ async fn mi9_the_end_of_all_sessions_beside_the_exchange_leaves_no_session_alive
 
 #[tokio::test]
 async fn mi5_a_token_is_attached_to_no_user_who_was_not_imported_and_imported_once() {
-    let (world, alice) = signed_up_with(&[UNTIL]).await;
-    let later = world.now() + std::time::Duration::from_secs(DAY);
-    assert_eq!(import(&world, FOREIGN, later).await, TokenImport::Registered);
-    mark_imported(&world, &alice).await;
-    assert_eq!(import(&world, FOREIGN, world.now()).await, TokenImport::Expired);
-    assert_eq!(import(&world, FOREIGN, later).await, TokenImport::Imported);
-    assert_eq!(import(&world, FOREIGN, later).await, TokenImport::WasThere);
-    // Once exchanged, another import does not bring it back.
-    world.refresh(FOREIGN).await.expect(StatusCode::OK);
-    assert_eq!(import(&world, FOREIGN, later).await, TokenImport::WasThere);
+    let world = world_with(&[UNTIL]).await;
+    let tomorrow = later(&world, 1);
+    assert_eq!(import(&world, EMAIL, FOREIGN, tomorrow).await, TokenImport::NoAccount);
+    world.register("bob@example.com").await;
+    assert_eq!(import(&world, "bob@example.com", FOREIGN, tomorrow).await, TokenImport::Registered);
+    import_user(&world, UserId::random()).await;
+    assert_eq!(import(&world, "Ada@example.com", FOREIGN, tomorrow).await, TokenImport::OtherSpelling);
+    assert_eq!(import(&world, EMAIL, FOREIGN, world.now()).await, TokenImport::Expired);
+    assert_eq!(import(&world, EMAIL, FOREIGN, tomorrow).await, TokenImport::Imported);
+    assert_eq!(import(&world, EMAIL, FOREIGN, tomorrow).await, TokenImport::WasThere);
+}
+
+#[tokio::test]
+async fn mi5_a_spent_token_is_not_brought_back_by_another_import_however_late() {
+    let (world, ada) = moved_in(&[ONCE]).await;
+    let first = world.refresh(FOREIGN).await.expect(StatusCode::OK).text("refresh_token");
+    // The table keeps the token for as long as a line with it could be imported.
+    let store = world.app("refresh").store();
+    let user = store.user(UserId::parse(&ada.id).unwrap()).await.unwrap().unwrap();
+    let [held] = store.traces(&user).await.unwrap().imported_tokens.try_into().unwrap();
+    assert_eq!(held.expires_at, later(&world, 10));
+    world.pass(9 * DAY);
+    assert_eq!(import(&world, EMAIL, FOREIGN, later(&world, 1)).await, TokenImport::WasThere);
     world.refresh(FOREIGN).await.expect(StatusCode::UNAUTHORIZED);
+    assert!(!world.is_alive(&first).await);
+}
+
+#[tokio::test]
+async fn mi5_no_token_is_attached_to_a_user_who_has_ended_all_sessions_since_the_import() {
+    let (world, ada) = moved_in(&[]).await;
+    let end = world.request(Method::DELETE, "/api/v1/auth/sessions").bearer(&ada.access_token);
+    end.await.expect(StatusCode::NO_CONTENT);
+    assert_eq!(import(&world, EMAIL, "another token", later(&world, 1)).await, TokenImport::Ended);
+}
+
+#[tokio::test]
+async fn mi5_a_user_whose_id_or_address_another_account_has_is_not_imported() {
+    let (world, ada) = moved_in(&[]).await;
+    let app = world.app("refresh");
+    let bob = world.register("bob@example.com").await;
+    let hash = app.unknown_password_hash().await.unwrap();
+    let new = |id: &str, email: &str| NewUser {
+        id: UserId::parse(id).unwrap(),
+        email: Email::parse(email).unwrap(),
+        email_verified: None,
+        password_hash: hash.clone(),
+        roles: None,
+        is_active: true,
+        profile: Profile::default(),
+        created_at: None,
+    };
+    let fresh = UserId::random().to_string();
+    for (id, email, expected) in [
+        (&ada.id, EMAIL, UserImport::WasThere),
+        (&ada.id, "ADA@example.com", UserImport::EmailTaken),
+        (&ada.id, "carol@example.com", UserImport::IdTaken),
+        (&bob.id, "carol@example.com", UserImport::IdTaken),
+        (&fresh, EMAIL, UserImport::EmailTaken),
+        (&fresh, "bob@example.com", UserImport::EmailTaken),
+    ] {
+        assert_eq!(app.try_user_import(&new(id, email)).await.unwrap(), expected, "{id} {email}");
+        assert_eq!(app.import_user(new(id, email)).await.unwrap(), expected, "{id} {email}");
+    }
 }
 
 #[tokio::test]
@@ -316,6 +384,6 @@ async fn rf16_an_exchange_at_the_cap_of_sessions_ends_the_oldest() {
 
 #[tokio::test]
 async fn a_key_that_the_secret_lacks_is_an_outage_and_not_a_refusal() {
-    let (world, _) = signed_up_with(&[("IMPORTED_TOKENS_UNTIL", "2100-02-01:k7")]).await;
+    let world = world_with(&[("IMPORTED_TOKENS_UNTIL", "2100-02-01:k7")]).await;
     world.refresh(FOREIGN).await.expect(StatusCode::SERVICE_UNAVAILABLE);
 }

@@ -260,7 +260,7 @@ async fn walk(with_mail: bool, with_imports: bool) -> Actions {
         watch(&mut seen, "refresh", &world, world.refresh(&carol.refresh_token)).await.expect(status);
     }
     if with_imports {
-        imported::prepare(&world, &alice).await;
+        imported::prepare(&world).await;
         watch(&mut seen, "refresh", &world, world.refresh(imported::FOREIGN)).await.expect(StatusCode::OK);
     }
     let disabled = session_of_a_disabled_user(&world, "dave@example.com").await;

@@ -44,6 +44,8 @@ pub enum UserImport {
     WasThere,
     /// Another account has the address.
     EmailTaken,
+    /// Another account has the id.
+    IdTaken,
 }
 
 /// What became of a refresh token that is imported.
@@ -53,10 +55,18 @@ pub enum TokenImport {
     Imported,
     /// The token was imported before, and may have been used since.
     WasThere,
+    /// The token was imported before, for another user.
+    Taken,
     /// No account has the address.
     NoAccount,
+    /// The address of the account is written in another way. In the other system, that may
+    /// have been another user.
+    OtherSpelling,
     /// Somebody registered the account here, who need not be the owner of the token.
     Registered,
+    /// The user has ended all sessions since the import of the account, or has moved to
+    /// this address.
+    Ended,
     /// The account is disabled.
     Disabled,
     /// The token or its session has expired.
@@ -94,7 +104,7 @@ impl App {
             email_verified: new.email_verified,
             roles,
             is_active: new.is_active,
-            epoch: 0,
+            epoch: first_epoch(now),
             profile: new.profile,
             created_at: new.created_at.unwrap_or(now).truncated(),
             imported_at: Some(now.truncated()),
@@ -123,13 +133,20 @@ impl App {
         }
     }
 
-    /// Returns what keeps a user from being imported. Two addresses in the file that
-    /// differ only in case are one account, of which the first is imported.
+    /// Returns what keeps a user from being imported. Two addresses that differ only in
+    /// case are one account here.
     async fn earlier_import(&self, id: UserId, email: &Email) -> Result<UserImport, Error> {
         let (user, credential) = tokio::try_join!(self.store.user(id), self.store.credential(email))?;
-        let is_other = credential.is_some_and(|credential| credential.user_id != id)
-            || user.is_some_and(|user| user.email.key() == email.key() && user.email.as_str() != email.as_str());
-        Ok(if is_other { UserImport::EmailTaken } else { UserImport::WasThere })
+        let is_of_another = credential.is_some_and(|credential| credential.user_id != id);
+        Ok(match user {
+            _ if is_of_another => UserImport::EmailTaken,
+            Some(user) if user.email.key() == email.key() && user.email.as_str() != email.as_str() => {
+                UserImport::EmailTaken
+            }
+            // The user may have moved to another address since the import.
+            Some(user) if user.email.key() != email.key() && !has_changed(&user) => UserImport::IdTaken,
+            _ => UserImport::WasThere,
+        })
     }
 
     /// Returns a hash that no password matches, for users who come without one. The way in
@@ -151,7 +168,7 @@ impl App {
     pub async fn import_token(&self, tokens: &ImportedTokens, new: &NewToken) -> Result<TokenImport, Error> {
         match self.readied(tokens, new).await? {
             Ok(token) if self.store.put_imported_token(&token).await? == Write::Done(()) => Ok(TokenImport::Imported),
-            Ok(_) => Ok(TokenImport::WasThere),
+            Ok(token) => self.earlier_token(&token).await,
             Err(refused) => Ok(refused),
         }
     }
@@ -163,10 +180,27 @@ impl App {
     /// Those of [`import_token`](Self::import_token).
     pub async fn try_token_import(&self, tokens: &ImportedTokens, new: &NewToken) -> Result<TokenImport, Error> {
         match self.readied(tokens, new).await? {
-            Ok(token) if self.store.imported_token(token.name).await?.is_none() => Ok(TokenImport::Imported),
-            Ok(_) => Ok(TokenImport::WasThere),
+            Ok(token) => self.earlier_token(&token).await,
             Err(refused) => Ok(refused),
         }
+    }
+
+    /// Returns what keeps a token from being imported, if anything does.
+    async fn earlier_token(&self, token: &ImportedToken) -> Result<TokenImport, Error> {
+        Ok(match self.store.imported_token(token.name).await? {
+            None => TokenImport::Imported,
+            Some(earlier) if (earlier.user_id, earlier.epoch) == (token.user_id, token.epoch) => TokenImport::WasThere,
+            Some(_) => TokenImport::Taken,
+        })
+    }
+
+    /// Returns whether the ring has the key by which imported tokens are known.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when the keys cannot be read.
+    pub async fn has_key_of(&self, tokens: &ImportedTokens) -> Result<bool, Error> {
+        Ok(tokens.name(&*self.ring().await?, &Hash::of(&[])).is_some())
     }
 
     /// Returns a token in the form in which the table holds it, or why it is refused.
@@ -181,19 +215,31 @@ impl App {
         let Some(user) = self.store.user(credential.user_id).await? else { return Ok(Err(TokenImport::NoAccount)) };
         if user.imported_at.is_none() {
             return Ok(Err(TokenImport::Registered));
+        } else if has_changed(&user) {
+            return Ok(Err(TokenImport::Ended));
+        } else if user.email.as_str() != new.email.as_str() {
+            return Ok(Err(TokenImport::OtherSpelling));
         }
-        let token = ImportedToken {
-            name,
-            user_id: user.id,
-            epoch: user.epoch,
-            login: new.login.unwrap_or(now).truncated(),
-            expires_at: new.expires_at.truncated(),
-            exchange: None,
-        };
+        let login = new.login.unwrap_or(now).truncated();
+        let end = self.config.session_lifetime.absolute_end(login);
+        let expires_at = new.expires_at.truncated().min(end);
+        let token = ImportedToken { name, user_id: user.id, epoch: user.epoch, login, expires_at, exchange: None };
         Ok(match token.refusal(Some(user.state()), self.config.session_lifetime, now) {
             None => Ok(token),
             Some(Refusal::Expired) => Err(TokenImport::Expired),
             Some(_) => Err(TokenImport::Disabled),
         })
     }
+}
+
+/// Returns the epoch of a user who is imported at `now`. It never repeats, so nothing that
+/// is left of a user who was deleted belongs to the same user who is imported again.
+fn first_epoch(now: Timestamp) -> u64 {
+    now.seconds().unsigned_abs()
+}
+
+/// Returns whether a user who was imported has ended all sessions since, or changed the
+/// password or the address, which ends them too.
+fn has_changed(user: &User) -> bool {
+    user.imported_at.is_some_and(|imported_at| user.epoch != first_epoch(imported_at))
 }

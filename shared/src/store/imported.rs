@@ -8,7 +8,7 @@ use super::session::{NOT_EVIDENCE, from_session};
 use super::{Store, StoreError, delete_member, put_member, refused, update_member};
 use crate::clock::Timestamp;
 use crate::id::{SessionId, UserId};
-use crate::imported::{EXCHANGED_LIFETIME, Exchange, ImportedToken};
+use crate::imported::{Exchange, ImportedToken};
 use crate::session::{Hash, Session};
 use crate::write::Write;
 
@@ -64,7 +64,7 @@ impl Store {
             .expression_attribute_values(":now", number(now.seconds()))
             .expression_attribute_values(":session", text(session.id.to_string()))
             .expression_attribute_values(":sealed", AttributeValue::B(Blob::new(sealed)))
-            .expression_attribute_values(":expires_at", number((now + EXCHANGED_LIFETIME).seconds()));
+            .expression_attribute_values(":expires_at", number(token.forgotten_at(now).seconds()));
         let user = ConditionCheck::builder()
             .table_name(&self.table)
             .set_key(Some(item::user_key(token.user_id)))

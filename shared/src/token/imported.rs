@@ -57,7 +57,13 @@ impl ImportedTokens {
     /// Returns whether a token may be an imported one at `now`. A JWT of the type of
     /// Freshkey's own refresh tokens never is, whatever else is wrong with it.
     pub fn may_include(&self, token: &str, now: Timestamp) -> bool {
-        now < self.until && token.len() <= jwt::MAX_TOKEN && !jwt::is_of_type(token, refresh::TYP)
+        now < self.until && Self::is_foreign(token)
+    }
+
+    /// Returns whether a token has a form that an imported one may have: at most 4096
+    /// bytes, and not that of Freshkey's own refresh tokens.
+    pub fn is_foreign(token: &str) -> bool {
+        token.len() <= jwt::MAX_TOKEN && !jwt::is_of_type(token, refresh::TYP)
     }
 
     /// Returns the name under which the table holds a token with this SHA-256. `None`
