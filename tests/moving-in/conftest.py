@@ -83,14 +83,12 @@ class System:
 
     def imports(self, command, file, expected, repeated=None):
         """Imports a file with this many lines, after a dry run, and again. `repeated` is
-        the number of a line whose address an earlier line has, which a dry run does not
-        see."""
+        the number of a line whose address the line before it has."""
         for options, outcome in [(["--dry-run"], "imported"), ([], "imported"), ([], "there")]:
             code, [*refused, summary] = self.freshkey(command, file, *options)
-            is_clean = repeated is None or bool(options)
-            reasons = [] if is_clean else [(repeated, "the address has another account")]
+            reasons = [(repeated, f"the address is in line {repeated - 1}, too")] if repeated else []
             assert [(line["line"], line["reason"]) for line in refused] == reasons
-            assert code == (0 if is_clean else 1)
+            assert code == (1 if reasons else 0)
             assert summary[outcome] + len(refused) == expected, summary
 
     def users(self):
