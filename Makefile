@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-cold build deploy
 
 TOOLS := .venv/.installed
+EMULATOR := tools/emulator/.venv
 # All crates except the fuzz targets, which also need a C++ compiler.
 RUST := --workspace --exclude fuzz
 # `make build` compiles all functions at once. `sam build` would link one after the
@@ -10,7 +11,7 @@ FUNCTIONS := $(notdir $(wildcard functions/*))
 export SAM_CLI_TELEMETRY := 0
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
 	cargo run --bin local -- $(ARGS)
@@ -63,6 +64,14 @@ soak: ## the tests of the clients on a bad network, with five times as many rota
 
 test-build: build ## checks that each function is built for arm64, and is at most 3.6 million bytes zipped
 	.venv/bin/python tools/check_build.py
+
+rehearse: $(TOOLS) ## `sam deploy` to an emulated AWS, and every route there; needs Python
+	tools/install tools/emulator
+	$(EMULATOR)/bin/python tools/rehearse
+
+rehearse-arm64: build ## the same with the functions that are deployed, under qemu
+	tools/install tools/emulator
+	$(EMULATOR)/bin/python tools/rehearse --arm64
 
 lint-templates: $(TOOLS) ## the templates, including those in the docs; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate

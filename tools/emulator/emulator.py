@@ -1,0 +1,232 @@
+"""Runs ministack, with the parts of template.yaml that its CloudFormation leaves out.
+
+The parts are added through ministack's own API while CloudFormation creates or updates a
+resource, from the properties that CloudFormation has resolved. Each is announced as a line
+`added: …` on standard output. What ministack supports by itself is not added.
+"""
+
+import contextvars
+import email.utils
+import functools
+import json
+import os
+import re
+
+from ministack import app
+from ministack.core import iam_actions, iam_evaluator
+from ministack.services import apigateway, dynamodb
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
+from samtranslator.translator import transform as sam
+
+# *.localhost has an address in curl and in browsers, but not in every library.
+API_URL = f"http://127.0.0.1:{os.environ['GATEWAY_PORT']}/_aws/execute-api/"
+
+
+@functools.cache
+def announce(part):
+    print(f"added: {part}", flush=True)
+
+
+def call(operation, *arguments):
+    """Calls an operation of ministack's API."""
+    status, _, body = operation(*arguments)
+    if status >= 400:
+        raise ValueError(f"{operation.__name__}: {body}")
+    return json.loads(body) if body else {}
+
+
+def handle(resource_type, prepare=lambda properties: properties, complete=lambda *made: None):
+    """Changes the properties of a resource before ministack makes or updates it, and completes it afterwards."""
+    handler = provisioners._RESOURCE_HANDLERS[resource_type]
+    create, update = handler["create"], handler["update"]
+
+    def created(logical_id, properties, stack):
+        physical_id, attributes = create(logical_id, prepare(properties), stack)
+        complete(physical_id, properties, attributes)
+        return physical_id, attributes
+
+    def updated(physical_id, old, new, *rest):
+        physical_id, attributes = update(physical_id, old, prepare(new), *rest)
+        complete(physical_id, new, attributes)
+        return physical_id, attributes
+
+    handler |= {"create": created, "update": updated}
+
+
+def with_strings(properties):
+    """Makes strings of a function's variables, as CloudFormation does."""
+    variables = properties["Environment"]["Variables"]
+    return properties | {"Environment": {"Variables": {name: str(value) for name, value in variables.items()}}}
+
+
+def complete_api(api_id, properties, attributes):
+    """Adds what SAM writes into an OpenAPI document: the name, the routes and the CORS settings."""
+    attributes["ApiEndpoint"] = apigateway._apis[api_id]["apiEndpoint"] = API_URL + api_id
+    document = properties["Body"]
+    settings = {"name": document["info"]["title"]}
+    cors = document.get("x-amazon-apigateway-cors")
+    if cors:
+        settings["corsConfiguration"] = cors
+        announce("the CORS settings of the API")
+    call(apigateway._update_api, api_id, settings)
+    for routes in (apigateway._routes, apigateway._integrations):
+        routes[api_id].clear()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            source = operation["x-amazon-apigateway-integration"]
+            integration = {
+                "integrationType": source["type"].upper(),
+                "integrationMethod": source["httpMethod"],
+                "integrationUri": source["uri"],
+                "payloadFormatVersion": source["payloadFormatVersion"],
+            }
+            made = call(apigateway._create_integration, api_id, integration)
+            target = f"integrations/{made['integrationId']}"
+            call(apigateway._create_route, api_id, {"routeKey": f"{method.upper()} {path}", "target": target})
+    announce("the routes of the API, and the integrations behind them")
+
+
+def complete_table(name, properties, attributes):
+    """Adds the properties of a table that have an operation of their own."""
+    for member, part, operation in (
+        ("TimeToLiveSpecification", "the expiry of items", dynamodb._update_ttl),
+        ("PointInTimeRecoverySpecification", "point-in-time recovery", dynamodb._update_continuous_backups),
+        ("SSESpecification", "encryption", dynamodb._update_table),
+    ):
+        if member in properties:
+            specification = dict(properties[member])
+            if "SSEEnabled" in specification:
+                specification["Enabled"] = specification.pop("SSEEnabled")
+            call(operation, {"TableName": name, member: specification})
+            announce(f"{part} of the table")
+
+
+def refer_to_secrets_by_arn():
+    """Makes the ARN of a secret what a template's reference gives, as in CloudFormation; in ministack it is the name."""
+    handler = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]
+    create, update, delete = handler["create"], handler["update"], handler["delete"]
+
+    def name(arn):
+        return arn.rsplit(":", 1)[1].rsplit("-", 1)[0]
+
+    def by_arn(_, attributes):
+        return attributes["Arn"], attributes
+
+    handler |= {
+        "create": lambda *made: by_arn(*create(*made)),
+        "update": lambda arn, *rest: (arn, update(name(arn), *rest)[1]),
+        "delete": lambda arn, *rest: delete(name(arn), *rest),
+    }
+
+
+# The values of the parameters, while SAM transforms a template.
+parameters = contextvars.ContextVar("parameters")
+
+
+def replace(name, function):
+    """Replaces a function of ministack's CloudFormation with `function(original, ...)`."""
+    replacement = functools.partial(function, getattr(engine, name))
+    for module in (engine, changesets, handlers, stacks):
+        if hasattr(module, name):
+            setattr(module, name, replacement)
+
+
+def transform(original, template, provided=None, previous=None):
+    """Has SAM transform a template with the values of its parameters, of which ministack tells it only defaults."""
+    values = engine._transform_parameters(template, provided, previous)
+    for name, definition in template.get("Parameters", {}).items():
+        if definition["Type"] == "CommaDelimitedList" and name in values:
+            values[name] = values[name].split(",")
+    token = parameters.set(values)
+    try:
+        return original(template, provided, previous)
+    finally:
+        parameters.reset(token)
+
+
+def transform_with_values(original, template, _, *rest):
+    return original(template, parameters.get(), *rest)
+
+
+def conditions(original, template, values):
+    """Evaluates conditions, also those with Fn::Join, which ministack takes for true."""
+
+    def joined(node):
+        if isinstance(node, list):
+            return [joined(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        if "Fn::Join" in node:
+            separator, items = node["Fn::Join"]
+            return separator.join(values[items["Ref"]]["Value"].split(","))
+        return {key: joined(value) for key, value in node.items()}
+
+    return original({**template, "Conditions": joined(template.get("Conditions", {}))}, values)
+
+
+# The body of the request whose rights are checked.
+body = contextvars.ContextVar("body", default=b"")
+# The member of a transaction's items that each action is about.
+TRANSACTION = {
+    "dynamodb:ConditionCheckItem": "ConditionCheck",
+    "dynamodb:DeleteItem": "Delete",
+    "dynamodb:GetItem": "Get",
+    "dynamodb:PutItem": "Put",
+    "dynamodb:UpdateItem": "Update",
+}
+
+
+def pin_body(original, content):
+    body.set(content)
+    original(content)
+
+
+def condition_key(original, key, context):
+    """Returns the value of a condition key, also of two that ministack does not know."""
+    # Other calls, such as a simulation of policies, have no JSON.
+    request = json.loads(body.get()) if body.get().startswith(b"{") else None
+    if request and key == "ses:FromAddress":
+        announce(f"the condition key {key}")
+        return sender(request)
+    if request and key == "dynamodb:LeadingKeys":
+        announce(f"the condition key {key}")
+        member = TRANSACTION.get(context.action)
+        requests = [item[member] for item in request.get("TransactItems", []) if member in item] or [request]
+        return [leading_key(request) for request in requests]
+    return original(key, context)
+
+
+def sender(request):
+    return email.utils.parseaddr(request["FromEmailAddress"])[1]
+
+
+def ses_resource(original, method, path, content, region, account):
+    """Returns the ARN that a call to SES is about: of a mail, the domain of its sender. ministack knows none."""
+    if not path.endswith("/outbound-emails"):
+        return original(method, path, content, region, account)
+    announce("the resource of ses:SendEmail")
+    return f"arn:aws:ses:{region}:{account}:identity/{sender(json.loads(content)).split('@')[1]}"
+
+
+def leading_key(request):
+    """Returns the partition key of a call to DynamoDB."""
+    if "KeyConditionExpression" in request:
+        value = re.search(r"\bpk = (:\w+)", request["KeyConditionExpression"])[1]
+        return request["ExpressionAttributeValues"][value]["S"]
+    return (request.get("Key") or request["Item"])["pk"]["S"]
+
+
+app.pin_signed_body = functools.partial(pin_body, app.pin_signed_body)
+iam_actions._ses_v2_resource_arn = functools.partial(ses_resource, iam_actions._ses_v2_resource_arn)
+iam_evaluator._resolve_condition_key = functools.partial(condition_key, iam_evaluator._resolve_condition_key)
+handle("AWS::ApiGatewayV2::Api", complete=complete_api)
+handle("AWS::DynamoDB::Table", complete=complete_table)
+handle("AWS::Lambda::Function", prepare=with_strings)
+refer_to_secrets_by_arn()
+replace("_apply_transforms", transform)
+replace("_evaluate_conditions", conditions)
+sam.transform = functools.partial(transform_with_values, sam.transform)
+
+
+if __name__ == "__main__":
+    app.main()
