@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+import urllib.parse
 
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
@@ -183,17 +184,28 @@ def pin_body(original, content):
 
 def condition_key(original, key, context):
     """Returns the value of a condition key, also of two that ministack does not know."""
-    # Other calls, such as a simulation of policies, have no JSON.
-    request = json.loads(body.get()) if body.get().startswith(b"{") else None
-    if request and key == "ses:FromAddress":
-        announce(f"the condition key {key}")
+    if key not in ("dynamodb:LeadingKeys", "ses:FromAddress"):
+        return original(key, context)
+    announce(f"the condition key {key}")
+    if not body.get().startswith(b"{"):
+        return simulated(key)
+    request = json.loads(body.get())
+    if key == "ses:FromAddress":
         return sender(request)
-    if request and key == "dynamodb:LeadingKeys":
-        announce(f"the condition key {key}")
-        member = TRANSACTION.get(context.action)
-        requests = [item[member] for item in request.get("TransactItems", []) if member in item] or [request]
-        return [leading_key(request) for request in requests]
-    return original(key, context)
+    member = TRANSACTION.get(context.action)
+    requests = [item[member] for item in request.get("TransactItems", []) if member in item] or [request]
+    return [leading_key(request) for request in requests]
+
+
+def simulated(key):
+    """Returns the value of a condition key in a simulation of policies."""
+    form = urllib.parse.parse_qs(body.get().decode())
+    for name, [value] in form.items():
+        if name.endswith(".ContextKeyName") and value == key:
+            prefix = name.replace(".ContextKeyName", ".ContextKeyValues.member.")
+            values = [value for name, [value] in form.items() if name.startswith(prefix)]
+            return values if key == "dynamodb:LeadingKeys" else values[0]
+    return None
 
 
 def sender(request):
