@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-cold build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-cold binaries build deploy
 
 TOOLS := .venv/.installed
 EMULATOR := tools/emulator/.venv
@@ -69,7 +69,7 @@ rehearse: $(TOOLS) ## `sam deploy` to an emulated AWS, and every route there; ne
 	tools/install tools/emulator
 	$(EMULATOR)/bin/python tools/rehearse
 
-rehearse-arm64: build ## the same with the functions that are deployed, under qemu
+rehearse-arm64: binaries ## the same with the functions as `make build` builds them, under QEMU
 	tools/install tools/emulator
 	$(EMULATOR)/bin/python tools/rehearse --arm64
 
@@ -96,9 +96,11 @@ bench-cold: ## cold starts, with the same refresh in Go, Node and Python for com
 	cargo build --release $(addprefix -p ,empty $(FUNCTIONS))
 	cargo bench -p bench --bench cold -- --plot docs/pictures/cold-start.svg
 
-build: $(TOOLS) ## every function, for arm64
+binaries: $(TOOLS)
 	rustup target add aarch64-unknown-linux-gnu
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(FUNCTIONS))
+
+build: binaries ## every function, for arm64
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sam build
 
 deploy: build ## deploys to the AWS account and region of your environment

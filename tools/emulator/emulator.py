@@ -37,7 +37,7 @@ def call(operation, *arguments):
 
 
 def handle(resource_type, prepare=lambda properties: properties, complete=lambda *made: None):
-    """Changes the properties of a resource before ministack makes or updates it, and completes it afterwards."""
+    """Prepares the properties of a resource before ministack makes or changes it, and completes it then."""
     handler = provisioners._RESOURCE_HANDLERS[resource_type]
     create, update = handler["create"], handler["update"]
 
@@ -103,7 +103,7 @@ def complete_table(name, properties, attributes):
 
 
 def refer_to_secrets_by_arn():
-    """Makes the ARN of a secret what a template's reference gives, as in CloudFormation; in ministack it is the name."""
+    """Makes a reference to a secret give its ARN, as in CloudFormation. In ministack, it gives the name."""
     handler = provisioners._RESOURCE_HANDLERS["AWS::SecretsManager::Secret"]
     create, update, delete = handler["create"], handler["update"], handler["delete"]
 
@@ -133,7 +133,7 @@ def replace(name, function):
 
 
 def transform(original, template, provided=None, previous=None):
-    """Has SAM transform a template with the values of its parameters, of which ministack tells it only defaults."""
+    """Tells SAM the values of the parameters. With ministack, it knows only their defaults."""
     values = engine._transform_parameters(template, provided, previous)
     for name, definition in template.get("Parameters", {}).items():
         if definition["Type"] == "CommaDelimitedList" and name in values:
