@@ -16,7 +16,7 @@ import urllib.parse
 from ministack import app
 from ministack.core import iam_actions, iam_evaluator
 from ministack.services import apigateway, dynamodb
-from ministack.services.cloudformation import changesets, engine, handlers, provisioners, stacks
+from ministack.services.cloudformation import changesets, engine, handlers, provisioners
 from samtranslator.translator import transform as sam
 
 # *.localhost has an address in curl and in browsers, but not in every library.
@@ -58,6 +58,16 @@ def with_strings(properties):
     """Makes strings of a function's variables, as CloudFormation does."""
     variables = properties["Environment"]["Variables"]
     return properties | {"Environment": {"Variables": {name: str(value) for name, value in variables.items()}}}
+
+
+def with_one_metric(properties):
+    """Reduces an alarm over several metrics to its first one."""
+    if "Metrics" not in properties:
+        return properties
+    announce("alarms over several metrics, each with its first metric alone")
+    first = next(metric["MetricStat"] for metric in properties["Metrics"] if "MetricStat" in metric)
+    kept = {name: value for name, value in properties.items() if name != "Metrics"}
+    return kept | first["Metric"] | {"Statistic": first["Stat"], "Period": first["Period"]}
 
 
 def complete_api(api_id, properties, attributes):
@@ -124,21 +134,9 @@ def refer_to_secrets_by_arn():
 parameters = contextvars.ContextVar("parameters")
 
 
-def replace(name, function):
-    """Replaces a function of ministack's CloudFormation with `function(original, ...)`."""
-    replacement = functools.partial(function, getattr(engine, name))
-    for module in (engine, changesets, handlers, stacks):
-        if hasattr(module, name):
-            setattr(module, name, replacement)
-
-
 def transform(original, template, provided=None, previous=None):
     """Tells SAM the values of the parameters. With ministack, it knows only their defaults."""
-    values = engine._transform_parameters(template, provided, previous)
-    for name, definition in template.get("Parameters", {}).items():
-        if definition["Type"] == "CommaDelimitedList" and name in values:
-            values[name] = values[name].split(",")
-    token = parameters.set(values)
+    token = parameters.set(engine._transform_parameters(template, provided, previous))
     try:
         return original(template, provided, previous)
     finally:
@@ -147,22 +145,6 @@ def transform(original, template, provided=None, previous=None):
 
 def transform_with_values(original, template, _, *rest):
     return original(template, parameters.get(), *rest)
-
-
-def conditions(original, template, values):
-    """Evaluates conditions, also those with Fn::Join, which ministack takes for true."""
-
-    def joined(node):
-        if isinstance(node, list):
-            return [joined(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        if "Fn::Join" in node:
-            separator, items = node["Fn::Join"]
-            return separator.join(values[items["Ref"]]["Value"].split(","))
-        return {key: joined(value) for key, value in node.items()}
-
-    return original({**template, "Conditions": joined(template.get("Conditions", {}))}, values)
 
 
 # The body of the request whose rights are checked.
@@ -233,10 +215,12 @@ iam_actions._ses_v2_resource_arn = functools.partial(ses_resource, iam_actions._
 iam_evaluator._resolve_condition_key = functools.partial(condition_key, iam_evaluator._resolve_condition_key)
 handle("AWS::ApiGatewayV2::Api", complete=complete_api)
 handle("AWS::DynamoDB::Table", complete=complete_table)
+handle("AWS::CloudWatch::Alarm", prepare=with_one_metric)
 handle("AWS::Lambda::Function", prepare=with_strings)
 refer_to_secrets_by_arn()
-replace("_apply_transforms", transform)
-replace("_evaluate_conditions", conditions)
+# Each module has its own reference to the function.
+for module in (changesets, handlers):
+    module._apply_transforms = functools.partial(transform, engine._apply_transforms)
 sam.transform = functools.partial(transform_with_values, sam.transform)
 
 
