@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build soak fuzz lint lint-templates deny bench bench-cold simulate build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-cold simulate binaries build deploy
 
 TOOLS := .venv/.installed
+EMULATOR := tools/emulator/.venv
 # All crates except the fuzz targets, which also need a C++ compiler.
 RUST := --workspace --exclude fuzz
 # `make build` compiles all functions at once. `sam build` would link one after the
@@ -10,7 +11,7 @@ FUNCTIONS := $(notdir $(wildcard functions/*))
 export SAM_CLI_TELEMETRY := 0
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-20s %s\n", $$1, $$2 }' Makefile
 
 dev: ## the whole system on this machine; options in ARGS="--port 4000"
 	cargo run --bin local -- $(ARGS)
@@ -68,6 +69,14 @@ soak: ## the tests of the clients on a bad network, with five times as many rota
 test-build: build ## checks that each function is built for arm64, and is at most 3.6 million bytes zipped
 	.venv/bin/python tools/check_build.py
 
+rehearse: $(TOOLS) ## `sam deploy` to an emulated AWS, and every route there; needs Python
+	tools/install tools/emulator
+	$(EMULATOR)/bin/python tools/rehearse
+
+rehearse-arm64: binaries ## the same with the functions as `make build` builds them, under QEMU
+	tools/install tools/emulator
+	$(EMULATOR)/bin/python tools/rehearse --arm64
+
 lint-templates: $(TOOLS) ## the templates, including those in the docs, and the figures in docs/cost.md; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
@@ -96,9 +105,11 @@ bench-cold: ## cold starts, with the same refresh in Go, Node and Python for com
 simulate: ## a million users on a day and after an outage, for docs/scale.md; needs only Rust
 	cargo run --release -p scale -- docs/pictures
 
-build: $(TOOLS) ## every function, for arm64
+binaries: $(TOOLS)
 	rustup target add aarch64-unknown-linux-gnu
 	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(FUNCTIONS))
+
+build: binaries ## every function, for arm64
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sam build
 
 deploy: build ## deploys to the AWS account and region of your environment
