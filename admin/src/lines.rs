@@ -275,7 +275,7 @@ impl Lines {
             let mark = if is_first && bytes.starts_with("\u{feff}".as_bytes()) { '\u{feff}'.len_utf8() } else { 0 };
             Ok(bytes.split_off(mark))
         };
-        let hash = (self.place.line % STRIDE == 0).then(|| self.hash());
+        let hash = self.place.line.is_multiple_of(STRIDE).then(|| self.hash());
         Ok(Some(Line { bytes, after: self.place, hash }))
     }
 }

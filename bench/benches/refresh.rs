@@ -194,6 +194,7 @@ impl Member {
             epoch: 0,
             profile: Profile::default(),
             created_at: now,
+            imported_at: None,
         };
         let (session, secret) = Session::open(user.id, user.epoch, client(), now, config.session_lifetime);
         let first = RefreshToken::first(&session, secret, config.session_lifetime.absolute_end(now));
