@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -260,11 +261,12 @@ def test_a_reader_never_sees_a_half_written_file(tmp_path: Path, monkeypatch: py
         thread.join()
 
 
+@pytest.mark.parametrize("mixture", [b'{"one": "new and o', b'{"one": "newer"}', b'!"one": "new"}'])
 def test_a_file_that_is_read_while_another_process_writes_it_is_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixture: bytes
 ) -> None:
     storage = FileStorage(tmp_path / "session.json")
-    contents = iter([b'{"one": "new and o', b'{"one": "new"}'])
+    contents = chain([mixture], repeat(b'{"one": "new"}'))
     monkeypatch.setattr(Path, "read_bytes", lambda _: next(contents))
     assert storage.load() == {"one": "new"}
 

@@ -69,6 +69,11 @@ _REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
 """What the system answers where a file may be written but not replaced: it is a mount point of its own
 (EBUSY, EXDEV), or its folder is not writable. A full disk is not among them: nothing may be written then."""
 
+# How long to wait, in seconds, before a file is read again that could not be read.
+_PAUSES = tuple(0.001 * 2**n for n in range(7))
+# The first byte of a file that is being written in place.
+_NO_JSON = b"!"
+
 
 class FileStorage:
     """Keeps the tokens in a JSON file that only its owner may read (mode 0600).
@@ -94,7 +99,7 @@ class FileStorage:
 
         Raises ValueError if the file holds something else than a JSON object.
         """
-        for pause in (0.001, 0.01):
+        for pause in _PAUSES:
             with suppress(ValueError):
                 return self._read()
             time.sleep(pause)  # another process may be writing in place at this moment
@@ -144,6 +149,8 @@ class FileStorage:
     def _read(self) -> Record | None:
         try:
             text = self.path.read_bytes()
+            if self.path.read_bytes() != text:  # see _overwrite
+                raise ValueError(f"{self.path} changes all the time.")
         except FileNotFoundError:
             return None
         if not text.strip():
@@ -194,8 +201,11 @@ def _replace(file: Path, data: bytes) -> None:
 def _overwrite(file: Path, data: bytes) -> None:
     """Writes these contents over those of `file`, padded with blanks, which JSON allows.
 
-    The file is never cut short: who reads it at that moment would see an empty one, which means signed
-    out. It grows first, so a full disk is noticed while the old contents are still there.
+    The file is never cut short: a process that reads it at that moment would see an empty one, which means
+    signed out. It grows first, so a full disk is noticed while the old contents are still there.
+
+    While the contents are a mixture of the old and the new, the first byte is one that JSON does not begin
+    with. So a mixture that a process has read is not there any more, or no JSON, when it reads again.
     """
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
@@ -205,7 +215,8 @@ def _overwrite(file: Path, data: bytes) -> None:
         opened.seek(size)
         opened.write(b" " * (len(data) - size))
         opened.flush()
-        opened.seek(0)
-        opened.write(data.ljust(size))
-        opened.flush()
+        for place, part in ((0, _NO_JSON), (1, data[1:].ljust(size - 1)), (0, data[:1])):
+            opened.seek(place)
+            opened.write(part)
+            opened.flush()
         os.fsync(descriptor)
