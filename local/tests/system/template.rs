@@ -206,14 +206,15 @@ fn note(seen: &mut Actions, function: &str, world: &World) {
 }
 
 /// Lets the mailer work, records the actions that it needed, and returns the token of
-/// the newest mail to an address.
-async fn mailed(seen: &mut Actions, world: &World, to: &str) -> String {
+/// the newest link to a page in a mail to an address.
+async fn mailed(seen: &mut Actions, world: &World, to: &str, page: &str) -> String {
     world.wire.take();
     world.system.deliver_mail().await.unwrap();
     note(seen, "mailer", world);
     let mails = world.system.mailbox().mails();
-    let mail = mails.iter().find(|mail| mail.to == to && mail.text.contains("#token=")).unwrap();
-    let token = mail.text.split_once("#token=").unwrap().1;
+    let link = format!("/{page}#token=");
+    let token =
+        mails.iter().filter(|mail| mail.to == to).find_map(|mail| Some(mail.text.split_once(&link)?.1)).unwrap();
     token.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect()
 }
 
@@ -324,7 +325,7 @@ async fn walk(with_mail: bool, with_imports: bool) -> Actions {
 
 /// Follows the link in the newest mail to an address of this user.
 async fn verify(seen: &mut Actions, world: &World, address: &str, user: &User) {
-    let token = mailed(seen, world, address).await;
+    let token = mailed(seen, world, address, "confirm").await;
     let request = world.post("/api/v1/users/me/email/confirm", json!({ "token": token })).bearer(&user.access_token);
     watch(seen, "email", world, request).await.expect(StatusCode::OK);
 }
@@ -349,7 +350,7 @@ async fn walk_with_mail(seen: &mut Actions, world: &World, erin: &User) {
         let forgot = world.post("/api/v1/auth/password/forgot", json!({ "email": email }));
         watch(seen, "recovery", world, forgot).await.expect(StatusCode::ACCEPTED);
     }
-    let token = mailed(seen, world, "mallory@example.com").await;
+    let token = mailed(seen, world, "mallory@example.com", "reset").await;
     let reset = json!({ "token": token, "new_password": "another river under nine bridges" });
     let reset = world.post("/api/v1/auth/password/reset", reset);
     watch(seen, "recovery", world, reset).await.expect(StatusCode::NO_CONTENT);
