@@ -43,7 +43,7 @@ pub enum Done {
 pub struct Refused {
     /// Why. It has no text of the file.
     pub reason: String,
-    /// Whom the line is about, with the address masked.
+    /// The address that the line is about, masked.
     pub email: Option<String>,
 }
 

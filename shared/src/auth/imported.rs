@@ -5,10 +5,11 @@ use super::{App, Error, SignedIn};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::imported::{Exchange, ImportedToken};
-use crate::session::{Hash, Refusal, Secret, Session};
+use crate::imported::ImportedToken;
+use crate::session::{Hash, Refusal, Session};
 use crate::store::NotExchanged;
-use crate::token::{ImportedTokens, KeyRing, RefreshToken};
+use crate::token::{ImportedTokens, RefreshToken};
+use crate::user::User;
 use crate::write::Write;
 
 /// How often an exchange is attempted while other requests change the token, its user or
@@ -40,78 +41,60 @@ impl App {
             tracing::error!(kid = tokens.kid, "the secret lacks the key of IMPORTED_TOKENS_UNTIL");
             return Err(Error::unavailable());
         };
+        let lifetime = self.config.session_lifetime;
         for _ in 0..TRIES {
             let Some(imported) = self.store.imported_token(name).await? else {
                 self.record(Event::of(Act::AccessDenied).because("unknown_token"));
                 return Err(Error::InvalidRefreshToken { was_sent: true });
             };
-            if let Some(exchange) = &imported.exchange {
-                return self.repeat(tokens, ring, token, (&imported, exchange), key, &client, now).await;
-            }
-            let (user, sessions) = self.store.user_and_first_sessions(imported.user_id).await?;
-            let refusal = imported.refusal(user.as_ref().map(|user| user.state()), self.config.session_lifetime, now);
-            let user = match (refusal, user) {
-                (None, Some(user)) => user,
-                (refusal, _) => return Err(self.refuse_imported(&imported, refusal.unwrap_or(Refusal::UserLocked))),
-            };
-            let (session, secret) = Session::adopt(
-                (user.id, user.epoch),
-                imported.login,
-                client.clone(),
-                key,
-                now,
-                self.config.session_lifetime,
-            );
-            let sealed = tokens.seal(ring, token, session.id, &secret).ok_or_else(Error::unavailable)?;
-            let displaced = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions).first().copied();
-            match self.store.exchange_imported_token(&imported, &session, &sealed, displaced, now).await? {
-                Write::Done(()) => {
+            let (session, secret, write, user) = match &imported.exchange {
+                Some(exchange) => {
+                    let (session, user) = tokio::join!(
+                        self.store.session(imported.user_id, exchange.session_id),
+                        self.store.user(imported.user_id),
+                    );
+                    let Some(session) = session? else {
+                        return Err(self.refuse_imported(&imported, Refusal::Ended));
+                    };
+                    let secret = tokens.open(ring, token, session.id, &exchange.sealed).ok_or_else(unopened)?;
+                    (session.clone(), secret, Write::Refused(Some(session)), user?)
+                }
+                None => {
+                    let (user, sessions) = self.store.user_and_first_sessions(imported.user_id).await?;
+                    let state = user.as_ref().map(User::state);
+                    if let Some(refusal) = imported.refusal(state, lifetime, now) {
+                        return Err(self.refuse_imported(&imported, refusal));
+                    }
+                    let user = user.ok_or_else(Error::unavailable)?;
+                    let owner = (user.id, user.epoch);
+                    let (session, secret) = Session::adopt(owner, imported.login, client.clone(), key, now, lifetime);
+                    let sealed = tokens.seal(ring, token, session.id, &secret).ok_or_else(Error::unavailable)?;
+                    let ending = sessions_to_end(&sessions, user.state(), now, self.config.max_sessions);
+                    let displaced = ending.first().copied();
+                    match self.store.exchange_imported_token(&imported, &session, &sealed, displaced, now).await? {
+                        Write::Done(()) => {}
+                        Write::Refused(NotExchanged::Raced | NotExchanged::DisplacedGone) => continue,
+                    }
                     if let Some(displaced) = displaced {
                         let ended = Event::of(Act::Revoked).about(user.id).in_session(displaced);
                         self.record(ended.because("too_many_sessions"));
                     }
-                    let presented = self.generation_0(&session, secret);
-                    let attempt = self.attempt_with(&presented, key, now);
-                    return self.settle(ring, &presented, &attempt, Write::Done(session), Some(user), &client).await;
+                    (session.clone(), secret, Write::Done(session), Some(user))
                 }
-                Write::Refused(NotExchanged::Raced | NotExchanged::DisplacedGone) => {}
-            }
+            };
+            let presented = RefreshToken { generation: 0, ..self.first_token(&session, secret) };
+            let attempt = self.attempt_with(&presented, key, now);
+            return self.settle(ring, &presented, &attempt, write, user, &client).await;
         }
         Err(Error::unavailable())
-    }
-
-    /// Answers another presentation of a token that was exchanged.
-    #[expect(clippy::too_many_arguments, reason = "they are those of an exchange")]
-    async fn repeat(
-        &self,
-        tokens: &ImportedTokens,
-        ring: &KeyRing,
-        token: &str,
-        (imported, exchange): (&ImportedToken, &Exchange),
-        key: Hash,
-        client: &Client,
-        now: Timestamp,
-    ) -> Result<SignedIn, Error> {
-        let (session, user) =
-            tokio::join!(self.store.session(imported.user_id, exchange.session_id), self.store.user(imported.user_id),);
-        let (Some(session), user) = (session?, user?) else {
-            return Err(self.refuse_imported(imported, Refusal::Ended));
-        };
-        let secret = tokens.open(ring, token, session.id, &exchange.sealed);
-        let secret = secret.ok_or_else(|| Error::Internal("the seal of an imported token cannot be opened".into()))?;
-        let presented = self.generation_0(&session, secret);
-        let attempt = self.attempt_with(&presented, key, now);
-        self.settle(ring, &presented, &attempt, Write::Refused(Some(session)), user, client).await
-    }
-
-    /// Returns an imported token in the form of the refresh token whose successor is the
-    /// session's first.
-    fn generation_0(&self, session: &Session, secret: Secret) -> RefreshToken {
-        RefreshToken { generation: 0, ..self.first_token(session, secret) }
     }
 
     fn refuse_imported(&self, imported: &ImportedToken, refusal: Refusal) -> Error {
         self.record(Event::of(Act::SessionOver).about(imported.user_id).because(refusal));
         Error::InvalidRefreshToken { was_sent: true }
     }
+}
+
+fn unopened() -> Error {
+    Error::Internal("the seal of an imported token cannot be opened".into())
 }
