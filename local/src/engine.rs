@@ -18,13 +18,16 @@ use freshkey::Clock;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::template::Table;
 
-/// How often expired items are deleted. AWS may take days to delete them, so no code
-/// may rely on it.
-const SWEEP: Duration = Duration::from_secs(5);
+/// The pause between two sweeps, which delete expired items. AWS may take days to
+/// delete them, so no code may rely on it.
+const PAUSE: Duration = Duration::from_secs(5);
+/// The pause after a sweep of a large table, in multiples of the time that it took. It
+/// reads every item: without a longer pause, the engine would do little else.
+const PAUSE_PER_SWEEP: u32 = 20;
 
 /// How long creating the table and stopping the engine may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -124,13 +127,12 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 async fn sweep(database: Database, stopping: watch::Receiver<bool>) {
     let sweeps = async {
-        let mut ticks = interval(SWEEP);
         loop {
-            ticks.tick().await;
-            let database = database.clone();
+            let (database, start) = (database.clone(), Instant::now());
             if let Ok(Err(error)) = spawn_blocking(move || database.sweep_ttl()).await {
                 tracing::warn!(%error, "expired items were not deleted");
             }
+            sleep(PAUSE.max(start.elapsed() * PAUSE_PER_SWEEP)).await;
         }
     };
     tokio::select! {
