@@ -5,8 +5,9 @@ TOOLS := .venv/.installed
 EMULATOR := tools/emulator/.venv
 # All crates except the fuzz targets, which also need a C++ compiler.
 RUST := --workspace --exclude fuzz
-# `make build` compiles all functions at once. `sam build` would link one after the
-# other; run afterwards, it has nothing left to compile.
+# `make build` compiles all functions at once, except the mailer, which needs other
+# features of the crates that they share. `sam build` would link one after the other;
+# run afterwards, it has nothing left to compile.
 FUNCTIONS := $(notdir $(wildcard functions/*))
 export SAM_CLI_TELEMETRY := 0
 
@@ -107,7 +108,8 @@ simulate: ## a million users on a day and after an outage, for docs/scale.md; ne
 
 binaries: $(TOOLS)
 	rustup target add aarch64-unknown-linux-gnu
-	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(FUNCTIONS))
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 $(addprefix --package ,$(filter-out mailer,$(FUNCTIONS)))
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cargo lambda build --release --arm64 --package mailer
 
 build: binaries ## every function, for arm64
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sam build
