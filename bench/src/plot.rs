@@ -26,6 +26,7 @@ pub struct Plot<'a> {
 }
 
 /// Bars under one heading.
+#[derive(Clone)]
 pub struct Group {
     /// The heading.
     pub title: String,
@@ -34,6 +35,7 @@ pub struct Group {
 }
 
 /// A bar of one part after another.
+#[derive(Clone)]
 pub struct Bar {
     /// Its name.
     pub name: String,

@@ -72,7 +72,9 @@ pub async fn by_sessions(world: &World, size: &Size) -> Growth {
         world.meter.set(if round == 0 { Mode::Units } else { Mode::Times });
         let seldom = SELDOM.into_iter().filter(|_| round % SELDOM_ROUNDS <= 1);
         for operation in OFTEN.into_iter().chain(seldom) {
-            for (caller, rows, found) in &mut users {
+            // Another user goes first in each round, after what the round before has left.
+            let (before, after) = users.split_at_mut(round % situations.len());
+            for (caller, rows, found) in after.iter_mut().chain(before) {
                 let taken = caller.perform(operation, world).await;
                 found.entry(operation).or_default().push(taken);
                 if SELDOM.contains(&operation) {
@@ -107,6 +109,25 @@ impl Growth {
             assert!(found.iter().all(|calls| *calls == found[0]), "{operation:?} grows: {found:?}");
         }
     }
+}
+
+/// Logs a user with expired sessions in and out, until few of them are left. Returns the
+/// calls of each login.
+pub async fn until_few_expired(world: &World, size: &Size) -> Vec<Calls> {
+    /// A login deletes so many, if there are as many.
+    const EACH: usize = 100;
+    let member = world.member("back@example.com", |session| world.expired(session, size.expired)).await;
+    let mut caller = Caller::new(&member);
+    let mut found = Vec::new();
+    world.meter.set(Mode::Units);
+    for _ in 0..=size.expired / EACH {
+        found.push(caller.perform(Operation::Login, world).await.calls);
+        caller.perform(Operation::Logout, world).await;
+    }
+    world.meter.set(Mode::Off);
+    let last = found.last().unwrap();
+    assert!(last.trips == 3 && last.writes == 5.0, "expired sessions are left: {last:?}");
+    found
 }
 
 /// Measures operations of random users in a small and in a large table.

@@ -34,7 +34,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1_000_000)]
     users: usize,
     /// How often each operation is carried out.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 60)]
     rounds: usize,
     /// How long refreshes are counted at each number in flight, in seconds.
     #[arg(long, default_value_t = 10)]
@@ -88,6 +88,7 @@ async fn main() {
     let throughput = load::throughput(&small, size.seconds).await;
     let beside = load::beside_logins(&small, &known[0], size.logins).await;
     let by_sessions = growth::by_sessions(&small, &size).await;
+    let logins = growth::until_few_expired(&small, &size).await;
     let by_users = growth::by_users([&small, &large], &known, &size).await;
     let costs = cost::of(&by_sessions, arguments.bench);
 
@@ -95,10 +96,15 @@ async fn main() {
     println!("A refresh beside {} logins sent at once:\n\n{}", size.logins, report::beside(&beside));
     println!("By the sessions of the user:\n\n{}", report::times(&by_sessions));
     println!("{}", report::units(&by_sessions));
+    println!(
+        "Logins, one after the other, of a user with {} expired sessions:\n\n{}",
+        size.expired,
+        report::logins(&logins)
+    );
     println!("By the users in the table:\n\n{}", report::users(&by_users, &size.users));
     println!("On AWS:\n\n{}", report::costs(&costs));
     if let Some(plot) = arguments.plot {
-        fs::write(Path::new(ROOT).join(plot), report::plot(&by_sessions, &by_users, &size.users)).unwrap();
+        fs::write(Path::new(ROOT).join(plot), report::plot(&by_sessions, &by_users)).unwrap();
     }
     small.system.stop().await;
     large.system.stop().await;

@@ -7,6 +7,7 @@ use bench::plot::{Bar, Group, Plot};
 use crate::cost::Cost;
 use crate::growth::{Cell, Growth, group};
 use crate::load::{Beside, Throughput};
+use crate::meter::Calls;
 use crate::operation::Operation;
 
 /// What is shown of an operation: its name, and which of its times, because hashing a
@@ -100,6 +101,17 @@ pub fn units(growth: &Growth) -> String {
     table
 }
 
+/// Some of the logins of a user with expired sessions.
+pub fn logins(found: &[Calls]) -> String {
+    let mut table = head("login", &["writes", "reads", "round trips"].map(Into::into));
+    let last = found.len() - 1;
+    for number in [0, last / 4, last / 2, last * 3 / 4, last] {
+        let Calls { writes, reads, trips, .. } = found[number];
+        line(&mut table, &(number + 1).to_string(), [writes.to_string(), reads.to_string(), trips.to_string()]);
+    }
+    table
+}
+
 /// Medians by the users in the table.
 pub fn users(growth: &Growth, users: &[usize; 2]) -> String {
     let columns = [&growth.situations[..], &[format!("{} times the users", users[1] / users[0])]].concat();
@@ -131,38 +143,32 @@ pub fn costs(costs: &[Cost]) -> String {
 }
 
 /// A plot of the medians by sessions and by users.
-pub fn plot(by_sessions: &Growth, by_users: &Growth, users: &[usize; 2]) -> String {
-    const LEFT_OUT: [&str; 4] = ["login", "registration", "end of all sessions", "deletion of the account"];
-    let bars = |situations: &[String], part: Part, cells: &[Cell]| {
-        let bar = |(name, cell): (&String, &Cell)| {
-            let median = part.median(cell);
-            Bar { name: name.clone(), parts: vec![median], value: format!("{} ms", ms(median)) }
+pub fn plot(by_sessions: &Growth, by_users: &Growth) -> String {
+    const BY_SESSIONS: [&str; 4] = ["refresh", "login, its calls", "logout", "list of sessions"];
+    const BY_USERS: [&str; 3] = ["refresh", "login, its calls", "`users/me`"];
+    let groups = |names: &[&str], growth: &Growth, heading: &str| {
+        let shown = SHOWN.into_iter().filter(|(_, name, _)| names.contains(name));
+        let group = |(operation, name, part): (Operation, &str, Part)| {
+            let bar = |(name, cell): (&String, &Cell)| {
+                let median = part.median(cell);
+                Bar { name: name.clone(), parts: vec![median], value: format!("{} ms", ms(median)) }
+            };
+            let bars = growth.situations.iter().zip(&growth.rows[&operation]).map(bar).collect();
+            Group { title: format!("{}{heading}", name.replace('`', "")), bars }
         };
-        situations.iter().zip(cells).map(bar).collect()
+        shown.map(group).collect::<Vec<_>>()
     };
-    let title = |name: &str| name.replace('`', "");
-    let mut groups = Vec::new();
-    for (operation, name, part) in SHOWN.into_iter().filter(|(_, name, _)| !LEFT_OUT.contains(name)) {
-        let bars = bars(&by_sessions.situations, part, &by_sessions.rows[&operation]);
-        groups.push(Group { title: title(name), bars });
-    }
-    for (name, part, cells) in of_users(by_users).filter(|(name, ..)| !LEFT_OUT.contains(name)) {
-        groups.push(Group {
-            title: format!("{}, in a table", title(name)),
-            bars: bars(&by_users.situations, part, cells),
-        });
-    }
-    let label = format!(
-        "Medians of operations by the sessions of a user, and in tables of {} and {} users",
-        users[0], users[1]
-    );
     Plot {
-        title: "Warm: medians on the embedded engine, in milliseconds",
-        label: &label,
+        title: "Warm: medians over the embedded engine, in milliseconds",
+        label: "Medians of operations by the sessions of the user and by the users in the table, in milliseconds",
         parts: &[],
         left: 170.0,
         bar: 12.0,
-        groups,
+        groups: [
+            groups(&BY_SESSIONS, by_sessions, ", by the user's sessions"),
+            groups(&BY_USERS, by_users, ", by the table's users"),
+        ]
+        .concat(),
     }
     .svg()
 }
