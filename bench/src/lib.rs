@@ -1,6 +1,6 @@
 //! What the benchmarks share: settings, users, requests, medians and plots.
 
-#![expect(clippy::missing_panics_doc, clippy::unwrap_used, reason = "a benchmark may fail")]
+#![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
 pub mod member;
 pub mod plot;

@@ -20,7 +20,7 @@ impl Spread {
     /// Returns the median.
     pub fn median(&self) -> f64 {
         let middle = self.sorted.len() / 2;
-        if self.sorted.len() % 2 == 0 {
+        if self.sorted.len().is_multiple_of(2) {
             f64::midpoint(self.sorted[middle - 1], self.sorted[middle])
         } else {
             self.sorted[middle]

@@ -72,9 +72,9 @@ pub async fn by_sessions(world: &World, size: &Size) -> Growth {
         world.meter.set(if round == 0 { Mode::Units } else { Mode::Times });
         let seldom = SELDOM.into_iter().filter(|_| round % SELDOM_ROUNDS <= 1);
         for operation in OFTEN.into_iter().chain(seldom) {
-            // Another user goes first in each round, after what the round before has left.
-            let (before, after) = users.split_at_mut(round % situations.len());
-            for (caller, rows, found) in after.iter_mut().chain(before) {
+            for (caller, rows, found) in &mut users {
+                // So that none finds the caches as another user has left them.
+                caller.perform(Operation::Me, world).await;
                 let taken = caller.perform(operation, world).await;
                 found.entry(operation).or_default().push(taken);
                 if SELDOM.contains(&operation) {

@@ -1,5 +1,6 @@
 //! Many requests at once.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ pub struct Throughput {
     pub in_flight: usize,
     pub each_second: f64,
     pub latency: Spread,
+    /// The CPU time of one, the engine's included, in milliseconds, where the system tells.
+    pub cpu: Option<f64>,
 }
 
 /// Counts refreshes, with 1, 8 and 64 in flight in turn, a second each time. Every one
@@ -30,11 +33,11 @@ pub async fn throughput(world: &World, seconds: u32) -> Vec<Throughput> {
         let member = world.member(&format!("busy{number}@example.com"), |_| Vec::new()).await;
         tokens.push(member.refresh_token.expose_secret().to_owned());
     }
-    let mut found = [1, 8, 64].map(|in_flight| (in_flight, Duration::ZERO, Vec::new()));
+    let mut found = [1, 8, 64].map(|in_flight| (in_flight, Duration::ZERO, Some(Duration::ZERO), Vec::new()));
     for _ in 0..seconds.max(1) {
         let turn = if seconds == 0 { TURN / 50 } else { TURN };
-        for (in_flight, time, latencies) in &mut found {
-            let start = Instant::now();
+        for (in_flight, time, cpu, latencies) in &mut found {
+            let (start, cpu_before) = (Instant::now(), cpu_time());
             let workers = tokens[..*in_flight]
                 .iter()
                 .map(|token| tokio::spawn(refreshes(function.clone(), token.clone(), start + turn)));
@@ -44,14 +47,26 @@ pub async fn throughput(world: &World, seconds: u32) -> Vec<Throughput> {
                 latencies.extend(taken);
             }
             *time += start.elapsed();
+            *cpu = cpu_time().zip(cpu_before).and_then(|(now, before)| Some((*cpu)? + now.saturating_sub(before)));
         }
     }
-    let of = |(in_flight, time, latencies): (usize, Duration, Vec<Duration>)| Throughput {
+    let of = |(in_flight, time, cpu, latencies): (usize, Duration, Option<Duration>, Vec<Duration>)| Throughput {
         in_flight,
         each_second: latencies.len() as f64 / time.as_secs_f64(),
+        cpu: cpu.map(|cpu| cpu.as_secs_f64() * 1000.0 / latencies.len() as f64),
         latency: Spread::of(latencies),
     };
     found.map(of).into()
+}
+
+/// Returns the CPU time of this process so far. Linux tells it in hundredths of a second
+/// (proc(5), /proc/pid/stat).
+fn cpu_time() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").ok()?;
+    // The program's name is in parentheses, and may contain anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().ok());
+    Some(Duration::from_millis(10 * ticks.sum::<Option<u64>>()?))
 }
 
 /// Rotates a session until the end. Returns the newest token, and how long each refresh took.

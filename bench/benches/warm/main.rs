@@ -98,7 +98,7 @@ async fn main() {
     println!("{}", report::units(&by_sessions));
     println!(
         "Logins, one after the other, of a user with {} expired sessions:\n\n{}",
-        size.expired,
+        growth::group(size.expired),
         report::logins(&logins)
     );
     println!("By the users in the table:\n\n{}", report::users(&by_users, &size.users));

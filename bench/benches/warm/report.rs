@@ -63,9 +63,15 @@ fn ms(value: f64) -> String {
 
 /// Refreshes a second.
 pub fn throughput(found: &[Throughput]) -> String {
-    let mut table = head("in flight", &["refreshes a second", "median, ms", "p99, ms"].map(Into::into));
-    for Throughput { in_flight, each_second, latency } in found {
-        let cells = [group(each_second.round() as usize), ms(latency.median()), ms(latency.percentile(99))];
+    let mut table =
+        head("in flight", &["refreshes a second", "median, ms", "p99, ms", "CPU of each, ms"].map(Into::into));
+    for Throughput { in_flight, each_second, latency, cpu } in found {
+        let cells = [
+            group(each_second.round() as usize),
+            ms(latency.median()),
+            ms(latency.percentile(99)),
+            cpu.map(ms).unwrap_or_default(),
+        ];
         line(&mut table, &in_flight.to_string(), cells);
     }
     table
