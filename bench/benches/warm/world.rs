@@ -167,7 +167,7 @@ impl Pattern {
             with(&self.credential, &[("pk", &format!("EMAIL#{email}")), ("user_id", &id.to_string())]),
             session(),
         ];
-        if number % SECOND == 0 {
+        if number.is_multiple_of(SECOND) {
             rows.push(session());
         }
         rows
