@@ -16,6 +16,7 @@ mod operation;
 mod report;
 mod world;
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -62,20 +63,23 @@ struct Size {
 }
 
 impl Size {
+    const OF_TEST: Self = Self { users: [10, 100], many: 60, expired: 150, rounds: 2, seconds: 0, logins: 2 };
+
     fn of(arguments: &Arguments) -> Self {
-        if arguments.bench {
-            let Arguments { users, rounds, seconds, .. } = *arguments;
-            Self { users: [1000, users], many: 999, expired: 10_000, rounds, seconds, logins: 200 }
-        } else {
-            Self { users: [10, 100], many: 60, expired: 150, rounds: 2, seconds: 0, logins: 2 }
-        }
+        let Arguments { users, rounds, seconds, .. } = *arguments;
+        Self { users: [1000, users], many: 999, expired: 10_000, rounds, seconds, logins: 200 }
     }
 }
 
 #[tokio::main]
 async fn main() {
-    let arguments = Arguments::parse();
-    let size = Size::of(&arguments);
+    let is_bench = env::args().any(|argument| argument == "--bench");
+    // `cargo test NAME` and `cargo test -- --list` mean other tests.
+    if !is_bench && env::args().skip(1).any(|argument| argument == "--list" || !argument.starts_with('-')) {
+        return;
+    }
+    let arguments = is_bench.then(Arguments::parse);
+    let size = arguments.as_ref().map_or(Size::OF_TEST, Size::of);
     // Lines are written and filtered as in a function, and then thrown away.
     let log = telemetry::subscriber(tracing::Level::INFO, std::io::sink);
     tracing::subscriber::set_global_default(log).unwrap();
@@ -90,7 +94,7 @@ async fn main() {
     let by_sessions = growth::by_sessions(&small, &size).await;
     let logins = growth::until_few_expired(&small, &size).await;
     let by_users = growth::by_users([&small, &large], &known, &size).await;
-    let costs = cost::of(&by_sessions, arguments.bench);
+    let costs = cost::of(&by_sessions, is_bench);
 
     println!("\nRefreshes of one process:\n\n{}", report::throughput(&throughput));
     println!("A refresh beside {} logins sent at once:\n\n{}", size.logins, report::beside(&beside));
@@ -103,7 +107,7 @@ async fn main() {
     );
     println!("By the users in the table:\n\n{}", report::users(&by_users, &size.users));
     println!("On AWS:\n\n{}", report::costs(&costs));
-    if let Some(plot) = arguments.plot {
+    if let Some(plot) = arguments.and_then(|arguments| arguments.plot) {
         fs::write(Path::new(ROOT).join(plot), report::plot(&by_sessions, &by_users)).unwrap();
     }
     small.system.stop().await;
