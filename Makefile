@@ -95,8 +95,10 @@ fuzz: ## each fuzz target for 20 seconds; needs a C++ compiler
 	cargo clippy --workspace --all-targets -- -D warnings
 	fuzz/run
 
-bench: $(TOOLS) ## benchmarks, with the C reference of argon2 for comparison
-	PYTHON=$(CURDIR)/.venv/bin/python cargo bench -p bench --bench refresh
+bench: export PYTHON := $(CURDIR)/.venv/bin/python
+bench: $(TOOLS) ## warm functions: argon2 beside its C reference; throughput; what grows with sessions and users; needs 4 GB of memory
+	cargo bench --bench refresh
+	cargo bench --bench warm -- --plot docs/pictures/warm.svg
 
 bench-cold: ## cold starts, with the same refresh in Go, Node and Python for comparison; needs those and a C++ compiler
 	bench/peers/build

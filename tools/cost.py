@@ -1,5 +1,6 @@
 """Computes the tables of docs/cost.md from the prices, assumptions and formulas on that
-page, and prints them. With --check, fails if the page shows other figures."""
+page, and prints them. With --check, fails if the page shows other figures.
+With --taking MS OPERATION, prints the dollars per million of an operation that takes so long."""
 
 import re
 import sys
@@ -32,7 +33,11 @@ for name, (label, cells) in rows(sections["A month"]).items():
     shown.append(f"| {label} | {' | '.join(cells)} |")
     computed.append(f"| {label} | {' | '.join(f'{amount:,.0f}' for amount in dollars)} |")
 
-if "--check" not in sys.argv:
+if sys.argv[1:2] == ["--taking"]:
+    ms, name = sys.argv[2:]
+    writes, reads, _, mb, _ = map(float, rows(sections["Operations"])[name][1])
+    print(f"{names['per_million'](writes, reads, float(ms), mb):.2f}")
+elif "--check" not in sys.argv:
     print("\n".join(computed))
 elif wrong := [pair for pair in zip(shown, computed) if pair[0] != pair[1]]:
     sys.exit("\n".join(f"docs/cost.md shows\n{a}\nbut its formulas give\n{b}" for a, b in wrong))

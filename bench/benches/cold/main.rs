@@ -19,6 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bench::ROOT;
 use clap::Parser;
 use serde_json::Value;
 
@@ -26,7 +27,6 @@ use crate::aws::{Aws, Tls};
 use crate::lambda::Share;
 use crate::report::{Row, Run};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// The round trips of a connection: TCP's handshake, and that of TLS 1.3.
 const CONNECT: u32 = 2;
 /// Events of a refresh, which every peer must answer as Freshkey does.

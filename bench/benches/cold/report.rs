@@ -3,6 +3,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use bench::plot::{Bar, Group, Plot};
+use bench::spread::Spread;
+
 use crate::lambda::Start;
 use crate::{Kind, Subject};
 
@@ -35,23 +38,6 @@ pub struct Row {
     init_trips: f64,
 }
 
-#[derive(Clone, Copy)]
-struct Spread {
-    median: f64,
-    p90: f64,
-}
-
-impl Spread {
-    fn of(durations: impl Iterator<Item = Duration>) -> Self {
-        let mut sorted: Vec<_> = durations.map(|duration| duration.as_secs_f64() * 1000.0).collect();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 0 { f64::midpoint(sorted[middle - 1], sorted[middle]) } else { sorted[middle] };
-        Self { median, p90: sorted[(sorted.len() * 9).div_ceil(10) - 1] }
-    }
-}
-
 impl Row {
     /// The starts of `subject`.
     pub fn of(subject: &Subject, starts: &[Start], delay: Duration) -> Self {
@@ -62,7 +48,7 @@ impl Row {
             kind: subject.kind,
             first_poll: Spread::of(starts.iter().map(|start| start.first_poll)),
             first_answer: Spread::of(starts.iter().map(|start| start.first_answer)),
-            between: between.median - trips(subject.answer_trips),
+            between: between.median() - trips(subject.answer_trips),
             init_trips: trips(subject.init_trips),
         }
     }
@@ -79,7 +65,7 @@ impl Row {
     /// without the round trips.
     fn init_work(&self, rows: &[Self]) -> Option<f64> {
         let empty = rows.iter().find(|row| row.kind == Kind::Empty)?;
-        Some(self.first_poll.median - empty.first_poll.median - self.init_trips)
+        Some(self.first_poll.median() - empty.first_poll.median() - self.init_trips)
     }
 }
 
@@ -89,15 +75,15 @@ pub fn table(rows: &[Row]) -> String {
         "| ms | first poll | p90 | first answer | p90 | init | answer |\n|---|--:|--:|--:|--:|--:|--:|\n".to_owned();
     for row in rows {
         let init = row.init_work(rows).map(|work| format!("{work:.1}")).unwrap_or_default();
-        let (poll, answer) = (row.first_poll, row.first_answer);
+        let (poll, answer) = (&row.first_poll, &row.first_answer);
         let _ = writeln!(
             table,
             "| {} | {:.1} | {:.1} | {:.1} | {:.1} | {init} | {:.1} |",
             row.title(),
-            poll.median,
-            poll.p90,
-            answer.median,
-            answer.p90,
+            poll.median(),
+            poll.percentile(90),
+            answer.median(),
+            answer.percentile(90),
             row.between,
         );
     }
@@ -120,7 +106,7 @@ pub fn targets(rows: &[Row]) -> String {
     }
     if let Some(ours) = rows.iter().find(|row| row.name == "refresh") {
         for peer in rows.iter().filter(|row| row.kind == Kind::Peer) {
-            let lead = peer.first_answer.median / ours.first_answer.median;
+            let lead = peer.first_answer.median() / ours.first_answer.median();
             let target = if peer.name == "Go" { 1.0 } else { LEAD_TARGET };
             line(format!("times ahead of {}", peer.name), lead, lead >= target, format!("{target} or more"));
         }
@@ -128,44 +114,25 @@ pub fn targets(rows: &[Row]) -> String {
     lines
 }
 
-const LEFT: f64 = 150.0;
-const WIDTH: f64 = 760.0;
-const BAR: f64 = 18.0;
-const STEP: f64 = 28.0;
-const HEAD: f64 = 40.0;
-
 /// A plot in SVG: a bar to the first answer for each subject that refreshes, with the
 /// part to the first poll darker.
 pub fn plot(runs: &[Run]) -> String {
-    let mut marks = String::new();
-    let mut top = 50.0;
-    for run in runs {
-        let rows: Vec<_> = run.rows.iter().filter(|row| row.kind != Kind::Function || row.name == "refresh").collect();
-        let longest = rows.iter().map(|row| row.first_answer.median).fold(1.0, f64::max);
-        let scale = (WIDTH - LEFT - 80.0) / longest;
-        let _ = writeln!(marks, r#"<text x="10" y="{:.0}" class="head">{}</text>"#, top + 18.0, run.title);
-        for (index, row) in rows.iter().enumerate() {
-            let y = top + HEAD + STEP * index as f64;
-            let (poll, answer) = (row.first_poll.median * scale, row.first_answer.median * scale);
-            let name = if row.kind == Kind::Function { "Freshkey's refresh".into() } else { row.title() };
-            let text = y + BAR - 4.0;
-            let _ = writeln!(marks, r#"<text x="{}" y="{text:.1}" text-anchor="end">{name}</text>"#, LEFT - 8.0);
-            let _ =
-                writeln!(marks, r#"<rect x="{LEFT}" y="{y:.1}" width="{answer:.1}" height="{BAR}" class="answer"/>"#);
-            let _ = writeln!(marks, r#"<rect x="{LEFT}" y="{y:.1}" width="{poll:.1}" height="{BAR}" class="poll"/>"#);
-            let end = LEFT + answer + 6.0;
-            let _ = writeln!(marks, r#"<text x="{end:.1}" y="{text:.1}">{:.0} ms</text>"#, row.first_answer.median);
-        }
-        top += HEAD + STEP * rows.len() as f64 + 14.0;
-    }
-    format!(
-        r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0}" font-family="sans-serif" font-size="13" role="img" aria-label="Time from exec to the first answer of a refresh, in milliseconds">
-<style>text {{ fill: #24292f }} .head {{ font-weight: bold }} .poll {{ fill: #1f6feb }} .answer {{ fill: #9ec5fe }}</style>
-<rect width="{WIDTH}" height="{top:.0}" fill="#ffffff"/>
-<text x="10" y="24" class="head">A refresh, cold: medians, in milliseconds</text>
-<rect x="420" y="13" width="13" height="13" class="poll"/><text x="439" y="24">exec to first poll</text>
-<rect x="570" y="13" width="13" height="13" class="answer"/><text x="589" y="24">first poll to first answer</text>
-{marks}</svg>
-"##
-    )
+    let bar = |row: &Row| {
+        let (poll, answer) = (row.first_poll.median(), row.first_answer.median());
+        let name = if row.kind == Kind::Function { "Freshkey's refresh".into() } else { row.title() };
+        Bar { name, parts: vec![poll, answer - poll], value: format!("{answer:.0} ms") }
+    };
+    let group = |run: &Run| {
+        let rows = run.rows.iter().filter(|row| row.kind != Kind::Function || row.name == "refresh");
+        Group { title: run.title.into(), bars: rows.map(bar).collect() }
+    };
+    let plot = Plot {
+        title: "A refresh, cold: medians, in milliseconds",
+        label: "Time from exec to the first answer of a refresh, in milliseconds",
+        parts: &["exec to first poll", "first poll to first answer"],
+        left: 150.0,
+        bar: 18.0,
+        groups: runs.iter().map(group).collect(),
+    };
+    plot.svg()
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::wire::Fate;
-use crate::world::{EMAIL, PASSWORD, User, World, claims, signed_up_with, world_with};
+use crate::world::{EMAIL, PASSWORD, PATIENT, User, World, claims, signed_up_with, world_with};
 
 const KEY: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ");
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -232,6 +232,73 @@ async fn rf16_a_login_reads_at_most_five_pages() {
     assert!(left.len() > 2, "some are beyond the fifth page");
 }
 
+/// How many deletions each of the login's transactions has.
+fn deletions(world: &World) -> Vec<usize> {
+    let calls = world.wire.take().calls;
+    let members = calls.iter().filter_map(|call| call.body["TransactItems"].as_array());
+    members.map(|members| members.iter().filter(|member| member["Delete"].is_object()).count()).collect()
+}
+
+#[tokio::test]
+async fn a_login_deletes_a_hundred_expired_sessions_once_there_are_as_many() {
+    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    seed(&world, &alice, 220, 1).await;
+    // The engine keeps the first clock, and deletes nothing.
+    let later = world.beside(&[KEY, PATIENT]).await;
+    later.clock.advance(Duration::from_secs(31 * 86_400));
+    for left in [121, 21] {
+        later.wire.take();
+        let next = login(&later).await;
+        assert_eq!(deletions(&later), [100]);
+        let rows = rows(&later, &alice).await;
+        assert!(rows.contains(&session_id(&next)));
+        later.post("/api/v1/auth/logout", json!({ "refresh_token": next.refresh_token })).await;
+        assert_eq!(rows.len(), left + 1);
+    }
+    // TTL deletes fewer for nothing.
+    later.wire.take();
+    login(&later).await;
+    assert_eq!(deletions(&later), [0usize; 0]);
+    assert_eq!(rows(&later, &alice).await.len(), 22);
+}
+
+#[tokio::test]
+async fn a_session_that_a_slower_clock_refreshes_is_not_deleted_as_expired() {
+    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    seed(&world, &alice, 99, 1).await;
+    world.clock.advance(Duration::from_secs(29 * 86_400));
+    let later = world.beside(&[KEY, PATIENT]).await;
+    later.clock.advance(Duration::from_secs(2 * 86_400));
+    let newest = Arc::new(OnceCell::new());
+    later.wire.on_call({
+        let (world, newest) = (world.clone(), Arc::clone(&newest));
+        move |call| {
+            let (world, newest, spent) = (world.clone(), Arc::clone(&newest), alice.refresh_token.clone());
+            async move {
+                if call.operation == "TransactWriteItems" {
+                    let refreshed = world.refresh(&spent).await.expect(StatusCode::OK);
+                    newest.set(refreshed.text("refresh_token")).unwrap();
+                }
+                Fate::Pass
+            }
+        }
+    });
+    login(&later).await;
+    assert!(world.is_alive(newest.get().expect("the login deletes expired sessions")).await);
+}
+
+#[tokio::test]
+async fn expired_sessions_that_cannot_be_deleted_fail_no_login() {
+    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    seed(&world, &alice, 120, 1).await;
+    let later = world.beside(&[KEY, PATIENT]).await;
+    later.clock.advance(Duration::from_secs(31 * 86_400));
+    later.wire.fault("TransactWriteItems", usize::MAX, Fate::Refused(400, "AccessDeniedException"));
+    let next = login(&later).await;
+    assert_eq!(deletions(&later), [100]);
+    assert!(later.is_alive(&next.refresh_token).await);
+}
+
 #[tokio::test]
 async fn rf16_a_session_beyond_the_cap_that_cannot_be_deleted_fails_no_login() {
     let (world, alice) = signed_up_with(&[KEY]).await;
@@ -269,4 +336,25 @@ async fn dead_sessions_are_deleted_a_few_at_a_time() {
     let deleted = world.wire.take().operations().into_iter().filter(|operation| *operation == "DeleteItem").count();
     let most = most.load(Ordering::Relaxed);
     assert!(deleted > 25 && most <= 25, "{deleted} deletions, {most} at the same time");
+}
+
+#[tokio::test]
+async fn the_end_of_all_sessions_deletes_no_expired_ones_and_the_deletion_of_the_account_does() {
+    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    seed(&world, &alice, 30, 1).await;
+    // The engine keeps the first clock, and deletes nothing.
+    let later = world.beside(&[KEY, PATIENT]).await;
+    later.clock.advance(Duration::from_secs(31 * 86_400));
+    for path in ["/api/v1/auth/sessions", "/api/v1/auth/sessions?except=current"] {
+        let next = login(&later).await;
+        login(&later).await;
+        let everywhere = later.request(Method::DELETE, path).bearer(&next.access_token);
+        everywhere.await.expect(StatusCode::NO_CONTENT);
+        let kept = usize::from(path.ends_with("current"));
+        assert_eq!(rows(&later, &alice).await.len(), 31 + kept, "{path}");
+    }
+    let next = login(&later).await;
+    let delete = later.post("/api/v1/users/me/delete", json!({ "password": PASSWORD })).bearer(&next.access_token);
+    delete.await.expect(StatusCode::NO_CONTENT);
+    assert!(rows(&later, &alice).await.is_empty());
 }

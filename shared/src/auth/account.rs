@@ -244,10 +244,13 @@ impl App {
     }
 
     /// Deletes the rows of a user's dead sessions, except for those that reuse has ended.
+    /// Expired ones of a user who is still there are left to the table's TTL, which deletes
+    /// them for nothing: there may be thousands.
     pub(super) async fn delete_dead_sessions(&self, id: UserId) -> Result<(), StoreError> {
         let (user, sessions) = self.store.user_and_sessions(id).await?;
-        let user = user.as_ref().map(User::state);
-        let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && session.revoked_at.is_none());
+        let (user, now) = (user.as_ref().map(User::state), self.now());
+        let is_left = |session: &Session| session.revoked_at.is_some() || user.is_some() && session.expires_at <= now;
+        let dead = sessions.iter().filter(|session| !session.is_kept_by(user) && !is_left(session));
         for some in dead.collect::<Vec<_>>().chunks(SWEPT_AT_ONCE) {
             let deletions = some.iter().map(|session| self.store.discard_session(session, user));
             join_all(deletions).await.into_iter().try_for_each(|discarded| discarded.map(drop))?;

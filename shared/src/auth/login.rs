@@ -19,12 +19,17 @@ const TRIES: usize = 2;
 /// displaces: the most members of a DynamoDB transaction.
 const MOST_BEYOND_CAP: usize = 100;
 
+/// How many expired sessions a login deletes, once there are as many: the most members of
+/// a DynamoDB transaction. Fewer are left to the table's TTL, which deletes them for
+/// nothing, though it may take days.
+const EXPIRED: usize = 100;
+
 impl App {
     /// Checks a password and opens a session, in three round trips: the credential is
     /// read while the guess is counted; the user and the sessions are read while the
     /// hash is computed; the new session is written while the guess is given back and
-    /// sessions beyond the cap are deleted. A device token that the account does not
-    /// accept costs one more.
+    /// sessions beyond the cap, or a hundred expired ones, are deleted. A device token that
+    /// the account does not accept costs one more.
     ///
     /// With NOTIFY_NEW_DEVICE, the owner gets a notice of an unknown device.
     ///
@@ -79,9 +84,10 @@ impl App {
                     self.rehash(&email, &password, &credential.password_hash).await;
                 }
             };
-            let (opened, beyond_cap, (), ()) = tokio::join!(
+            let (opened, beyond_cap, (), (), ()) = tokio::join!(
                 self.store.open_session(&session, displaced, notice.as_ref()),
                 self.end_beyond_cap(user.id, beyond_cap),
+                self.delete_expired(user.id, &sessions, now),
                 rehash,
                 self.give_back(guess),
             );
@@ -146,6 +152,20 @@ impl App {
                 tracing::warn!(user.id = %user, %error, "sessions beyond the cap were not deleted");
                 &[]
             }
+        }
+    }
+
+    /// Deletes a hundred expired sessions if there are as many, so that logins do not read
+    /// ever more of them. A failure is only logged.
+    async fn delete_expired(&self, user: UserId, sessions: &[Session], now: Timestamp) {
+        let expired = sessions.iter().filter(|session| session.expires_at <= now);
+        let expired: Vec<_> = expired.map(|session| session.id).take(EXPIRED).collect();
+        if expired.len() < EXPIRED {
+            return;
+        }
+        match self.store.delete_expired_sessions(user, &expired, now).await {
+            Ok(Write::Done(()) | Write::Refused(())) => {}
+            Err(error) => tracing::warn!(user.id = %user, %error, "expired sessions were not deleted"),
         }
     }
 

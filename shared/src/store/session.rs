@@ -204,6 +204,32 @@ impl Store {
         Ok(without_member(self.transact(sessions.iter().map(delete).collect()).await?))
     }
 
+    /// Deletes sessions that have expired at `now` in one transaction, at most 100.
+    /// [`Write::Refused`], with nothing deleted, when one of them was refreshed meanwhile,
+    /// by a clock that is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn delete_expired_sessions(
+        &self,
+        user: UserId,
+        sessions: &[SessionId],
+        now: Timestamp,
+    ) -> Result<Write, StoreError> {
+        if sessions.is_empty() {
+            return Ok(Write::Done(()));
+        }
+        let delete = |session: &SessionId| {
+            delete_member(
+                self.delete(item::session_key(user, *session))
+                    .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+                    .expression_attribute_values(":now", number(now.seconds())),
+            )
+        };
+        Ok(without_member(self.transact(sessions.iter().map(delete).collect()).await?))
+    }
+
     /// Deletes a session whose user is gone, disabled or at a later epoch.
     /// [`Write::Done`] when the session has ended: it is deleted, or kept as
     /// evidence of reuse. [`Write::Refused`] when it was lifted to the user's
