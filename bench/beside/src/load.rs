@@ -36,12 +36,14 @@ impl Chain {
 
     async fn run(&mut self, api: Api, url: &str, until: Instant) -> Run {
         let mut run = Run::default();
+        let mut start = Instant::now();
         while Instant::now() < until {
-            let start = Instant::now();
-            let key = (api == Api::Freshkey).then(|| run.latencies.len().to_string());
-            match api.refresh(&self.http, url, &self.credential, key.as_deref()).await {
+            // One key for each token, so that an attempt that failed can be repeated.
+            let key = (api == Api::Freshkey).then(|| &self.credential[self.credential.len() - 40..]);
+            match api.refresh(&self.http, url, &self.credential, key).await {
                 Answer::Refreshed(next) => {
                     run.latencies.push(start.elapsed());
+                    start = Instant::now();
                     let spent = std::mem::replace(&mut self.credential, next);
                     self.previous = api.rotates().then_some(spent);
                 }
@@ -61,7 +63,7 @@ pub fn client() -> Client {
 /// What clients saw.
 #[derive(Default)]
 pub struct Run {
-    /// How long each successful refresh took.
+    /// How long each successful refresh took, with the attempts that failed.
     pub latencies: Vec<Duration>,
     /// What was answered instead of tokens.
     pub failures: Vec<String>,

@@ -21,6 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::behaviour::{Findings, USERS};
 use crate::load::{Chain, Turn};
@@ -64,8 +66,17 @@ struct Subject {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments = Arguments::parse();
-    println!("{}", report::behaviour(&behaviour(&arguments).await));
-    measure(&arguments).await;
+    let work = async {
+        println!("{}", report::behaviour(&behaviour(&arguments).await));
+        measure(&arguments).await;
+    };
+    // Told to stop, it drops the work, and with it all servers.
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    tokio::select! {
+        () = work => {}
+        _ = terminate.recv() => {}
+        _ = ctrl_c() => {}
+    }
 }
 
 /// Tries each system with each setting that makes it behave differently, one after
@@ -128,8 +139,11 @@ async fn subjects(arguments: &Arguments) -> Vec<Subject> {
     const POSTGRES: &str = "PostgreSQL";
     const SQLITE: &str = "SQLite";
     let users = CLIENTS.into_iter().max().unwrap_or_default();
-    let freshkey = Arc::new(Server::freshkey(&arguments.local, users).await);
-    let mut subjects = vec![Subject::new("Freshkey", "SQLite, as DynamoDB", freshkey, Api::Freshkey)];
+    let mut subjects = Vec::new();
+    for (name, in_file) in [("engine, in a file", true), ("engine, in memory", false)] {
+        let freshkey = Arc::new(Server::freshkey(&arguments.local, in_file, users).await);
+        subjects.push(Subject::new("Freshkey", name, freshkey, Api::Freshkey));
+    }
     for (name, store) in [(POSTGRES, Store::Postgres), (SQLITE, Store::Sqlite)] {
         let django = Arc::new(Server::django(store, users).await);
         subjects.push(Subject::new("simplejwt", name, django, Api::Simplejwt));

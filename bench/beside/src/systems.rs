@@ -165,11 +165,13 @@ enum Database {
 }
 
 impl Server {
-    /// Starts Freshkey's local system, with its data in a file.
-    pub async fn freshkey(program: &Path, users: usize) -> Self {
+    /// Starts Freshkey's local system, with its data in a file or in memory.
+    pub async fn freshkey(program: &Path, in_file: bool, users: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut freshkey = command(program, folder.path());
-        freshkey.arg("--data").arg(folder.path().join("data"));
+        if in_file {
+            freshkey.arg("--data").arg(folder.path().join("data"));
+        }
         Self::start_freshkey(freshkey, Database::File, folder, users).await
     }
 
@@ -177,14 +179,15 @@ impl Server {
     /// to the table can be counted.
     pub async fn freshkey_on_the_wire(program: &Path, users: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
+        let (port, table_port) = (free_port(), free_port());
         let mut engine = command(program, folder.path());
-        engine.args(["--port", "0", "--table-port", &port.to_string()]);
+        engine.args(["--port", &port.to_string(), "--table-port", &table_port.to_string()]);
         let engine = Process::start(&mut engine, "TERM", &folder.path().join("log of the table"));
-        let wire = Wire::start(engine, port).await;
+        // Then it has made the table.
+        assert!(answers(&format!("http://127.0.0.1:{port}")).await, "the table does not start");
+        let wire = Wire::start(engine, table_port).await;
         let mut freshkey = command(program, folder.path());
         freshkey.arg("--table-endpoint").arg(wire.url());
-        assert!(answers(wire.url()).await, "the table does not start");
         Self::start_freshkey(freshkey, Database::Wire(wire), folder, users).await
     }
 
