@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-cold simulate binaries build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-beside bench-cold simulate binaries build deploy
 
 TOOLS := .venv/.installed
 EMULATOR := tools/emulator/.venv
@@ -104,6 +104,9 @@ bench-cold: ## cold starts, with the same refresh in Go, Node and Python for com
 	bench/peers/build
 	cargo build --release $(addprefix -p ,empty $(FUNCTIONS))
 	cargo bench -p bench --bench cold -- --plot docs/pictures/cold-start.svg
+
+bench-beside: ## a refresh beside Django's and better-auth's, for docs/beside.md; needs Node, Python and PostgreSQL
+	bench/beside/run --plot docs/pictures/beside.svg
 
 simulate: ## a million users on a day and after an outage, for docs/scale.md; needs only Rust
 	cargo run --release -p scale -- docs/pictures
