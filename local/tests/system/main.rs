@@ -33,6 +33,7 @@ mod rows;
 mod secret_copy;
 mod session_end;
 mod stored;
+mod survival;
 mod template;
 mod users;
 mod windows;
