@@ -14,6 +14,7 @@ mod devices;
 mod equal_work;
 mod faults;
 mod headers;
+mod histories;
 mod imported;
 mod input;
 mod keys;
