@@ -11,14 +11,21 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{available_parallelism, sleep, spawn};
 use std::time::Duration;
 
-use base64::Engine;
+use axum::body::Bytes;
+use axum::extract::State;
+use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use freshkey::SystemClock;
 use futures_util::future::join_all;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
+use local::engine::Engine;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 const REGISTER: &str = "/api/v1/auth/register";
 const LOGIN: &str = "/api/v1/auth/login";
@@ -312,6 +319,152 @@ async fn re5_a_kill_at_any_moment_of_a_refresh_loses_nothing_that_was_answered()
     signal(program.process.id(), "KILL");
     program = start();
     assert_eq!(program.refresh(&client.spent, client.key).await.unwrap().status, 401);
+}
+
+/// A table that several programs share, behind a door that stops a rotation on its way.
+struct SharedTable {
+    engine: Engine,
+    client: reqwest::Client,
+    /// Where the next rotation is stopped.
+    stop: Mutex<Option<Stop>>,
+    stopped: Notify,
+    open: Notify,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// Before the write.
+    Before,
+    /// Between the write and its answer.
+    After,
+}
+
+impl SharedTable {
+    /// Starts it. Returns its URL, too.
+    async fn start() -> (Arc<Self>, String) {
+        let engine = Engine::start(None, Arc::new(SystemClock)).await.unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let (stop, stopped, open) = Default::default();
+        let table = Arc::new(Self { engine, client, stop, stopped, open });
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let door = axum::Router::new().fallback(Self::pass).with_state(Arc::clone(&table));
+        tokio::spawn(async move { axum::serve(listener, door).await });
+        (table, url)
+    }
+
+    async fn pass(State(table): State<Arc<Self>>, headers: HeaderMap, body: Bytes) -> (StatusCode, Bytes) {
+        let is_rotation = body.windows(18).any(|part| part == b"attempt = :attempt");
+        let stop = if is_rotation { table.stop.lock().unwrap().take() } else { None };
+        if stop == Some(Stop::Before) {
+            table.wait().await;
+        }
+        let request = table.client.post(table.engine.endpoint()).headers(headers).body(body);
+        let response = request.send().await.unwrap();
+        let (status, answer) = (response.status(), response.bytes().await.unwrap());
+        if stop == Some(Stop::After) {
+            table.wait().await;
+        }
+        (status, answer)
+    }
+
+    async fn wait(&self) {
+        self.stopped.notify_one();
+        self.open.notified().await;
+    }
+
+    /// Starts a program on it. Its calls are patient, so that nothing depends on how long a
+    /// program stands still.
+    fn program(directory: &Path, url: &str) -> Program {
+        let variables = [("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ"), ("TEST_PATIENCE", "50")];
+        Program::start_with(directory, &["--table-endpoint", url], &variables)
+    }
+
+    /// Sends a refresh to a program, and returns once its rotation is stopped there.
+    async fn stop(
+        &self,
+        at: Stop,
+        program: &Program,
+        token: &str,
+        key: Option<u64>,
+    ) -> JoinHandle<reqwest::Result<Reply>> {
+        *self.stop.lock().unwrap() = Some(at);
+        let mut request = program.request(Method::POST, REFRESH).json(&json!({ "refresh_token": token }));
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key.to_string());
+        }
+        let request = tokio::spawn(reply_to(request));
+        self.stopped.notified().await;
+        request
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn re5_a_program_that_is_killed_between_the_write_and_its_answer_costs_nobody_with_a_key_the_session() {
+    let directory = tempfile::tempdir().unwrap();
+    let (table, url) = SharedTable::start().await;
+    for key in [Some(1), None] {
+        let mut program = SharedTable::program(directory.path(), &url);
+        let email = format!("ada-{key:?}@example.com").replace(['(', ')'], "");
+        let token = program.post(REGISTER, &json!({ "email": email, "password": "correct horse battery" })).await;
+        let token = token.text("refresh_token");
+        let request = table.stop(Stop::After, &program, &token, key).await;
+        signal(program.process.id(), "KILL");
+        assert_eq!(program.process.wait().unwrap().code(), None);
+        assert!(request.await.unwrap().is_err());
+        table.open.notify_one();
+
+        let program = SharedTable::program(directory.path(), &url);
+        match key {
+            Some(key) => {
+                let second = program.refresh(&token, key).await.unwrap().text("refresh_token");
+                assert_eq!(generation(&second), 2);
+                let third = program.refresh(&second, key + 1).await.unwrap().text("refresh_token");
+                assert_eq!(generation(&third), 3);
+            }
+            None => {
+                let again = program.post(REFRESH, &json!({ "refresh_token": token })).await;
+                assert_eq!((again.status, again.text("error")), (401, "invalid_refresh_token".into()));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn re7_a_program_that_thaws_neither_forks_the_chain_nor_signs_out_a_client_that_went_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let (table, url) = SharedTable::start().await;
+    let (frozen, other) = (SharedTable::program(directory.path(), &url), SharedTable::program(directory.path(), &url));
+    for at in [Stop::Before, Stop::After] {
+        for goes_on in [false, true] {
+            let email = format!("ada-{}-{goes_on}@example.com", at == Stop::Before);
+            let tokens = other.post(REGISTER, &json!({ "email": email, "password": "correct horse battery" })).await;
+            let token = tokens.text("refresh_token");
+            let request = table.stop(at, &frozen, &token, Some(1)).await;
+            if goes_on {
+                // It is frozen for longer than its deadline, by its clock.
+                let hour = frozen.post("/.local/clock", &json!({ "advance_seconds": 3600 })).await;
+                assert_eq!(hour.status, 200);
+            }
+            signal(frozen.process.id(), "STOP");
+            let second = other.refresh(&token, 1).await.unwrap().text("refresh_token");
+            let newest = match goes_on {
+                true => other.refresh(&second, 2).await.unwrap().text("refresh_token"),
+                false => second.clone(),
+            };
+            table.open.notify_one();
+            signal(frozen.process.id(), "CONT");
+            let thawed = request.await.unwrap().unwrap();
+            // Without the write, it finds the token spent; after it, it has its own answer to give.
+            if goes_on && at == Stop::Before {
+                assert_eq!((thawed.status, thawed.text("error")), (503, "temporarily_unavailable".into()));
+            } else {
+                assert_eq!(thawed.text("refresh_token"), second);
+            }
+            let next = other.refresh(&newest, 3).await.unwrap().text("refresh_token");
+            assert_eq!(generation(&next), generation(&newest) + 1);
+        }
+    }
 }
 
 #[tokio::test]

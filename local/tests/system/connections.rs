@@ -57,7 +57,7 @@ async fn through_a_door(world: &World, secret: (&str, &str)) -> (World, Door) {
         http_client: None,
     };
     let system = Arc::new(System::start(options).await.unwrap());
-    (World { system, clock: world.clock.clone(), wire: Wire::new() }, door)
+    (World { system, clock: world.clock.clone(), wire: Wire::new(), delivery: world.delivery }, door)
 }
 
 #[tokio::test]

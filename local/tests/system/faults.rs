@@ -1,6 +1,7 @@
 //! DynamoDB throttles, fails, reports conflicts and goes silent, and no client
 //! loses its tokens.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,31 +20,31 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::mail;
-use crate::wire::Fate;
+use crate::wire::{Fate, Late};
 use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world};
 
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
 const SECRET: &str = "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ";
 const HOUR: u64 = 3600;
-const MAX_SESSIONS: usize = 3;
+pub const MAX_SESSIONS: usize = 3;
 /// More successes than a request that fails for good takes from the SDK's quota
 /// of retries, which all clients of a process share.
 const SUCCESSES: usize = 30;
 
 /// A request, and its calls to DynamoDB.
 #[derive(Clone, Copy, Debug)]
-struct Route {
-    what: What,
+pub struct Route {
+    pub what: What,
     /// The calls that its answer depends on, in order.
-    calls: &'static [&'static str],
+    pub calls: &'static [&'static str],
     /// The status of its answer when it succeeds.
-    success: StatusCode,
+    pub success: StatusCode,
     /// The status of its answer if it was carried out before, but not answered.
-    again: StatusCode,
+    pub again: StatusCode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+pub enum What {
     Register,
     Login,
     LoginAtTheCap,
@@ -71,7 +72,7 @@ const fn route(what: What, calls: &'static [&'static str], success: StatusCode, 
     Route { what, calls, success, again }
 }
 
-const ROUTES: [Route; 21] = [
+pub const ROUTES: [Route; 21] = [
     route(What::Register, &["TransactWriteItems"], StatusCode::CREATED, StatusCode::CONFLICT),
     route(What::Login, &["GetItem", "Query", "PutItem"], StatusCode::OK, StatusCode::OK),
     route(What::LoginAtTheCap, &["GetItem", "Query", "TransactWriteItems"], StatusCode::OK, StatusCode::OK),
@@ -117,16 +118,16 @@ const ROUTES: [Route; 21] = [
 ];
 
 /// A user with a session on a phone and, where a route needs one, on a laptop.
-struct Alice {
+pub struct Alice {
     email: String,
-    phone: User,
+    pub phone: User,
     laptop: Option<User>,
     /// The token of the latest mail.
     link: Option<String>,
 }
 
 impl Alice {
-    async fn of(world: &World, what: What) -> Self {
+    pub async fn of(world: &World, what: What) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let email = format!("alice{}@example.com", COUNT.fetch_add(1, Ordering::Relaxed));
         let phone = world.register(&email).await;
@@ -166,7 +167,7 @@ impl Alice {
         Self { email, phone, laptop, link }
     }
 
-    async fn send(&self, world: &World, what: What) -> Reply {
+    pub async fn send(&self, world: &World, what: What) -> Reply {
         let User { access_token, refresh_token, .. } = &self.phone;
         let refresh = json!({ "refresh_token": refresh_token });
         let signed_in = |method, path: &str| world.request(method, path).bearer(access_token);
@@ -218,7 +219,7 @@ impl Alice {
 
     /// Checks that `what` has had its effect, and that the phone is otherwise still
     /// signed in.
-    async fn check(&self, world: &World, what: What, reply: &Reply) {
+    pub async fn check(&self, world: &World, what: What, reply: &Reply) {
         let token = &self.phone.refresh_token;
         match what {
             What::Logout | What::EndAll | What::Delete | What::Reset => assert!(!world.is_alive(token).await),
@@ -310,7 +311,7 @@ async fn every_route_bears(fault: impl Fn(&str) -> Option<Fate>) {
 }
 
 #[track_caller]
-fn check_unavailable(reply: &Reply, story: &str) {
+pub fn check_unavailable(reply: &Reply, story: &str) {
     assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE, "{story}: {}", reply.text);
     assert!(reply.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 0, "{story}");
     match &reply.json() {
@@ -509,6 +510,32 @@ async fn re11_a_register_that_never_arrived_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn rf2_a_copy_of_a_logins_write_that_arrives_late_revives_no_token() {
+    let (world, _) = signed_up().await;
+    let late = Arc::new(Late::default());
+    world.wire.on_call({
+        let late = Arc::clone(&late);
+        move |call| {
+            let fate = match call.operation.as_str() {
+                "PutItem" => Fate::Doubled(Arc::clone(&late), call.body),
+                _ => Fate::Pass,
+            };
+            async move { fate }
+        }
+    });
+    let first = world.login(PASSWORD).await.expect(StatusCode::OK).user().refresh_token;
+    world.wire.heal();
+    let second = world.refresh(&first).await.expect(StatusCode::OK).text("refresh_token");
+    world.refresh(&first).await.expect(StatusCode::UNAUTHORIZED);
+    let before = Row::of(&first).read(&world).await;
+    late.arrive().await;
+    assert_eq!(Row::of(&first).read(&world).await, before);
+    for token in [first, second] {
+        world.refresh(&token).await.expect(StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
 async fn re12_a_logout_can_be_repeated_and_a_failed_one_is_no_logout() {
     let (world, alice) = signed_up().await;
     let logout = || world.post("/api/v1/auth/logout", json!({ "refresh_token": alice.refresh_token }));
@@ -579,7 +606,7 @@ async fn rf17_after_a_restore_an_authentic_token_pulls_the_table_forward_and_a_f
     let second = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     let third = world.refresh(&second).await.expect(StatusCode::OK).text("refresh_token");
 
-    store(&world).open_session(&backup, None, None).await.unwrap();
+    store(&world).seed_session(&backup).await.unwrap();
     let forged = Forger::new().forge(&world, &third, 3);
     world.refresh(&forged).await.expect(StatusCode::UNAUTHORIZED);
     assert_eq!(Row::of(&third).read(&world).await.unwrap(), backup);
@@ -602,7 +629,7 @@ async fn rf17_a_token_that_was_spent_since_the_backup_works_once_and_is_reuse_af
         tokens.push(next);
     }
     let [_, spent, between, newest] = tokens.as_slice() else { unreachable!() };
-    store(&world).open_session(&backup, None, None).await.unwrap();
+    store(&world).seed_session(&backup).await.unwrap();
 
     let stolen = world.refresh(spent).await.expect(StatusCode::OK).text("refresh_token");
     assert_eq!(claims(&stolen)["gen"], claims(between)["gen"]);
@@ -635,7 +662,7 @@ async fn re15_a_token_used_on_both_sides_of_a_lagging_replica_leads_to_one_gener
     let before = Row::of(&alice.refresh_token).read(&world).await.unwrap();
     let here = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     // The other Region has not seen that write.
-    store(&world).open_session(&before, None, None).await.unwrap();
+    store(&world).seed_session(&before).await.unwrap();
     let there = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     for claim in ["gen", "sid", "sec", "abs"] {
         assert_eq!(claims(&here)[claim], claims(&there)[claim], "{claim}");
@@ -683,7 +710,7 @@ async fn rf18_the_condition_of_the_write_is_the_rule_of_the_session() {
                                 attempt: earlier,
                                 ..fresh.clone()
                             };
-                            store.open_session(&session, None, None).await.unwrap();
+                            store.seed_session(&session).await.unwrap();
                             if is_revoked {
                                 assert_eq!(store.revoke_session(&session, &attempt).await.unwrap(), Write::Done(()));
                                 session.revoked_at = Some(now.truncated());

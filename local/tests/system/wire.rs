@@ -3,6 +3,7 @@
 //! DynamoDB and SES are at the other end; the wire itself plays Secrets Manager, with
 //! one secret.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,8 +17,10 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 /// One call to AWS, as it leaves the SDK.
 #[derive(Clone, Debug)]
@@ -39,10 +42,57 @@ pub enum Fate {
     AnswerLost,
     /// It never arrives, and no error is reported.
     Silence,
+    /// It is executed, and the test is told so, but the answer never arrives, and no error is
+    /// reported.
+    Deaf(Arc<Notify>),
     /// DynamoDB answers with this error and does nothing.
     Refused(u16, &'static str),
     /// DynamoDB cancels the transaction, because it conflicts with another one.
     Cancelled,
+    /// It is held up on the way: the caller takes it to be lost, and it is executed when the
+    /// test lets it arrive.
+    Late(Arc<Late>),
+    /// It is executed and answered, and a copy with this body is executed when the test lets
+    /// it arrive.
+    Doubled(Arc<Late>, Value),
+    /// It is answered so at once, and executed when the test lets it arrive. As all of the
+    /// following, no DynamoDB does that.
+    Postponed(Arc<Late>, u16, Value),
+    /// This body is executed in its place.
+    Forged(Value),
+    /// It is executed, but this is the answer.
+    Misreported(u16, Value),
+    /// It is not executed, but this is the answer.
+    Invented(u16, Value),
+    /// It is answered as the first such call with the same body.
+    Stale(Memory),
+}
+
+/// The answers to earlier calls, by body.
+pub type Memory = Arc<Mutex<HashMap<String, Vec<u8>>>>;
+
+/// A call that is held up on the way.
+#[derive(Debug, Default)]
+pub struct Late {
+    go: Notify,
+    done: Notify,
+}
+
+impl Late {
+    /// Lets the call arrive, once, and waits until it has been executed.
+    pub async fn arrive(&self) {
+        self.go.notify_one();
+        self.done.notified().await;
+    }
+
+    /// Executes the call when it may arrive.
+    fn hold(self: Arc<Self>, inner: SharedHttpConnector, request: HttpRequest) {
+        tokio::spawn(async move {
+            self.go.notified().await;
+            let _ = inner.call(request).await;
+            self.done.notify_one();
+        });
+    }
 }
 
 type Hook = Arc<dyn Fn(Call) -> BoxFuture<'static, Fate> + Send + Sync>;
@@ -209,16 +259,67 @@ impl HttpConnector for Tap {
                 Fate::Lost => Err(broken()),
                 Fate::AnswerLost => inner.call(request).await.and(Err(broken())),
                 Fate::Silence => std::future::pending().await,
+                Fate::Deaf(done) => {
+                    let _ = inner.call(request).await;
+                    done.notify_one();
+                    std::future::pending().await
+                }
                 Fate::Refused(status, code) => Ok(refusal(status, code)),
                 Fate::Cancelled => Ok(refusal(400, "TransactionCanceledException")),
+                Fate::Late(late) => {
+                    late.hold(inner, request);
+                    Err(broken())
+                }
+                Fate::Doubled(late, copy) => {
+                    late.hold(inner.clone(), with_body(request.try_clone().expect("the body is in memory"), &copy));
+                    inner.call(request).await
+                }
+                Fate::Postponed(late, status, answer) => {
+                    late.hold(inner, request);
+                    Ok(response(status, &answer))
+                }
+                Fate::Forged(body) => inner.call(with_body(request, &body)).await,
+                Fate::Misreported(status, answer) => inner.call(request).await.map(|_| response(status, &answer)),
+                Fate::Invented(status, answer) => Ok(response(status, &answer)),
+                Fate::Stale(memory) => recall(&memory, inner, request).await,
             }
         })
     }
 }
 
 fn held(secret: &Value) -> HttpResponse {
-    let body = json!({ "Name": "freshkey", "SecretString": secret.to_string() });
-    HttpResponse::new(StatusCode::try_from(200).unwrap(), SdkBody::from(body.to_string()))
+    response(200, &json!({ "Name": "freshkey", "SecretString": secret.to_string() }))
+}
+
+fn response(status: u16, body: &Value) -> HttpResponse {
+    HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()))
+}
+
+/// The same request with another body. No DynamoDB of the tests checks the signature.
+fn with_body(mut request: HttpRequest, body: &Value) -> HttpRequest {
+    let body = body.to_string();
+    request.headers_mut().insert("content-length", body.len().to_string());
+    *request.body_mut() = SdkBody::from(body);
+    request
+}
+
+/// Answers a call as the first one with the same body, which is executed.
+async fn recall(
+    memory: &Memory,
+    inner: SharedHttpConnector,
+    request: HttpRequest,
+) -> Result<HttpResponse, ConnectorError> {
+    let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default()).into_owned();
+    let remembered = memory.lock().unwrap().get(&body).cloned();
+    let answer = match remembered {
+        Some(answer) => answer,
+        None => {
+            let answer = inner.call(request).await?.into_body();
+            let answer = ByteStream::new(answer).collect().await.expect("the answer can be read").to_vec();
+            memory.lock().unwrap().entry(body).or_insert(answer).clone()
+        }
+    };
+    Ok(HttpResponse::new(StatusCode::try_from(200).unwrap(), SdkBody::from(answer)))
 }
 
 fn refusal(status: u16, code: &str) -> HttpResponse {
@@ -226,5 +327,5 @@ fn refusal(status: u16, code: &str) -> HttpResponse {
     if code == "TransactionCanceledException" {
         body["CancellationReasons"] = json!([{ "Code": "None" }, { "Code": "TransactionConflict" }]);
     }
-    HttpResponse::new(StatusCode::try_from(status).unwrap(), SdkBody::from(body.to_string()))
+    response(status, &body)
 }

@@ -9,7 +9,10 @@ use axum::body::Bytes;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use freshkey::{App, Clock, ManualClock, Timestamp};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use lambda_runtime::Context;
+use local::gateway::{Call, Gateway, Step};
+use local::template::Template;
 use local::{LocalClock, Options, System, TEMPLATE};
 use serde_json::{Value, json};
 
@@ -29,6 +32,19 @@ pub struct World {
     pub system: Arc<System>,
     pub clock: Arc<ManualClock>,
     pub wire: Wire,
+    pub delivery: Delivery,
+}
+
+/// How Lambda delivers the event of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    Once,
+    /// Once more after the answer. The second answer is the reply.
+    Again,
+    /// Twice at once. The reply is the answer that says more: the one with the lower status.
+    Twice,
+    /// Once, with a deadline that has passed. If the request is dropped, so is the function.
+    Overdue,
 }
 
 /// An answer.
@@ -81,7 +97,7 @@ async fn start_system(wire: Wire, variables: &[(&str, &str)], table_endpoint: Op
         http_client: Some(wire.client()),
     };
     let system = Arc::new(System::start(options).await.expect("the system starts"));
-    World { system, clock, wire }
+    World { system, clock, wire, delivery: Delivery::Once }
 }
 
 /// A system with the template's settings, and a user who has just registered.
@@ -212,13 +228,46 @@ impl<'a> IntoFuture for Sending<'a> {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (method, path) = (self.request.method().clone(), self.request.uri().path().to_owned());
-            let response = self.world.system.call(self.source, self.request).await;
+            let response = match self.world.delivery {
+                Delivery::Once => self.world.system.call(self.source, self.request).await,
+                delivery => deliver(&self.world.system, self.source, &self.request, delivery).await,
+            };
             let (head, body) = response.into_parts();
             let text = String::from_utf8(body.to_vec()).unwrap();
             let reply = Reply { status: head.status, headers: head.headers, text };
             contract::check(&method, &path, &reply);
             reply
         })
+    }
+}
+
+/// Delivers the event of a request to its function.
+async fn deliver(system: &System, source: IpAddr, request: &Request<Bytes>, delivery: Delivery) -> Response<Bytes> {
+    // The routes of mail exist only with this parameter.
+    let template = Template::read(TEMPLATE.as_ref(), &[("MailFrom", "no-reply@example.com")]).unwrap();
+    let gateway = Gateway::new(&template).unwrap();
+    let id = uuid::Builder::from_random_bytes(freshkey::entropy::bytes()).into_uuid().to_string();
+    let now_ms = system.clock().now().millis();
+    let Step::Invoke { function, event } = gateway.accept(request, Call { id: &id, now_ms, source }) else {
+        panic!("the gateway itself answers {}", request.uri());
+    };
+    let event = event.to_string();
+    let invoke = async || {
+        let mut context = Context::default();
+        context.request_id.clone_from(&id);
+        context.deadline = if delivery == Delivery::Overdue { 1 } else { u64::MAX };
+        gateway.respond(request.headers(), &system.function(&function).unwrap().invoke(&event, context).await)
+    };
+    match delivery {
+        Delivery::Once | Delivery::Overdue => invoke().await,
+        Delivery::Again => {
+            invoke().await;
+            invoke().await
+        }
+        Delivery::Twice => {
+            let (one, other) = tokio::join!(invoke(), invoke());
+            std::cmp::min_by_key(one, other, Response::status)
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use super::{App, Error, SignedIn, Tokens};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
+use crate::function::DEADLINE;
 use crate::mail::Kind;
 use crate::metrics::{self, Metric};
 use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Rotation, Session, decide};
@@ -98,6 +99,11 @@ impl App {
                 session
             }
             Decision::Refuse(refusal) => return Err(self.refuse(presented, refusal)),
+            // The process was frozen. Its client has long been told to try again, and has gone on
+            // elsewhere, which is why the token is spent.
+            Decision::Revoke(_) if self.now() > now + DEADLINE * self.config.patience => {
+                return Err(Error::unavailable());
+            }
             Decision::Revoke(session) => {
                 let revoked = self.revoke(presented, &session, attempt).await?;
                 if let Some(user) = revoked.then_some(user).flatten() {

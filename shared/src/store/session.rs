@@ -1,6 +1,7 @@
 //! The sessions in the table.
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
@@ -57,11 +58,40 @@ impl Store {
             }
         }
         if notice.is_none() {
-            self.put_item(from_session(session)).await?;
+            self.put_new_session(session).await?;
         } else if self.transact(opened().collect()).await? != Write::Done(()) {
             return Err(refused("TransactWriteItems"));
         }
         Ok(None)
+    }
+
+    /// Writes a new session. Its id is random, so a session that is there is this one: an
+    /// earlier attempt of the call has written it. It may have rotated or been revoked
+    /// since, and stays as it is.
+    async fn put_new_session(&self, session: &Session) -> Result<(), StoreError> {
+        let call = self
+            .client
+            .put_item()
+            .table_name(&self.table)
+            .set_item(Some(from_session(session)))
+            .condition_expression("attribute_not_exists(pk)");
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(PutItemError::ConditionalCheckFailedException(_)) => Ok(()),
+                _ => Err(unavailable("PutItem")(error)),
+            },
+        }
+    }
+
+    /// Writes a session as given, and overwrites an existing one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn seed_session(&self, session: &Session) -> Result<(), StoreError> {
+        self.put_item(from_session(session)).await
     }
 
     /// Moves a session on to the successor of the token that `attempt` presents,
