@@ -25,7 +25,7 @@ pub(crate) const CONNECT: Duration = Duration::from_millis(1000);
 /// How long one attempt at a call may take.
 const ATTEMPT: Duration = Duration::from_millis(1200);
 /// How long a call may take with all its attempts. Three calls in sequence, the
-/// most that a login makes, stay below [`crate::function::DEADLINE`]. A longer
+/// most that a login makes, stay below [`crate::config::DEADLINE`]. A longer
 /// request ends at the deadline, with 503.
 pub(crate) const OPERATION: Duration = Duration::from_millis(2800);
 /// How many times a call is attempted, including the first.

@@ -27,6 +27,11 @@ use crate::token::{
 };
 use crate::transport::{Mode, SameSite, Transport, is_origin};
 
+/// How long a request may take before the client gets 503. It is shorter than the
+/// functions' timeout of 10 seconds (template.yaml), after which API Gateway
+/// answers instead.
+pub const DEADLINE: Duration = Duration::from_secs(9);
+
 /// The unit of a setting that is a length of time.
 #[derive(Clone, Copy)]
 struct Unit {

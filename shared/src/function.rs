@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -24,12 +23,8 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 
 use crate::auth::{App, Error};
+use crate::config::DEADLINE;
 use crate::http::{self, Answer, Dialect};
-
-/// How long a handler may take before the client gets 503. It is shorter than the
-/// functions' timeout of 10 seconds (template.yaml), after which API Gateway
-/// answers instead.
-pub const DEADLINE: Duration = Duration::from_secs(9);
 
 /// The most bytes of path and query together: API Gateway's limit for a request
 /// line and headers.

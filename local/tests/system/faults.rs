@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use freshkey::client::Client;
-use freshkey::function::DEADLINE;
+use freshkey::config::DEADLINE;
 use freshkey::id::{SessionId, UserId};
 use freshkey::session::{Attempt, Hash, Secret, Session};
 use freshkey::store::Store;

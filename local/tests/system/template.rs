@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use freshkey::config::DEADLINE;
 use freshkey::config::{Config, MailerConfig};
-use freshkey::function::DEADLINE;
 use freshkey::id::UserId;
 use freshkey::metrics::{Metric, NAMESPACE, OLDEST_MAIL};
 use http::{Method, StatusCode};

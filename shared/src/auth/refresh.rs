@@ -5,7 +5,7 @@ use super::{App, Error, SignedIn, Tokens};
 use crate::audit::{Act, Event};
 use crate::client::Client;
 use crate::clock::Timestamp;
-use crate::function::DEADLINE;
+use crate::config::DEADLINE;
 use crate::mail::Kind;
 use crate::metrics::{self, Metric};
 use crate::session::{Attempt, Decision, Hash, Issue, Refusal, Rotation, Session, decide};

@@ -9,7 +9,7 @@ use aws_sdk_dynamodb::config::ProvideCredentials;
 use futures_util::FutureExt;
 
 use super::*;
-use crate::function::DEADLINE;
+use crate::config::DEADLINE;
 use crate::id::UserId;
 use crate::store::{Store, StoreError};
 

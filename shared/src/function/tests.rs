@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use lambda_http::http::StatusCode;
 use proptest::prelude::*;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use freshkey::auth::{Error, Identity};
 use freshkey::client::Client;
-use freshkey::function::DEADLINE;
+use freshkey::config::DEADLINE;
 use freshkey::id::{SessionId, UserId};
 use freshkey::password::{Password, PasswordHash, WorkFactor};
 use freshkey::session::{Hash, Session};
