@@ -1,8 +1,9 @@
 .DEFAULT_GOAL := help
-.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-beside bench-cold simulate binaries build deploy
+.PHONY: help dev test test-all test-example test-runtime test-dynamodb-local test-clients test-moving-in test-openapi test-typescript test-python test-browser test-build test-mutants prove rehearse rehearse-arm64 soak fuzz lint lint-templates deny bench bench-warm bench-cold bench-beside simulate binaries build deploy
 
 TOOLS := .venv/.installed
 EMULATOR := tools/emulator/.venv
+MUTANTS := PATH="$(CURDIR)/.venv/bin:$$PATH" cargo run -p mutants --
 # All crates except the fuzz targets, which also need a C++ compiler.
 RUST := --workspace --exclude fuzz
 # `make build` compiles all functions at once, except the mailer, which needs other
@@ -78,6 +79,14 @@ rehearse-arm64: binaries ## the same with the functions as `make build` builds t
 	tools/install tools/emulator
 	$(EMULATOR)/bin/python tools/rehearse --arm64
 
+test-mutants: .venv/bin/cargo-mutants ## the unit tests, against every mutant of the rules for sessions and limits
+	$(MUTANTS) --unit shared/src/session/mod.rs shared/src/limit.rs
+
+prove: .venv/bin/cargo-mutants ## what docs/proof.md tells of, in hours: recorded histories, and all tests against every mutant; needs Java
+	FRESHKEY_HISTORIES=5000 cargo test --test system histories
+	FRESHKEY_HISTORIES=2000 tools/dynamodb-local/run cargo test --test system histories
+	$(MUTANTS) 'shared/src/auth/**' 'shared/src/session/**' 'shared/src/store/**' 'shared/src/token/**' shared/src/limit.rs
+
 lint-templates: $(TOOLS) ## the templates, including those in the docs, and the figures in docs/cost.md; needs Python
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate
 	AWS_DEFAULT_REGION=us-east-1 .venv/bin/sam validate --lint
@@ -95,15 +104,17 @@ fuzz: ## each fuzz target for 20 seconds; needs a C++ compiler
 	cargo clippy --workspace --all-targets -- -D warnings
 	fuzz/run
 
-bench: export PYTHON := $(CURDIR)/.venv/bin/python
-bench: $(TOOLS) ## warm functions: argon2 beside its C reference; throughput; what grows with sessions and users; needs 4 GB of memory
+bench: bench-warm bench-cold bench-beside ## all benchmarks, and the plots in docs/pictures that they draw
+
+bench-warm: export PYTHON := $(CURDIR)/.venv/bin/python
+bench-warm: $(TOOLS) ## warm functions: argon2 beside its C reference; throughput; what grows with sessions and users; needs 4 GB of memory
 	cargo bench --bench refresh
 	cargo bench --bench warm -- --plot docs/pictures/warm.svg
 
 bench-cold: ## cold starts, with the same refresh in Go, Node and Python for comparison; needs those and a C++ compiler
 	bench/peers/build
 	cargo build --release $(addprefix -p ,empty $(FUNCTIONS))
-	cargo bench -p bench --bench cold -- --plot docs/pictures/cold-start.svg
+	cargo bench --bench cold -- --plot docs/pictures/cold-start.svg
 
 bench-beside: ## a refresh beside Django's and better-auth's, for docs/beside.md; needs Node, Python and PostgreSQL
 	bench/beside/run --plot docs/pictures/beside.svg
@@ -128,3 +139,6 @@ $(TOOLS): requirements-dev.txt
 # Not optimised: it builds in half the time, and runs for only two seconds.
 .venv/bin/cargo-deny:
 	cargo install --locked --root .venv --debug --no-default-features --version 0.20.2 cargo-deny
+
+.venv/bin/cargo-mutants:
+	cargo install --locked --root .venv --debug --version 27.1.0 cargo-mutants

@@ -1,10 +1,14 @@
 //! The layer in front of `functions/account`, and what it renews.
 
+use std::sync::Arc;
+
 use freshkey::client::Client;
 use freshkey::id::UserId;
+use freshkey::layer::Authenticate;
 use futures_util::future::join_all;
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
 use jsonwebtoken::EncodingKey;
+use lambda_http::Body;
 use serde_json::json;
 
 use crate::wire::Fate;
@@ -262,5 +266,31 @@ async fn jw18_a_look_at_every_call_ends_a_session_at_once() {
         let body = json!({ "refresh_token": alice.refresh_token });
         world.post("/api/v1/auth/logout", body).await.expect(StatusCode::NO_CONTENT);
         me(&world, &alice).await.expect(status);
+    }
+}
+
+#[tokio::test]
+async fn jw18_a_look_at_every_call_refuses_a_session_whose_row_is_kept_as_evidence() {
+    let (world, alice) = signed_up_with(&[("CHECK_SESSION_ON_EVERY_CALL", "true")]).await;
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
+    me(&world, &alice).await.expect(StatusCode::OK);
+    world.refresh(&alice.refresh_token).await.expect(StatusCode::UNAUTHORIZED);
+    me(&world, &alice).await.expect(StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_required_role_is_one_of_those_in_the_access_token() {
+    let (world, alice) = signed_up_with(&[("DEFAULT_ROLES", "ROLE_USER,ROLE_EDITOR")]).await;
+    for (role, status) in [
+        ("ROLE_USER", StatusCode::OK),
+        ("ROLE_EDITOR", StatusCode::OK),
+        ("ROLE_ADMIN", StatusCode::FORBIDDEN),
+        ("ROLE", StatusCode::FORBIDDEN),
+    ] {
+        let layer = Authenticate::new(Arc::clone(world.app("account"))).require_role(role);
+        let bearer = format!("Bearer {}", alice.access_token);
+        let request = Request::get("/reports").header("authorization", bearer).body(Body::Empty).unwrap();
+        let served = layer.answer(request, async |_| Ok(Response::new(Body::Empty))).await;
+        assert_eq!(served.unwrap().status(), status, "{role}");
     }
 }

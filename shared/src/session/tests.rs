@@ -229,6 +229,18 @@ fn rf9_a_session_ends_at_the_earlier_of_its_two_ends_in_whole_seconds() {
 }
 
 #[test]
+fn mi5_an_adopted_session_is_as_old_as_the_login_in_the_other_system() {
+    let lifetime = Lifetime { idle: Duration::from_secs(30), absolute: Duration::from_secs(100) };
+    for (age, left) in [(10, 30), (70, 30), (80, 20), (99, 1)] {
+        let login = NOW - Duration::from_secs(age);
+        let owner = (UserId::random(), 3);
+        let (session, _) = Session::adopt(owner, login, Client::default(), hash("first"), NOW, lifetime);
+        assert_eq!((session.created_at, session.opened_at), (login, NOW));
+        assert_eq!(session.expires_at, NOW + Duration::from_secs(left), "{age}");
+    }
+}
+
+#[test]
 fn a_new_session_is_alive_until_its_end_and_knows_its_secret_by_hash_alone() {
     let lifetime = Lifetime { idle: LONG_AGO, absolute: LONG_AGO * 2 };
     let (session, secret) = Session::open(UserId::random(), 3, Client::default(), NOW, lifetime);
