@@ -1,7 +1,7 @@
 //! Measures how fast Freshkey is: a refresh without and with the table, a password hash
 //! against the C reference, and the start of a function.
 //!
-//! `make bench` runs it. Criterion's report comes first, a table of medians last.
+//! `make bench-warm` runs it. Criterion's report comes first, a table of medians last.
 //! The sides of a comparison take turns, call by call, so that other load on the
 //! machine slows both.
 
@@ -279,14 +279,14 @@ for _ in sys.stdin:
 impl Reference {
     /// Starts the process, and returns the hash that it computes.
     fn start() -> (PasswordHash, Self) {
-        let python = env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench` sets it");
+        let python = env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench-warm` sets it");
         let mut command = Command::new(&python);
         command.args(["-c", REFERENCE, PASSWORD]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("PYTHON must name a program that can be run");
         let (calls, answers) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
         let mut reference = Self { process, calls, answers: BufReader::new(answers) };
         let hash = line(&mut reference.answers);
-        assert!(hash.starts_with("$argon2id$"), "{python} lacks argon2-cffi: `make bench` installs it");
+        assert!(hash.starts_with("$argon2id$"), "{python} lacks argon2-cffi: `make bench-warm` installs it");
         (PasswordHash::stored(hash), reference)
     }
 

@@ -2,7 +2,7 @@
 //! sessions, and in a table with many users; a refresh beside logins; and what that costs
 //! on AWS.
 //!
-//! `make bench` runs it. Every answer is checked. The sides of a comparison take turns, so
+//! `make bench-warm` runs it. Every answer is checked. The sides of a comparison take turns, so
 //! that other load on the machine slows all of them. Without `--bench`, as in `cargo test`,
 //! it does little of everything, and measures nothing worth reading.
 
