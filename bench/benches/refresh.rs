@@ -279,7 +279,8 @@ for _ in sys.stdin:
 impl Reference {
     /// Starts the process, and returns the hash that it computes.
     fn start() -> (PasswordHash, Self) {
-        let python = env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench-warm` sets it");
+        let python =
+            env::var("PYTHON").expect("PYTHON must name a Python that has argon2-cffi: `make bench-warm` sets it");
         let mut command = Command::new(&python);
         command.args(["-c", REFERENCE, PASSWORD]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("PYTHON must name a program that can be run");
