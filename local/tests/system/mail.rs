@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use freshkey::email::Email;
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use local::mailbox::Mail;
@@ -420,13 +421,13 @@ async fn ml10_a_login_in_flight_during_a_reset_brings_no_device_that_is_known() 
     // The login has read the credential when the reset comes, within the same second.
     let racing = {
         let app = world.app("login");
-        let email = freshkey::email::Email::parse(EMAIL).unwrap();
+        let email = Email::parse(EMAIL).unwrap();
         app.store().credential(&email).await.unwrap().unwrap().password_changed_at
     };
     world.clock.advance(Duration::from_millis(200));
     world.reset(&link, NEW_PASSWORD).await.expect(StatusCode::NO_CONTENT);
     let after = {
-        let email = freshkey::email::Email::parse(EMAIL).unwrap();
+        let email = Email::parse(EMAIL).unwrap();
         world.app("login").store().credential(&email).await.unwrap().unwrap()
     };
     assert!(after.devices_since > racing && after.devices_since == after.password_changed_at);
@@ -485,6 +486,8 @@ async fn a_move_takes_the_account_to_the_new_address_and_keeps_the_calling_sessi
     let known = login(reply.text("device_token")).await.expect(StatusCode::OK);
     assert_eq!(known.json()["device_token"], Value::Null);
     assert_ne!(login(device).await.expect(StatusCode::OK).json()["device_token"], Value::Null);
+    let moved = world.app("login").store().credential(&Email::parse(NEW_EMAIL).unwrap()).await.unwrap().unwrap();
+    assert_eq!(moved.devices_since, moved.password_changed_at);
     assert_eq!(world.subjects(EMAIL).await[0], "Your Example account has moved to another e-mail address");
     // The old address is free again.
     world.register(EMAIL).await;

@@ -158,3 +158,17 @@ impl<'a> Reader<'a> {
         self.0.get(name).map(|value| read(value).ok_or(StoreError::Corrupt(name))).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::SHARDS;
+
+    #[test]
+    fn the_key_of_a_mail_has_its_shard() {
+        for shard in 0..SHARDS {
+            let key = mail_key(&MailId { shard, order: "1".into() });
+            assert_eq!(to_shard(&key).unwrap(), shard);
+        }
+    }
+}
