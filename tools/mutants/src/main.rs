@@ -7,7 +7,13 @@
 //! that pass its switch, one after the other, until one fails.
 //!
 //! `cargo run -p mutants` runs it; `target/mutants/` has what it made and found.
-#![expect(clippy::expect_used, clippy::print_stdout, clippy::unwrap_used, reason = "a tool reports and may fail")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool reports and may fail"
+)]
 
 mod list;
 mod run;
