@@ -22,7 +22,7 @@ const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr
 
 /// A world in which every route works.
 async fn any_world() -> World {
-    mail::mailing(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await
+    mail::mailing(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string()), PATIENT]).await
 }
 
 fn delivered(world: &World, delivery: Delivery) -> World {

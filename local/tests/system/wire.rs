@@ -271,7 +271,7 @@ impl HttpConnector for Tap {
                     Err(broken())
                 }
                 Fate::Doubled(late, copy) => {
-                    late.hold(inner.clone(), with_body(request.try_clone().expect("the body is in memory"), &copy));
+                    late.hold(inner.clone(), with_body(request.try_clone().unwrap(), &copy));
                     inner.call(request).await
                 }
                 Fate::Postponed(late, status, answer) => {
@@ -315,7 +315,7 @@ async fn recall(
         Some(answer) => answer,
         None => {
             let answer = inner.call(request).await?.into_body();
-            let answer = ByteStream::new(answer).collect().await.expect("the answer can be read").to_vec();
+            let answer = ByteStream::new(answer).collect().await.unwrap().to_vec();
             memory.lock().unwrap().entry(body).or_insert(answer).clone()
         }
     };
