@@ -121,6 +121,25 @@ fn refresh<'a>(world: &'a World, token: &str, key: &str) -> Sending<'a> {
 }
 
 #[tokio::test]
+async fn au1_a_guess_over_a_limit_is_an_event_that_names_the_limit() {
+    let (world, log, _guard) = watched(&[("LIMIT_FREE_GUESSES", "5"), ("LIMIT_GUESSES", "100")]).await;
+    let mut watcher = Watcher { world: &world, log: &log, seen: BTreeSet::new() };
+    let body = json!({ "email": EMAIL, "password": PASSWORD });
+    let device = world.post("/api/v1/auth/register", body).await.expect(StatusCode::CREATED).text("device_token");
+    for (device, limit) in [(None, "account"), (Some(device), "device")] {
+        let guess = |password| {
+            let sending = login(&world, EMAIL, password);
+            device.iter().fold(sending, |sending, device| sending.header("x-device-token", device))
+        };
+        for _ in 0..5 {
+            guess("wrong but long enough").await.expect(StatusCode::UNAUTHORIZED);
+        }
+        let expected = format!("excess_rate_limit_exceeded: {limit}");
+        watcher.sees(guess(PASSWORD), &[&expected]).await.0.expect(StatusCode::TOO_MANY_REQUESTS);
+    }
+}
+
+#[tokio::test]
 async fn au1_each_act_is_one_event_of_who_what_when_why_and_from_where() {
     let variables = [("REFRESH_BURST", "3"), ("REFRESH_PER_LIFETIME", "1"), ("MAX_SESSIONS", "2")];
     let (world, log, _guard) = watched(&variables).await;

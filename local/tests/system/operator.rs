@@ -1,6 +1,7 @@
 //! What an operator does to an account. The command `freshkey` has tests of its own.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use freshkey::App;
@@ -354,6 +355,43 @@ async fn the_limits_of_an_account_are_shown_and_cleared() {
     operator(&world).clear_limits(&alice).await.unwrap();
     assert_eq!(operator(&world).limits(&alice).await.unwrap(), []);
     world.login(PASSWORD).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_guess_that_was_given_back_is_no_limit() {
+    let (world, _) = signed_up().await;
+    world.login(PASSWORD).await.expect(StatusCode::OK);
+    let alice = operator(&world).find_limited(EMAIL).await.unwrap();
+    assert_eq!(operator(&world).limits(&alice).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_limit_is_over_when_its_window_ends() {
+    let (world, _) = signed_up().await;
+    world.login("wrong but long enough").await.expect(StatusCode::UNAUTHORIZED);
+    let alice = operator(&world).find_limited(EMAIL).await.unwrap();
+    let [limit] = operator(&world).limits(&alice).await.unwrap().try_into().unwrap();
+    world.clock.set(limit.until - Duration::from_millis(1));
+    assert_eq!(operator(&world).limits(&alice).await.unwrap().len(), 1);
+    world.clock.set(limit.until);
+    assert_eq!(operator(&world).limits(&alice).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_address_is_vouched_for_in_one_write() {
+    let (world, alice) = signed_up().await;
+    operator(&world).vouch_for_email(id(&alice)).await.unwrap();
+    assert_eq!(world.wire.take().operations(), ["GetItem", "TransactWriteItems"]);
+}
+
+#[tokio::test]
+async fn roles_that_stay_the_same_end_the_sessions_where_that_is_asked_for() {
+    let (world, alice) = signed_up().await;
+    let same = operator(&world).change_roles(id(&alice), &[], &[], false).await.unwrap();
+    assert_eq!((same.user.epoch, world.wire.take().operations()), (0, vec!["GetItem"]));
+    let same = operator(&world).change_roles(id(&alice), &[], &[], true).await.unwrap();
+    assert_eq!((same.user.epoch, same.earlier_tokens_until), (1, None));
+    assert!(!world.is_alive(&alice.refresh_token).await);
 }
 
 #[tokio::test]
