@@ -333,6 +333,13 @@ mod tests {
     }
 
     #[test]
+    fn resets_are_counted_apart_from_the_other_mails() {
+        let alice = Email::parse("alice@example.com").unwrap();
+        assert_eq!(Counter::first_mail_to(&alice, Kind::Reset).name, "mail-first-reset#alice@example.com");
+        assert_eq!(Counter::first_mail_to(&alice, Kind::Verify).name, "mail-first-other#alice@example.com");
+    }
+
+    #[test]
     fn counters_of_different_things_have_different_names() {
         let alice = Email::parse("alice@example.com").unwrap();
         let bob = Email::parse("bob@example.com").unwrap();

@@ -236,6 +236,7 @@ fn mi5_an_adopted_session_is_as_old_as_the_login_in_the_other_system() {
         let owner = (UserId::random(), 3);
         let (session, _) = Session::adopt(owner, login, Client::default(), hash("first"), NOW, lifetime);
         assert_eq!((session.created_at, session.opened_at), (login, NOW));
+        assert_eq!((session.generation, session.attempt), (1, Some(hash("first"))));
         assert_eq!(session.expires_at, NOW + Duration::from_secs(left), "{age}");
     }
 }

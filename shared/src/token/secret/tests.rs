@@ -118,6 +118,12 @@ fn se1_a_short_text_that_is_repeated_is_refused() {
 }
 
 #[test]
+fn se1_a_secret_that_ends_as_it_begins_is_refused() {
+    assert_eq!(check("Zq8vT2mXw7Lr4KcJ9bNhYd3sZq8vT2mX"), Err(KeyError::Guessable));
+    assert_eq!(check("Zq8vT2mXw7Lr4KcJ9bNhYd3sZq8vT2mY"), Ok(()));
+}
+
+#[test]
 fn se1_a_sequence_is_refused() {
     assert_refused(&[
         "abcdefghijklmnopqrstuvwxyz123456",
