@@ -83,8 +83,8 @@ test-mutants: .venv/bin/cargo-mutants ## the unit tests, against every mutant of
 	$(MUTANTS) --unit shared/src/session/mod.rs shared/src/limit.rs
 
 prove: .venv/bin/cargo-mutants ## what docs/proof.md tells of, in hours: recorded histories, and all tests against every mutant; needs Java
-	FRESHKEY_HISTORIES=5000 cargo test --test system histories
-	FRESHKEY_HISTORIES=2000 tools/dynamodb-local/run cargo test --test system histories
+	FRESHKEY_HISTORIES=800 cargo test --test system histories -- --nocapture
+	FRESHKEY_HISTORIES=700 tools/dynamodb-local/run cargo test --test system histories -- --nocapture
 	$(MUTANTS) 'shared/src/auth/**' 'shared/src/session/**' 'shared/src/store/**' 'shared/src/token/**' shared/src/limit.rs
 
 lint-templates: $(TOOLS) ## the templates, including those in the docs, and the figures in docs/cost.md; needs Python

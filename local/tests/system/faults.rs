@@ -341,6 +341,15 @@ async fn re1_er3_every_route_bears_a_conflict_with_a_transaction() {
 }
 
 #[tokio::test]
+async fn a_transaction_whose_condition_fails_is_not_tried_again() {
+    let (world, _) = signed_up().await;
+    let body = json!({ "email": EMAIL, "password": PASSWORD });
+    world.post("/api/v1/auth/register", body).await.expect(StatusCode::CONFLICT);
+    let operations = world.wire.take().operations();
+    assert_eq!(operations.iter().filter(|operation| **operation == "TransactWriteItems").count(), 1);
+}
+
+#[tokio::test]
 async fn re1_er3_every_route_bears_lost_requests() {
     every_route_bears(|_| Some(Fate::Lost)).await;
 }
