@@ -345,8 +345,9 @@ async fn a_transaction_whose_condition_fails_is_not_tried_again() {
     let (world, _) = signed_up().await;
     let body = json!({ "email": EMAIL, "password": PASSWORD });
     world.post("/api/v1/auth/register", body).await.expect(StatusCode::CONFLICT);
-    let operations = world.wire.take().operations();
-    assert_eq!(operations.iter().filter(|operation| **operation == "TransactWriteItems").count(), 1);
+    let log = world.wire.take();
+    let transactions = log.calls.iter().filter(|call| call.operation == "TransactWriteItems");
+    assert_eq!(transactions.count(), 1);
 }
 
 #[tokio::test]
