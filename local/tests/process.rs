@@ -374,7 +374,7 @@ impl SharedTable {
     }
 
     /// Starts a program on it. Its calls are patient, so that nothing depends on how long a
-    /// program stands still.
+    /// program stays frozen.
     fn program(directory: &Path, url: &str) -> Program {
         let variables = [("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ"), ("TEST_PATIENCE", "50")];
         Program::start_with(directory, &["--table-endpoint", url], &variables)

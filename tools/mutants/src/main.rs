@@ -26,7 +26,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let options = run::Options::parse(&mut arguments);
     let mutants = list::list(&options.files);
-    let tree = tree::build(Path::new("target/mutants"), &mutants, options.unit);
+    let tree = tree::build(Path::new("target/mutants"), &mutants, options.unit, options.resume);
     if !run::run(&options, &mutants, &tree) {
         std::process::exit(1);
     }

@@ -33,7 +33,7 @@ pub struct Options {
     /// How long tests may take for a mutant, in total, until it counts as not caught.
     seconds: u64,
     /// Go on where the last run was interrupted.
-    resume: bool,
+    pub resume: bool,
     /// Tests to leave out, by a part of the name.
     skip: Vec<String>,
 }

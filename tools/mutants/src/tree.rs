@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::list::Mutant;
 use crate::switch::instrument;
 
-/// The packages whose tests are run. The last one makes cargo choose the features that
-/// `make test` has, so that no dependency is compiled again.
+/// The packages whose tests are run. The last one brings features that `make test` has, so
+/// that fewer dependencies are compiled again.
 const PACKAGES: [&str; 4] = ["freshkey", "local", "admin", "features"];
 const MANIFEST: &str = "Cargo.toml";
 /// The root of the crate, which gets a module with the switches.
@@ -43,16 +43,18 @@ pub struct Program {
 }
 
 /// Makes the copy in `folder`, and compiles it: all tests, or only the unit tests of the
-/// crate.
-pub fn build(folder: &Path, mutants: &[Mutant], unit: bool) -> Tree {
+/// crate. A run that is resumed knows which mutants do not compile.
+pub fn build(folder: &Path, mutants: &[Mutant], unit: bool, resume: bool) -> Tree {
     let root = folder.join("tree");
     let instrumented = mutants.iter().map(|mutant| mutant.file.as_str()).chain([LIBRARY, MANIFEST]).collect();
     copy(&root, &instrumented);
     let target = std::path::absolute("target").unwrap();
     let mut fixed: BTreeSet<_> = (0..mutants.len()).filter(|number| !mutants[*number].can_switch()).collect();
-    let known: BTreeSet<String> = lines(&folder.join("unviable")).collect();
-    let mut unviable: BTreeSet<_> =
-        (0..mutants.len()).filter(|number| known.contains(&mutants[*number].name)).collect();
+    let notes = folder.join("unviable");
+    let known = if resume { fs::read_to_string(&notes).unwrap_or_default() } else { String::new() };
+    let known: BTreeSet<&str> = known.lines().collect();
+    let is_known = |number: &usize| known.contains(mutants[*number].name.as_str());
+    let mut unviable: BTreeSet<_> = (0..mutants.len()).filter(is_known).collect();
     loop {
         let left_out: BTreeSet<_> = unviable.union(&fixed).copied().collect();
         fixed.extend(write(&root, mutants, &left_out));
@@ -62,17 +64,16 @@ pub fn build(folder: &Path, mutants: &[Mutant], unit: bool) -> Tree {
         }
         let faults = faults(&root, mutants, &said);
         assert!(!faults.is_empty(), "no fault names a mutant");
-        for (number, is_const) in faults {
-            if is_const {
+        for (number, is_switch) in faults {
+            if is_switch {
                 fixed.insert(number)
             } else {
                 unviable.insert(number)
             };
         }
     }
-    // A second run need not find them again.
     let names: String = unviable.iter().map(|number| format!("{}\n", mutants[*number].name)).collect();
-    put(&folder.join("unviable"), names.as_bytes());
+    put(&notes, names.as_bytes());
     let (compiles, said) = match unit {
         true => cargo(&root, &target, &["test", "--no-run", "--lib"], &[PACKAGES[0], PACKAGES[3]]),
         false => cargo(&root, &target, &["test", "--no-run"], &PACKAGES),
@@ -128,11 +129,6 @@ fn write(root: &Path, mutants: &[Mutant], left_out: &BTreeSet<usize>) -> Vec<usi
     homeless
 }
 
-fn lines(path: &Path) -> impl Iterator<Item = String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(str::to_owned).collect::<Vec<_>>().into_iter()
-}
-
 /// Runs cargo, and returns whether it succeeds and what it says, as JSON.
 fn cargo(root: &Path, target: &Path, arguments: &[&str], packages: &[&str]) -> (bool, Vec<Value>) {
     let mut command = Command::new("cargo");
@@ -146,7 +142,9 @@ fn cargo(root: &Path, target: &Path, arguments: &[&str], packages: &[&str]) -> (
     (output.status.success(), said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// Returns the mutants with an error, and whether it says that they are in a constant.
+/// Returns the mutants with an error, and whether it is one of the switch and not of the
+/// mutant: in a constant function, or where the other fields of a struct come from a value
+/// that can be moved only once.
 fn faults(root: &Path, mutants: &[Mutant], said: &[Value]) -> BTreeMap<usize, bool> {
     let mut faults = BTreeMap::new();
     for message in said.iter().map(|line| &line["message"]).filter(|message| message["level"] == "error") {
@@ -164,7 +162,7 @@ fn faults(root: &Path, mutants: &[Mutant], said: &[Value]) -> BTreeMap<usize, bo
             text[..at("byte_end")].rfind(SWITCH).map(|place| number(&text[place..]))
         };
         let number = number.unwrap_or_else(|| panic!("{}", message["rendered"].as_str().unwrap_or_default()));
-        faults.insert(number, code == "E0015");
+        faults.insert(number, code == "E0015" || mutants[number].genre == "StructField");
     }
     faults
 }
