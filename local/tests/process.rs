@@ -412,7 +412,6 @@ async fn re5_a_program_that_is_killed_between_the_write_and_its_answer_costs_nob
         signal(program.process.id(), "KILL");
         assert_eq!(program.process.wait().unwrap().code(), None);
         assert!(request.await.unwrap().is_err());
-        table.open.notify_one();
 
         let program = SharedTable::program(directory.path(), &url);
         match key {
