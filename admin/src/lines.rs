@@ -1,6 +1,7 @@
 //! Files of JSON lines that are imported: read in bounded memory, some lines at a time,
 //! and resumed where an import was interrupted.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -16,11 +17,14 @@ use crate::failure::Failure;
 
 /// The most bytes of a line. A user takes far less.
 const MAX_LINE: u64 = 64 * 1024;
-/// How many lines are worked on at a time.
-const PARALLEL: usize = 32;
-/// How often a line is tried while DynamoDB does not answer. The pause before each try is
-/// twice the one before.
+/// How many lines are imported together. The users on them fit into one transaction.
+const GROUP: usize = 25;
+/// How many groups are worked on at a time.
+const PARALLEL: usize = 4;
+/// How often a line is tried while DynamoDB does not answer.
 const TRIES: u32 = 5;
+/// The pause before the second try. Before each further one, it is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The number of lines after which the place is written down.
 const STRIDE: u64 = 100;
 /// How deep a line may be nested: Keycloak's credentials are objects.
@@ -93,19 +97,21 @@ pub struct Run<'a> {
     pub resume: bool,
 }
 
-/// Imports the lines of a file. `import` gets the number and the object of a line, and
-/// `refuse` the number of a line and why it was refused. Every few lines, the place and the
-/// tally are written down beside the file, so that the import can be resumed there. Lines
-/// that were imported after that are there when they are imported again.
+/// Imports the lines of a file. `read` makes of the number and the object of a line what
+/// `import` takes, some at a time; that returns what became of each, in their order.
+/// `refuse` gets the number of a line and why it was refused. Every few lines, the place
+/// and the tally are written down beside the file, so that the import can be resumed there.
+/// Lines that were imported after that are there when they are imported again.
 ///
 /// # Errors
 ///
 /// A [`Failure`] when the file cannot be read, what was written down is about another
 /// import, or DynamoDB does not answer. What was imported by then stays.
-pub async fn import(
+pub async fn import<T>(
     file: &Path,
     run: Run<'_>,
-    import: impl AsyncFn(u64, Object) -> Result<Done, Error>,
+    read: impl Fn(u64, Object) -> Result<T, Refused>,
+    import: impl AsyncFn(&[T]) -> Vec<Result<Done, Error>>,
     refuse: impl Fn(u64, &Refused),
 ) -> Result<Tally, Failure> {
     let unreadable = |error: io::Error| Failure::usage("file", format!("{} cannot be read: {error}", file.display()));
@@ -125,36 +131,50 @@ pub async fn import(
     } else if !run.dry_run {
         notes.write(Place::default(), &lines.hash(), tally)?;
     }
-    let import = &import;
-    let work = async |Line { bytes, after, hash }: Line| {
-        let done = match bytes.and_then(|bytes| object(&bytes)) {
-            Ok(None) => Ok(None),
-            Ok(Some(object)) => patiently(import, after.line, object).await.map(Some),
-            Err(refused) => Ok(Some(Done::Refused(refused))),
-        };
-        (done, after, hash)
+    let (read, import) = (&read, &import);
+    let work = async |lines: Vec<io::Result<Line>>| -> io::Result<Vec<Worked>> {
+        let (mut worked, mut ready) = (Vec::new(), Vec::new());
+        for line in lines {
+            let Line { bytes, after, hash } = line?;
+            let object = bytes.and_then(|bytes| object(&bytes));
+            let refused = match object.and_then(|object| object.map(|object| read(after.line, object)).transpose()) {
+                Ok(new) => {
+                    ready.extend(new.map(|new| (after.line, new)));
+                    None
+                }
+                Err(refused) => Some(Ok(Done::Refused(refused))),
+            };
+            worked.push(Worked { done: refused, after, hash });
+        }
+        let mut done = patiently(import, ready).await;
+        for line in &mut worked {
+            line.done = line.done.take().or_else(|| done.remove(&line.after.line));
+        }
+        Ok(worked)
     };
     let mut line = lines.place.line;
-    let mut results = stream::iter(lines).map(async |line: io::Result<_>| Ok(work(line?).await)).buffered(PARALLEL);
-    while let Some(result) = results.next().await {
-        let (done, after, hash) = result.map_err(unreadable)?;
-        match done {
-            Ok(None) => {}
-            Ok(Some(done)) => {
-                if let Done::Refused(refused) = &done {
-                    bar.suspend(|| refuse(after.line, refused));
+    let groups = stream::iter(lines).chunks(GROUP);
+    let mut results = groups.map(work).buffered(PARALLEL);
+    while let Some(group) = results.next().await {
+        for Worked { done, after, hash } in group.map_err(unreadable)? {
+            match done.transpose() {
+                Ok(None) => {}
+                Ok(Some(done)) => {
+                    if let Done::Refused(refused) = &done {
+                        bar.suspend(|| refuse(after.line, refused));
+                    }
+                    tally.count(&done);
                 }
-                tally.count(&done);
+                Err(error) => {
+                    bar.abandon();
+                    return Err(interrupted(line, run.dry_run, error));
+                }
             }
-            Err(error) => {
-                bar.abandon();
-                return Err(interrupted(line, run.dry_run, error));
+            line = after.line;
+            bar.set_position(after.byte);
+            if let Some(hash) = hash.filter(|_| !run.dry_run) {
+                notes.write(after, &hash, tally)?;
             }
-        }
-        line = after.line;
-        bar.set_position(after.byte);
-        if let Some(hash) = hash.filter(|_| !run.dry_run) {
-            notes.write(after, &hash, tally)?;
         }
     }
     bar.finish_and_clear();
@@ -170,21 +190,29 @@ fn interrupted(line: u64, dry_run: bool, error: Error) -> Failure {
     Failure::unreachable("interrupted", format!("Stopped after line {line}. {next} {cause}"))
 }
 
-/// Imports an object, again while DynamoDB does not answer.
-async fn patiently(
-    import: &impl AsyncFn(u64, Object) -> Result<Done, Error>,
-    line: u64,
-    object: Object,
-) -> Result<Done, Error> {
-    let mut pause = Duration::from_secs(1);
-    for _ in 1..TRIES {
-        match import(line, object.clone()).await {
-            Err(Error::Unavailable { .. }) => tokio::time::sleep(pause).await,
-            done => return done,
+/// Imports what was read from some lines, again while DynamoDB does not answer. Returns
+/// what became of each, by the number of its line.
+async fn patiently<T>(
+    import: &impl AsyncFn(&[T]) -> Vec<Result<Done, Error>>,
+    mut left: Vec<(u64, T)>,
+) -> HashMap<u64, Result<Done, Error>> {
+    let mut done = HashMap::new();
+    let mut tries = 0;
+    while !left.is_empty() && tries < TRIES {
+        if tries > 0 {
+            tokio::time::sleep(FIRST_PAUSE * 2_u32.pow(tries - 1)).await;
         }
-        pause *= 2;
+        tries += 1;
+        let (lines, new): (Vec<_>, Vec<_>) = left.drain(..).unzip();
+        let results = import(&new).await;
+        for ((line, new), result) in lines.into_iter().zip(new).zip(results) {
+            if matches!(result, Err(Error::Unavailable { .. })) {
+                left.push((line, new));
+            }
+            done.insert(line, result);
+        }
     }
-    import(line, object).await
+    done
 }
 
 /// Reads the object of a line. Returns `None` for a blank line.
@@ -207,6 +235,14 @@ struct Line {
     /// The place behind it.
     after: Place,
     /// The hash of the file up to there, after every [`STRIDE`] lines.
+    hash: Option<String>,
+}
+
+/// A line that was worked on.
+struct Worked {
+    /// What became of it. `None` if it is blank.
+    done: Option<Result<Done, Error>>,
+    after: Place,
     hash: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use freshkey::auth::{NewToken, NewUser, TokenImport, UserImport};
 use freshkey::email::Email;
@@ -11,6 +12,7 @@ use freshkey::session::Hash;
 use freshkey::token::ImportedTokens;
 use freshkey::user::{Profile, ProfileField};
 use freshkey::{Error, Timestamp};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -30,34 +32,24 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
     let allow_no_password = allow_no_password || app.config().mail;
     let no_password = app.unknown_password_hash().await?;
     let seen = Seen::default();
-    let one = async |number: u64, object: Object| {
+    let read = |number: u64, object: Object| {
         let mut line = Members { object, now: desk.now() };
-        let new = match user(&mut line, allow_no_password.then_some(&no_password)) {
-            Ok(new) => new,
-            Err(reason) => return Ok(refused(reason, line.email())),
-        };
-        let email = new.email.clone();
-        if let Some(earlier) = seen.before(number, email.key().as_bytes()) {
-            return Ok(refused(format!("the address is in line {earlier}, too"), Some(email)));
-        }
-        let outcome = match import.dry_run {
-            true => app.try_user_import(&new).await,
-            false => app.import_user(new).await,
-        };
-        match outcome {
-            Ok(UserImport::Imported) => Ok(Done::Imported),
-            Ok(UserImport::WasThere) => Ok(Done::WasThere),
-            Ok(UserImport::EmailTaken) => Ok(refused("the address has another account", Some(email))),
-            Ok(UserImport::IdTaken) => Ok(refused("the id has another account", Some(email))),
-            Err(Error::Validation(faults)) => {
-                let faults: Vec<_> = faults.into_iter().map(|fault| fault.message).collect();
-                Ok(refused(faults.join(" "), Some(email)))
-            }
-            Err(error) => Err(error),
+        let new = user(&mut line, allow_no_password.then_some(&no_password));
+        let new = new.map_err(|reason| refused(reason, line.email()))?;
+        match seen.before(number, new.email.key().as_bytes()) {
+            Some(earlier) => Err(refused(format!("the address is in line {earlier}, too"), Some(new.email))),
+            None => Ok(new),
         }
     };
+    let some = async |new: &[NewUser]| {
+        let outcomes = match import.dry_run {
+            true => join_all(new.iter().map(|new| app.try_user_import(new))).await,
+            false => app.import_users(new).await,
+        };
+        new.iter().zip(outcomes).map(|(new, outcome)| done_with_user(&new.email, outcome)).collect()
+    };
     let what = what("import", desk);
-    let tally = lines::import(&import.file, run(&what, import), one, |line, why| entry(desk, line, why));
+    let tally = lines::import(&import.file, run(&what, import), read, some, |line, why| entry(desk, line, why));
     end(desk, import, &tally.await?)
 }
 
@@ -74,35 +66,52 @@ pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
     }
     let app = if import.dry_run { desk.app() } else { desk.recorded("import-sessions", None).await? };
     let seen = Seen::default();
-    let one = async |number: u64, object: Object| {
+    let read = |number: u64, object: Object| {
         let mut line = Members { object, now: desk.now() };
-        let new = match token(&mut line) {
-            Ok(new) => new,
-            Err(reason) => return Ok(refused(reason, line.email())),
-        };
-        if let Some(earlier) = seen.before(number, new.sha256.as_bytes()) {
-            return Ok(refused(format!("the token is in line {earlier}, too"), Some(new.email)));
+        let new = token(&mut line).map_err(|reason| refused(reason, line.email()))?;
+        match seen.before(number, new.sha256.as_bytes()) {
+            Some(earlier) => Err(refused(format!("the token is in line {earlier}, too"), Some(new.email))),
+            None => Ok(new),
         }
-        let outcome = match import.dry_run {
-            true => app.try_token_import(tokens, &new).await?,
-            false => app.import_token(tokens, &new).await?,
-        };
-        let reason = match outcome {
-            TokenImport::Imported => return Ok(Done::Imported),
-            TokenImport::WasThere => return Ok(Done::WasThere),
-            TokenImport::Taken => "the token was imported for another account",
-            TokenImport::NoAccount => "no account has this address",
-            TokenImport::OtherSpelling => "the account of this address is written in another way",
-            TokenImport::Registered => "the account of this address was registered here, not imported",
-            TokenImport::Ended => "the user has ended all sessions since the import, or has moved to this address",
-            TokenImport::Disabled => "the account is disabled",
-            TokenImport::Expired => "the session has expired",
-        };
-        Ok(refused(reason, Some(new.email)))
     };
+    let one = async |new: &NewToken| {
+        let outcome = match import.dry_run {
+            true => app.try_token_import(tokens, new).await?,
+            false => app.import_token(tokens, new).await?,
+        };
+        Ok(done_with_token(&new.email, outcome))
+    };
+    let some = async |new: &[NewToken]| join_all(new.iter().map(&one)).await;
     let what = what("import-sessions", desk);
-    let tally = lines::import(&import.file, run(&what, import), one, |line, why| entry(desk, line, why));
+    let tally = lines::import(&import.file, run(&what, import), read, some, |line, why| entry(desk, line, why));
     end(desk, import, &tally.await?)
+}
+
+fn done_with_user(email: &Email, outcome: Result<UserImport, Error>) -> Result<Done, Error> {
+    let reason = match outcome {
+        Ok(UserImport::Imported) => return Ok(Done::Imported),
+        Ok(UserImport::WasThere) => return Ok(Done::WasThere),
+        Ok(UserImport::EmailTaken) => "the address has another account".to_owned(),
+        Ok(UserImport::IdTaken) => "the id has another account".to_owned(),
+        Err(Error::Validation(faults)) => faults.into_iter().map(|fault| fault.message).collect::<Vec<_>>().join(" "),
+        Err(error) => return Err(error),
+    };
+    Ok(Done::Refused(refused(reason, Some(email.clone()))))
+}
+
+fn done_with_token(email: &Email, outcome: TokenImport) -> Done {
+    let reason = match outcome {
+        TokenImport::Imported => return Done::Imported,
+        TokenImport::WasThere => return Done::WasThere,
+        TokenImport::Taken => "the token was imported for another account",
+        TokenImport::NoAccount => "no account has this address",
+        TokenImport::OtherSpelling => "the account of this address is written in another way",
+        TokenImport::Registered => "the account of this address was registered here, not imported",
+        TokenImport::Ended => "the user has ended all sessions since the import, or has moved to this address",
+        TokenImport::Disabled => "the account is disabled",
+        TokenImport::Expired => "the session has expired",
+    };
+    Done::Refused(refused(reason, Some(email.clone())))
 }
 
 /// Names a command and the table that it works on.
@@ -124,8 +133,13 @@ impl Seen {
     fn before(&self, line: u64, name: &[u8]) -> Option<u64> {
         let mut short = [0; 16];
         short.copy_from_slice(&Hash::of(&[name]).as_bytes()[..16]);
-        // A line that is tried again finds itself.
-        Some(*self.0.borrow_mut().entry(short).or_insert(line)).filter(|earlier| *earlier != line)
+        match self.0.borrow_mut().entry(short) {
+            Entry::Occupied(earlier) => Some(*earlier.get()),
+            Entry::Vacant(first) => {
+                first.insert(line);
+                None
+            }
+        }
     }
 }
 
@@ -150,8 +164,8 @@ fn end(desk: &Desk, import: &ImportFile, Tally { imported, there, refused }: &Ta
     }
 }
 
-fn refused(reason: impl Into<String>, email: Option<Email>) -> Done {
-    Done::Refused(Refused { reason: reason.into(), email: email.map(|email| masked(email.as_str())) })
+fn refused(reason: impl Into<String>, email: Option<Email>) -> Refused {
+    Refused { reason: reason.into(), email: email.map(|email| masked(email.as_str())) }
 }
 
 /// Returns an address that shows its domain and its first character, unless that is all.

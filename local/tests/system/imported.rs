@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freshkey::Timestamp;
 use freshkey::auth::{NewToken, NewUser, TokenImport, UserImport};
 use freshkey::email::Email;
 use freshkey::id::UserId;
-use freshkey::password::Password;
+use freshkey::password::{Password, PasswordHash};
 use freshkey::session::Hash;
 use freshkey::token::ImportedTokens;
 use freshkey::user::Profile;
+use freshkey::{Error, Timestamp};
 use futures_util::future::join_all;
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -38,19 +38,23 @@ fn later(world: &World, days: u64) -> Timestamp {
     world.now() + Duration::from_secs(days * DAY)
 }
 
-async fn import_user(world: &World, id: UserId) {
-    let app = world.app("refresh");
-    let password_hash = app.hasher().hash(&Password::presented(PASSWORD).unwrap()).await.unwrap();
-    let new = NewUser {
+fn new_user(id: UserId, email: &str, password_hash: PasswordHash) -> NewUser {
+    NewUser {
         id,
-        email: Email::parse(EMAIL).unwrap(),
+        email: Email::parse(email).unwrap(),
         email_verified: None,
         password_hash,
         roles: None,
         is_active: true,
         profile: Profile::default(),
         created_at: None,
-    };
+    }
+}
+
+async fn import_user(world: &World, id: UserId) {
+    let app = world.app("refresh");
+    let password_hash = app.hasher().hash(&Password::presented(PASSWORD).unwrap()).await.unwrap();
+    let new = new_user(id, EMAIL, password_hash);
     assert_eq!(app.import_user(new).await.unwrap(), UserImport::Imported);
 }
 
@@ -350,16 +354,7 @@ async fn mi5_a_user_whose_id_or_address_another_account_has_is_not_imported() {
     let app = world.app("refresh");
     let bob = world.register("bob@example.com").await;
     let hash = app.unknown_password_hash().await.unwrap();
-    let new = |id: &str, email: &str| NewUser {
-        id: UserId::parse(id).unwrap(),
-        email: Email::parse(email).unwrap(),
-        email_verified: None,
-        password_hash: hash.clone(),
-        roles: None,
-        is_active: true,
-        profile: Profile::default(),
-        created_at: None,
-    };
+    let new = |id: &str, email: &str| new_user(UserId::parse(id).unwrap(), email, hash.clone());
     let fresh = UserId::random().to_string();
     for (id, email, expected) in [
         (&ada.id, EMAIL, UserImport::WasThere),
@@ -372,6 +367,62 @@ async fn mi5_a_user_whose_id_or_address_another_account_has_is_not_imported() {
         assert_eq!(app.try_user_import(&new(id, email)).await.unwrap(), expected, "{id} {email}");
         assert_eq!(app.import_user(new(id, email)).await.unwrap(), expected, "{id} {email}");
     }
+}
+
+#[tokio::test]
+async fn users_who_are_all_new_are_imported_in_one_transaction() {
+    let (world, _) = moved_in(&[]).await;
+    let app = world.app("refresh");
+    let hash = app.unknown_password_hash().await.unwrap();
+    let new: Vec<_> =
+        (0..50).map(|n| new_user(UserId::random(), &format!("user{n}@example.com"), hash.clone())).collect();
+    world.wire.take();
+    let outcomes = app.import_users(&new).await;
+    assert_eq!(outcomes, vec![Ok(UserImport::Imported); 50]);
+    assert_eq!(world.wire.take().operations(), ["TransactWriteItems"]);
+    assert_eq!(app.import_users(&new).await, vec![Ok(UserImport::WasThere); 50]);
+}
+
+#[tokio::test]
+async fn mi5_a_user_who_cannot_be_imported_keeps_no_other_from_it() {
+    let (world, _) = moved_in(&[]).await;
+    let app = world.app("refresh");
+    let hash = app.unknown_password_hash().await.unwrap();
+    let new = |email: &str| new_user(UserId::random(), email, hash.clone());
+    let new_in_pairs = |email: &str| [new(&format!("first.{email}")), new(&format!("second.{email}"))];
+
+    let taken = [new(EMAIL), new("bob@example.com")];
+    assert_eq!(app.import_users(&taken).await, [Ok(UserImport::EmailTaken), Ok(UserImport::Imported)]);
+
+    let mut demanding = new_in_pairs("demanding@example.com");
+    demanding[0].roles = Some(vec!["x".repeat(5000)]);
+    let outcomes = app.import_users(&demanding).await;
+    assert!(matches!(outcomes[0], Err(Error::Validation(_))), "{outcomes:?}");
+    assert_eq!(outcomes[1], Ok(UserImport::Imported));
+
+    // DynamoDB refuses a transaction that writes an item twice.
+    let mut one_id = new_in_pairs("id@example.com");
+    one_id[1].id = one_id[0].id;
+    let mut outcomes: Vec<_> = app.import_users(&one_id).await.into_iter().map(Result::unwrap).collect();
+    outcomes.sort_by_key(|outcome| *outcome == UserImport::IdTaken);
+    assert_eq!(outcomes, [UserImport::Imported, UserImport::IdTaken]);
+    let one_address = [new("Carol@example.com"), new("carol@example.com")];
+    let mut outcomes: Vec<_> = app.import_users(&one_address).await.into_iter().map(Result::unwrap).collect();
+    outcomes.sort_by_key(|outcome| *outcome == UserImport::EmailTaken);
+    assert_eq!(outcomes, [UserImport::Imported, UserImport::EmailTaken]);
+}
+
+#[tokio::test]
+async fn users_are_imported_all_or_not_at_all_when_the_table_fails() {
+    let (world, _) = moved_in(&[]).await;
+    let app = world.app("refresh");
+    let hash = app.unknown_password_hash().await.unwrap();
+    let new = ["bob@example.com", "carol@example.com"].map(|email| new_user(UserId::random(), email, hash.clone()));
+    world.wire.fault("TransactWriteItems", usize::MAX, Fate::Refused(400, "AccessDeniedException"));
+    world.wire.take();
+    let outcomes = app.import_users(&new).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(Error::Unavailable { .. }))), "{outcomes:?}");
+    assert_eq!(world.wire.take().operations(), ["TransactWriteItems"], "no user is tried alone");
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! Importing users and refresh tokens of another system. An import runs any number of
 //! times with the same result: nothing that exists is changed.
 
+use std::collections::HashSet;
+use std::slice;
+
+use futures_util::future::join_all;
+
 use super::operator::unknown_password;
 use super::{App, Error};
 use crate::audit::{Act, Event};
@@ -87,6 +92,35 @@ pub struct NewToken {
 }
 
 impl App {
+    /// Imports users, and returns what became of each, in their order. If all are new, one
+    /// transaction writes them; otherwise [`import_user`](Self::import_user) imports each.
+    /// At most 50: a transaction writes at most a hundred items (Amazon DynamoDB API
+    /// Reference, TransactWriteItems).
+    pub async fn import_users(&self, new: &[NewUser]) -> Vec<Result<UserImport, Error>> {
+        match self.import_together(new).await {
+            Ok(true) => new.iter().map(|_| Ok(UserImport::Imported)).collect(),
+            Ok(false) => join_all(new.iter().map(|new| self.import_user(new.clone()))).await,
+            Err(error) => new.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Imports users all at once. Returns whether it did.
+    async fn import_together(&self, new: &[NewUser]) -> Result<bool, Error> {
+        let accounts = new.iter().cloned().map(|new| self.imported(new));
+        let Ok(accounts) = accounts.collect::<Result<Vec<_>, _>>() else { return Ok(false) };
+        // A transaction cannot write an item twice.
+        let ids: HashSet<_> = new.iter().map(|new| new.id).collect();
+        let addresses: HashSet<_> = new.iter().map(|new| new.email.key()).collect();
+        if ids.len().min(addresses.len()) < new.len() {
+            return Ok(false);
+        }
+        let is_done = self.store.create_users(&accounts).await? == Write::Done(());
+        if is_done {
+            accounts.iter().for_each(|(user, _)| self.record_import(user.id));
+        }
+        Ok(is_done)
+    }
+
     /// Imports a user, with a credential and no session, in one transaction. Nobody is
     /// told by mail.
     ///
@@ -95,6 +129,18 @@ impl App {
     /// [`Error::Validation`] when an access token cannot hold the roles;
     /// [`Error::Unavailable`] when DynamoDB fails.
     pub async fn import_user(&self, new: NewUser) -> Result<UserImport, Error> {
+        let account = self.imported(new)?;
+        let user = &account.0;
+        match self.store.create_users(slice::from_ref(&account)).await? {
+            Write::Done(()) => {
+                self.record_import(user.id);
+                Ok(UserImport::Imported)
+            }
+            Write::Refused(()) => self.earlier_import(user.id, &user.email).await,
+        }
+    }
+
+    fn imported(&self, new: NewUser) -> Result<(User, Credential), Error> {
         let now = self.now();
         let roles = new.roles.unwrap_or_else(|| self.config.default_roles.clone());
         self.check_roles(&roles)?;
@@ -110,13 +156,11 @@ impl App {
             imported_at: Some(now.truncated()),
         };
         let credential = Credential::new(&user, new.password_hash, now);
-        match self.store.create_user(&user, &credential, None, None).await? {
-            Write::Done(()) => {
-                self.record(Event::of(Act::UserCreated).about(user.id).because("imported"));
-                Ok(UserImport::Imported)
-            }
-            Write::Refused(()) => self.earlier_import(user.id, &user.email).await,
-        }
+        Ok((user, credential))
+    }
+
+    fn record_import(&self, id: UserId) {
+        self.record(Event::of(Act::UserCreated).about(id).because("imported"));
     }
 
     /// Returns what [`import_user`](Self::import_user) would do. Nothing is written.

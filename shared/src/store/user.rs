@@ -1,6 +1,6 @@
 //! The users in the table.
 
-use aws_sdk_dynamodb::types::builders::UpdateBuilder;
+use aws_sdk_dynamodb::types::builders::{PutBuilder, UpdateBuilder};
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, TransactWriteItem};
 
 use super::credential::from_credential;
@@ -134,12 +134,30 @@ impl Store {
         session: Option<&Session>,
         mail: Option<&Mail>,
     ) -> Result<Write, StoreError> {
-        let create = |item| self.put(item).condition_expression("attribute_not_exists(pk)");
-        let mut members =
-            vec![put_member(create(from_credential(&user.email, credential))), put_member(create(from_user(user)))];
-        members.extend(session.map(|session| put_member(create(from_session(session)))));
+        let mut members = self.new_account(user, credential);
+        members.extend(session.map(|session| put_member(self.new_item(from_session(session)))));
         members.extend(mail.map(|mail| self.mail_member(mail)));
         Ok(without_member(self.transact(members).await?))
+    }
+
+    /// Writes new users with their credentials, at most 50, in one transaction.
+    /// [`Write::Refused`] when an id or an address is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when DynamoDB fails.
+    pub async fn create_users(&self, accounts: &[(User, Credential)]) -> Result<Write, StoreError> {
+        let members = accounts.iter().flat_map(|(user, credential)| self.new_account(user, credential));
+        Ok(without_member(self.transact(members.collect()).await?))
+    }
+
+    fn new_account(&self, user: &User, credential: &Credential) -> Vec<Result<TransactWriteItem, StoreError>> {
+        let items = [from_credential(&user.email, credential), from_user(user)];
+        items.into_iter().map(|item| put_member(self.new_item(item))).collect()
+    }
+
+    fn new_item(&self, item: Item) -> PutBuilder {
+        self.put(item).condition_expression("attribute_not_exists(pk)")
     }
 
     /// Writes a user with a credential and sessions as given, and overwrites existing items.
