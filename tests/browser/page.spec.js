@@ -16,9 +16,9 @@ import { startProxy } from '../support/proxy.js';
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const COOKIE = { REFRESH_TOKEN_TRANSPORT: 'cookie' };
-/** What Chromium logs for an answer with an error status, and for a missing answer. */
+/** What Chromium logs for an answer with an error status, and for a missing answer: a server that ends closes or resets its connections. */
 const NETWORK =
-  /^Failed to load resource: (the server responded with a status of|net::ERR_(EMPTY_RESPONSE|CONNECTION_REFUSED))/;
+  /^Failed to load resource: (the server responded with a status of|net::ERR_(EMPTY_RESPONSE|CONNECTION_(REFUSED|RESET|CLOSED)))/;
 
 const test = base.extend({
   variables: [{}, { option: true }],
