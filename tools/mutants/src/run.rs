@@ -21,6 +21,8 @@ const ACCEPTED: &str = include_str!("../accepted.txt");
 const FOLDER: &str = "target/mutants";
 /// A test that takes so many times as long as without a mutant hangs.
 const PATIENCE: u32 = 10;
+/// How long tests may take for a mutant that is accepted, in seconds.
+const ACCEPTED_SECONDS: u64 = 30;
 
 /// What to run.
 pub struct Options {
@@ -100,6 +102,7 @@ pub fn run(options: &Options, mutants: &[Mutant], tree: &Tree) -> bool {
     // The tests that caught a mutant of a function are tried first on its other mutants.
     let catchers: Mutex<HashMap<String, Vec<usize>>> = Mutex::default();
     let new = Mutex::new(Vec::new());
+    let accepted = accepted();
     thread::scope(|scope| {
         for _ in 0..options.jobs {
             scope.spawn(|| {
@@ -108,7 +111,9 @@ pub fn run(options: &Options, mutants: &[Mutant], tree: &Tree) -> bool {
                     let mutant = &mutants[number];
                     let function = mutant.function.as_ref().map(|function| function.name.clone()).unwrap_or_default();
                     let first = catchers.lock().unwrap().get(&function).cloned().unwrap_or_default();
-                    let (outcome, by, tried) = attack(number, &tests, &first, options.seconds);
+                    let is_accepted = accepted.contains(mutant.key().as_str());
+                    let seconds = if is_accepted { ACCEPTED_SECONDS } else { options.seconds };
+                    let (outcome, by, tried) = attack(number, &tests, &first, seconds);
                     if let Some(by) = by {
                         catchers.lock().unwrap().entry(function).or_default().push(by);
                     }
@@ -125,13 +130,17 @@ pub fn run(options: &Options, mutants: &[Mutant], tree: &Tree) -> bool {
     summarise(options, mutants, tree, &ends)
 }
 
+fn accepted() -> BTreeSet<&'static str> {
+    ACCEPTED.lines().filter(|line| !line.starts_with('#')).collect()
+}
+
 fn text(line: &Value, name: &str) -> String {
     line[name].as_str().unwrap_or_default().to_owned()
 }
 
 /// Prints how many mutants had each outcome, and those that need a look.
 fn summarise(options: &Options, mutants: &[Mutant], tree: &Tree, ends: &BTreeMap<String, String>) -> bool {
-    let accepted: BTreeSet<&str> = ACCEPTED.lines().filter(|line| !line.starts_with('#')).collect();
+    let accepted = accepted();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut is_good = true;
     for (number, mutant) in mutants.iter().enumerate() {
@@ -145,7 +154,9 @@ fn summarise(options: &Options, mutants: &[Mutant], tree: &Tree, ends: &BTreeMap
         let is_left = options.unit && end == "not reached";
         let is_caught = is_left || matches!(end, "caught" | "hangs" | "does not compile");
         let end = match end {
-            "missed" | "not reached" if accepted.contains(mutant.key().as_str()) => "missed, accepted",
+            "missed" | "missed in time" | "not reached" if accepted.contains(mutant.key().as_str()) => {
+                "missed, accepted"
+            }
             end => end,
         };
         *counts.entry(end).or_default() += 1;
