@@ -144,7 +144,9 @@ impl Authenticate {
         let app = &self.app;
         http::resolve(&mut request, app.config().trusted_proxy.as_ref());
         let (request_id, client) = (http::request_id(&request).to_owned(), http::client(&request));
-        let answer = async {
+        // Boxed, because the futures of the SDK are large, and so is the stack that they take
+        // wherever one moves or is part of another.
+        let answer = Box::pin(async {
             let (identity, renewed) = match self.admit(&request).await {
                 Ok(admitted) => admitted,
                 Err(error) => return Ok(self.refusal(error, &request)),
@@ -152,7 +154,6 @@ impl Authenticate {
             let mut response = match self.check(&identity).await {
                 Ok(()) => {
                     request.extensions_mut().insert(identity);
-                    // Boxed, because the futures of the SDK are large.
                     Box::pin(serve(request)).await?
                 }
                 Err(error) => self.refusal(error, &request),
@@ -161,7 +162,7 @@ impl Authenticate {
                 response.headers_mut().extend(renewed);
             }
             Ok(response)
-        };
+        });
         app.observe(&request_id, &client, answer).await
     }
 
