@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use aws_sdk_dynamodb::types::AttributeValue;
 use freshkey::Clock as _;
 use freshkey::audit::{self, Act};
+use freshkey::auth::NewUser;
 use freshkey::client::Client;
 use freshkey::email::Email;
 use freshkey::id::{SessionId, UserId};
@@ -34,6 +35,7 @@ use freshkey::mail::{Kind, Mail};
 use freshkey::metrics::{self, Metric};
 use freshkey::password::PasswordHash;
 use freshkey::telemetry;
+use freshkey::user::Profile;
 use http::{Method, StatusCode};
 use lambda_runtime::Context;
 use local::TEMPLATE;
@@ -544,6 +546,32 @@ async fn pw12_mi3_a_hash_that_cannot_be_read_is_counted_and_recorded_with_its_us
         assert_eq!(events[0]["user.id"], alice.id);
         let counts = counted(lines).remove(0);
         assert_eq!((&counts["UnreadableHashes"], counts["HashTime"].as_array().unwrap().len()), (&json!(1), 1));
+    }
+}
+
+#[tokio::test]
+async fn mi11_each_user_who_is_imported_is_an_event() {
+    let (world, log, _guard) = watched(&[]).await;
+    let app = world.app("login");
+    let password_hash = app.unknown_password_hash().await.unwrap();
+    let new = [0, 1, 2].map(|n| NewUser {
+        id: UserId::random(),
+        email: Email::parse(&format!("user{n}@example.com")).unwrap(),
+        email_verified: None,
+        password_hash: password_hash.clone(),
+        roles: None,
+        is_active: true,
+        profile: Profile::default(),
+        created_at: None,
+    });
+    // Two together, and then the third alone, because the others are there.
+    for (users, imported) in [(&new[..2], 2), (&new[..], 1)] {
+        app.import_users(users).await;
+        let events = audited(log.take());
+        let about: Vec<_> = events.iter().map(|event| (short(event), event["user.id"].as_str().unwrap())).collect();
+        let ids = users[users.len() - imported..].iter().map(|user| user.id.to_string());
+        let expected: Vec<_> = ids.map(|id| ("user_created: imported".to_owned(), id)).collect();
+        assert_eq!(about, expected.iter().map(|(name, id)| (name.clone(), id.as_str())).collect::<Vec<_>>());
     }
 }
 

@@ -136,7 +136,7 @@ async fn a_user_whose_credential_is_lost_is_exported_and_removed_and_nothing_els
 
 #[tokio::test]
 async fn roles_are_changed_with_or_without_an_end_of_the_sessions() {
-    let (world, alice) = signed_up().await;
+    let (world, alice) = signed_up_with(&[("JWT_LEEWAY_SECONDS", "5")]).await;
     let change = async |add: &[&str], remove: &[&str], end| {
         let list = |roles: &[&str]| roles.iter().map(|role| role.to_string()).collect::<Vec<_>>();
         operator(&world).change_roles(id(&alice), &list(add), &list(remove), end).await
@@ -144,7 +144,7 @@ async fn roles_are_changed_with_or_without_an_end_of_the_sessions() {
     let RolesChanged { user, earlier_tokens_until } = change(&["ROLE_ADMIN"], &[], false).await.unwrap();
     assert_eq!(user, read(&world, EMAIL).await);
     assert_eq!(user.roles, ["ROLE_USER", "ROLE_ADMIN"]);
-    assert_eq!(earlier_tokens_until.unwrap().seconds(), world.now().seconds() + 3600);
+    assert_eq!(earlier_tokens_until.unwrap().seconds(), world.now().seconds() + 3600 + 5);
     let refreshed = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK);
     assert_eq!(claims(&refreshed.text("access_token"))["roles"], json!(["ROLE_USER", "ROLE_ADMIN"]));
 
@@ -363,6 +363,10 @@ async fn a_guess_that_was_given_back_is_no_limit() {
     world.login(PASSWORD).await.expect(StatusCode::OK);
     let alice = operator(&world).find_limited(EMAIL).await.unwrap();
     assert_eq!(operator(&world).limits(&alice).await.unwrap(), []);
+    // The counters of the address are still there.
+    let address = operator(&world).find_limited("127.0.0.1").await.unwrap();
+    let limits = operator(&world).limits(&address).await.unwrap();
+    assert_eq!(limits.iter().map(|limit| limit.name.as_str()).collect::<Vec<_>>(), ["register"]);
 }
 
 #[tokio::test]
