@@ -342,12 +342,21 @@ async fn re1_er3_every_route_bears_a_conflict_with_a_transaction() {
 
 #[tokio::test]
 async fn a_transaction_whose_condition_fails_is_not_tried_again() {
-    let (world, _) = signed_up().await;
-    let body = json!({ "email": EMAIL, "password": PASSWORD });
-    world.post("/api/v1/auth/register", body).await.expect(StatusCode::CONFLICT);
-    let log = world.wire.take();
-    let transactions = log.calls.iter().filter(|call| call.operation == "TransactWriteItems");
-    assert_eq!(transactions.count(), 1);
+    let world = world().await;
+    let cancelled = |reasons: [&str; 2]| {
+        let reasons = reasons.map(|code| json!({ "Code": code }));
+        let code = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
+        Fate::Invented(400, json!({ "__type": code, "message": "injected", "CancellationReasons": reasons }))
+    };
+    for reasons in [["None", "ConditionalCheckFailed"], ["TransactionConflict", "ConditionalCheckFailed"]] {
+        world.wire.fault("TransactWriteItems", usize::MAX, cancelled(reasons));
+        let body = json!({ "email": EMAIL, "password": PASSWORD });
+        world.post("/api/v1/auth/register", body).await.expect(StatusCode::CONFLICT);
+        let log = world.wire.take();
+        let transactions = log.calls.iter().filter(|call| call.operation == "TransactWriteItems");
+        assert_eq!(transactions.count(), 1, "{reasons:?}");
+        world.wire.heal();
+    }
 }
 
 #[tokio::test]
