@@ -93,13 +93,14 @@ pub struct NewToken {
 
 impl App {
     /// Imports users, and returns what became of each, in their order. If all are new, one
-    /// transaction writes them; otherwise [`import_user`](Self::import_user) imports each.
+    /// transaction writes them; otherwise [`import_user`](Self::import_user) imports those
+    /// who are.
     /// At most 50: a transaction writes at most a hundred items (Amazon DynamoDB API
     /// Reference, TransactWriteItems).
     pub async fn import_users(&self, new: &[NewUser]) -> Vec<Result<UserImport, Error>> {
         match self.import_together(new).await {
             Ok(true) => new.iter().map(|_| Ok(UserImport::Imported)).collect(),
-            Ok(false) => join_all(new.iter().map(|new| self.import_user(new.clone()))).await,
+            Ok(false) => join_all(new.iter().map(|new| self.import_if_new(new))).await,
             Err(error) => new.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -119,6 +120,15 @@ impl App {
             accounts.iter().for_each(|(user, _)| self.record_import(user.id));
         }
         Ok(is_done)
+    }
+
+    /// Imports a user, unless a look at the table shows that it cannot be done: a
+    /// transaction that is refused costs as much as one that is not.
+    async fn import_if_new(&self, new: &NewUser) -> Result<UserImport, Error> {
+        match self.try_user_import(new).await? {
+            UserImport::Imported => self.import_user(new.clone()).await,
+            earlier => Ok(earlier),
+        }
     }
 
     /// Imports a user, with a credential and no session, in one transaction. Nobody is
