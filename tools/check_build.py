@@ -5,7 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-# Lambda fetches and unpacks the code in each cold start. The largest, account, has 3.50
+# Lambda fetches and unpacks the code in each cold start. The largest, account, has 3.49
 # million bytes; the rest is for the next feature, not for a dependency that nobody needs.
 # The limit is for arm64, the only architecture that template.yaml deploys. Code for x86-64 is
 # larger, but nobody deploys it: it runs only on the machines of developers.
