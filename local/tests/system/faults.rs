@@ -340,23 +340,34 @@ async fn re1_er3_every_route_bears_a_conflict_with_a_transaction() {
     every_route_bears(conflict).await;
 }
 
+/// Registers while DynamoDB cancels every transaction for these reasons, and returns the
+/// status and how many transactions there were.
+async fn cancelled(reasons: [&str; 2]) -> (StatusCode, usize) {
+    let world = world().await;
+    let body = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "message": "injected",
+        "CancellationReasons": reasons.map(|code| json!({ "Code": code })),
+    });
+    world.wire.fault("TransactWriteItems", usize::MAX, Fate::Invented(400, body));
+    let reply = world.post("/api/v1/auth/register", json!({ "email": EMAIL, "password": PASSWORD })).await;
+    let calls = world.wire.take().calls;
+    (reply.status, calls.iter().filter(|call| call.operation == "TransactWriteItems").count())
+}
+
 #[tokio::test]
 async fn a_transaction_whose_condition_fails_is_not_tried_again() {
-    let world = world().await;
-    let cancelled = |reasons: [&str; 2]| {
-        let reasons = reasons.map(|code| json!({ "Code": code }));
-        let code = "com.amazonaws.dynamodb.v20120810#TransactionCanceledException";
-        Fate::Invented(400, json!({ "__type": code, "message": "injected", "CancellationReasons": reasons }))
-    };
-    for reasons in [["None", "ConditionalCheckFailed"], ["TransactionConflict", "ConditionalCheckFailed"]] {
-        world.wire.fault("TransactWriteItems", usize::MAX, cancelled(reasons));
-        let body = json!({ "email": EMAIL, "password": PASSWORD });
-        world.post("/api/v1/auth/register", body).await.expect(StatusCode::CONFLICT);
-        let log = world.wire.take();
-        let transactions = log.calls.iter().filter(|call| call.operation == "TransactWriteItems");
-        assert_eq!(transactions.count(), 1, "{reasons:?}");
-        world.wire.heal();
+    for other in ["None", "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
+        assert_eq!(cancelled([other, "ConditionalCheckFailed"]).await, (StatusCode::CONFLICT, 1), "{other}");
     }
+}
+
+#[tokio::test]
+async fn re1_a_transaction_that_conflicts_or_is_throttled_is_tried_again() {
+    for reason in ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"] {
+        assert_eq!(cancelled(["None", reason]).await, (StatusCode::SERVICE_UNAVAILABLE, 3), "{reason}");
+    }
+    assert_eq!(cancelled(["None", "ItemCollectionSizeLimitExceeded"]).await, (StatusCode::SERVICE_UNAVAILABLE, 1));
 }
 
 #[tokio::test]

@@ -8,9 +8,10 @@ use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 
-/// Retries a write that conflicted with a transaction on the same item. Nothing is
-/// wrong with the write, which succeeds a moment later, but the SDK does not retry it
-/// (Amazon DynamoDB Developer Guide, "Transaction conflict handling").
+/// Retries a write that conflicted with a transaction on the same item, and a transaction
+/// that was throttled. Nothing is wrong with the write, which succeeds a moment later, but
+/// the SDK does not retry it (Amazon DynamoDB Developer Guide, "Transaction conflict
+/// handling").
 #[derive(Debug)]
 pub struct Conflicts;
 
@@ -22,7 +23,7 @@ impl ClassifyRetry for Conflicts {
             error.downcast_ref::<UpdateItemError>().is_some_and(is_conflict)
                 || error.downcast_ref::<PutItemError>().is_some_and(is_conflict)
                 || error.downcast_ref::<DeleteItemError>().is_some_and(is_conflict)
-                || error.downcast_ref::<TransactWriteItemsError>().is_some_and(is_cancelled_by_conflict)
+                || error.downcast_ref::<TransactWriteItemsError>().is_some_and(is_cancelled_in_passing)
         });
         if is_conflict { RetryAction::transient_error() } else { RetryAction::NoActionIndicated }
     }
@@ -36,12 +37,14 @@ fn is_conflict(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("TransactionConflictException")
 }
 
-/// Returns whether only a conflict cancelled the transaction. If a condition failed as
-/// well, a retry would fail too.
-fn is_cancelled_by_conflict(error: &TransactWriteItemsError) -> bool {
+/// Returns whether the transaction was cancelled only because of a conflict or throttling,
+/// for which the SDK knows no single code (Amazon DynamoDB API Reference,
+/// TransactionCanceledException). If a condition failed as well, a retry would fail too.
+fn is_cancelled_in_passing(error: &TransactWriteItemsError) -> bool {
+    const PASSING: [&str; 3] = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
     let TransactWriteItemsError::TransactionCanceledException(cancelled) = error else {
         return false;
     };
     let has = |code| cancelled.cancellation_reasons().iter().any(|reason| reason.code() == Some(code));
-    has("TransactionConflict") && !has("ConditionalCheckFailed")
+    PASSING.into_iter().any(has) && !has("ConditionalCheckFailed")
 }
