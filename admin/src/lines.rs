@@ -97,9 +97,9 @@ pub struct Run<'a> {
     pub resume: bool,
 }
 
-/// Imports the lines of a file. `read` makes of the number and the object of a line what
-/// `import` takes, some at a time; that returns what became of each, in their order.
-/// `refuse` gets the number of a line and why it was refused. Every few lines, the place
+/// Imports the lines of a file. `read` turns the number and the object of a line into what
+/// `import` takes. `import` gets up to 25 of these at a time, and returns the outcome of
+/// each, in the same order. `refuse` gets the number of a line and why it was refused. Every few lines, the place
 /// and the tally are written down beside the file, so that the import can be resumed there.
 /// Lines that were imported after that are there when they are imported again.
 ///
@@ -205,6 +205,7 @@ async fn patiently<T>(
         tries += 1;
         let (lines, new): (Vec<_>, Vec<_>) = left.drain(..).unzip();
         let results = import(&new).await;
+        debug_assert_eq!(results.len(), new.len());
         for ((line, new), result) in lines.into_iter().zip(new).zip(results) {
             if matches!(result, Err(Error::Unavailable { .. })) {
                 left.push((line, new));
@@ -384,4 +385,66 @@ fn bar(size: u64) -> ProgressBar {
     let bar = ProgressBar::new(size);
     let style = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} ({eta})");
     if let Ok(style) = style { bar.with_style(style) } else { bar }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Imports 260 lines, of which line 2 is blank, line 3 is no JSON and line 4 is refused.
+    /// `fails` says whether the import of a line fails, and how often it was tried before.
+    /// Returns how it ends, the lines that were refused, and the line that was noted.
+    async fn run(fails: impl Fn(u64, u32) -> bool) -> (Result<Tally, String>, Vec<u64>, Option<u64>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("lines");
+        let line = |number| match number {
+            2 => String::new(),
+            3 => "?".to_owned(),
+            number => json!({ "number": number }).to_string(),
+        };
+        fs::write(&file, (1..=260).map(|number| line(number) + "\n").collect::<String>()).unwrap();
+        let tried = RefCell::new(HashMap::new());
+        let read = |number: u64, object: Object| match object["number"].as_u64() {
+            Some(4) => Err(Refused::because("it is the fourth")),
+            read => {
+                assert_eq!(read, Some(number));
+                Ok(number)
+            }
+        };
+        let import_ = async |lines: &[u64]| {
+            let outcome = |line: &u64| {
+                let mut tried = tried.borrow_mut();
+                let tries: &mut u32 = tried.entry(*line).or_default();
+                *tries += 1;
+                if fails(*line, *tries - 1) { Err(Error::unavailable()) } else { Ok(Done::Imported) }
+            };
+            lines.iter().map(outcome).collect()
+        };
+        let refused = RefCell::new(Vec::new());
+        let how = Run { what: "a test", dry_run: false, resume: false };
+        let end = import(&file, how, read, import_, |line, _| refused.borrow_mut().push(line)).await;
+        let noted = Notes::beside(&file, "a test").read().map(|(place, ..)| place.line);
+        (end.map_err(|failure| failure.to_string()), refused.into_inner(), noted)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_line_is_counted_once_however_often_it_is_tried() {
+        let tally = Tally { imported: 257, there: 0, refused: 2 };
+        assert_eq!(run(|_, _| false).await, (Ok(tally), vec![3, 4], None));
+        let recovers = |line: u64, tries| line.is_multiple_of(7) && tries < TRIES - 1;
+        assert_eq!(run(recovers).await, (Ok(tally), vec![3, 4], None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_import_that_is_interrupted_says_after_which_line() {
+        for (first, noted) in [(1, 0), (5, 0), (60, 0), (130, 100), (201, 200), (260, 200)] {
+            let (end, refused, place) = run(|line, _| line >= first).await;
+            let message = format!("Stopped after line {}. Go on with --resume.", first - 1);
+            assert!(end.as_ref().is_err_and(|said| said.contains(&message)), "{first}: {end:?}");
+            let expected: Vec<u64> = [3, 4].into_iter().filter(|line| *line < first).collect();
+            assert_eq!((refused, place), (expected, Some(noted)), "{first}");
+        }
+    }
 }

@@ -550,7 +550,7 @@ async fn pw12_mi3_a_hash_that_cannot_be_read_is_counted_and_recorded_with_its_us
 }
 
 #[tokio::test]
-async fn mi11_each_user_who_is_imported_is_an_event() {
+async fn au1_each_user_who_is_imported_is_an_event() {
     let (world, log, _guard) = watched(&[]).await;
     let app = world.app("login");
     let password_hash = app.unknown_password_hash().await.unwrap();

@@ -12,7 +12,7 @@ use freshkey::session::Hash;
 use freshkey::token::ImportedTokens;
 use freshkey::user::{Profile, ProfileField};
 use freshkey::{Error, Timestamp};
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -23,6 +23,8 @@ use crate::desk::Desk;
 use crate::failure::Failure;
 use crate::lines::{self, Done, Object, Refused, Run, Tally};
 
+/// How many lines of a group are worked on at a time, unless one transaction does.
+const PARALLEL: usize = 8;
 /// What the id of a user is derived from, besides the address, when the file has none.
 const ID: &[u8] = b"freshkey imported user:";
 
@@ -43,7 +45,7 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
     };
     let some = async |new: &[NewUser]| {
         let outcomes = match import.dry_run {
-            true => join_all(new.iter().map(|new| app.try_user_import(new))).await,
+            true => stream::iter(new).map(|new| app.try_user_import(new)).buffered(PARALLEL).collect().await,
             false => app.import_users(new).await,
         };
         new.iter().zip(outcomes).map(|(new, outcome)| done_with_user(&new.email, outcome)).collect()
@@ -81,7 +83,7 @@ pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
         };
         Ok(done_with_token(&new.email, outcome))
     };
-    let some = async |new: &[NewToken]| join_all(new.iter().map(&one)).await;
+    let some = async |new: &[NewToken]| stream::iter(new).map(&one).buffered(PARALLEL).collect().await;
     let what = what("import-sessions", desk);
     let tally = lines::import(&import.file, run(&what, import), read, some, |line, why| entry(desk, line, why));
     end(desk, import, &tally.await?)

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::slice;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 use super::operator::unknown_password;
 use super::{App, Error};
@@ -18,6 +18,9 @@ use crate::session::{Hash, Refusal};
 use crate::token::ImportedTokens;
 use crate::user::{Credential, Profile, User};
 use crate::write::Write;
+
+/// How many users of a group are imported at a time if not all are new.
+const PARALLEL: usize = 8;
 
 /// A user of another system.
 #[derive(Clone, Debug)]
@@ -92,15 +95,13 @@ pub struct NewToken {
 }
 
 impl App {
-    /// Imports users, and returns what became of each, in their order. If all are new, one
-    /// transaction writes them; otherwise [`import_user`](Self::import_user) imports those
-    /// who are.
-    /// At most 50: a transaction writes at most a hundred items (Amazon DynamoDB API
-    /// Reference, TransactWriteItems).
+    /// Imports at most 50 users, and returns the outcome of each, in order. If all are new,
+    /// one transaction writes them, which has room for a hundred items (Amazon DynamoDB API
+    /// Reference, TransactWriteItems). Otherwise each is imported by itself.
     pub async fn import_users(&self, new: &[NewUser]) -> Vec<Result<UserImport, Error>> {
         match self.import_together(new).await {
             Ok(true) => new.iter().map(|_| Ok(UserImport::Imported)).collect(),
-            Ok(false) => join_all(new.iter().map(|new| self.import_if_new(new))).await,
+            Ok(false) => stream::iter(new).map(|new| self.import_if_new(new)).buffered(PARALLEL).collect().await,
             Err(error) => new.iter().map(|_| Err(error.clone())).collect(),
         }
     }
@@ -122,8 +123,8 @@ impl App {
         Ok(is_done)
     }
 
-    /// Imports a user, unless a look at the table shows that it cannot be done: a
-    /// transaction that is refused costs as much as one that is not.
+    /// Imports a user by itself, but looks first: a refused transaction costs as much as one
+    /// that succeeds.
     async fn import_if_new(&self, new: &NewUser) -> Result<UserImport, Error> {
         match self.try_user_import(new).await? {
             UserImport::Imported => self.import_user(new.clone()).await,
@@ -146,7 +147,11 @@ impl App {
                 self.record_import(user.id);
                 Ok(UserImport::Imported)
             }
-            Write::Refused(()) => self.earlier_import(user.id, &user.email).await,
+            Write::Refused(()) => match self.look_up(user.id, &user.email).await? {
+                // What was in the way has just been deleted.
+                UserImport::Imported => Err(Error::unavailable()),
+                earlier => Ok(earlier),
+            },
         }
     }
 
@@ -180,19 +185,16 @@ impl App {
     /// Those of [`import_user`](Self::import_user).
     pub async fn try_user_import(&self, new: &NewUser) -> Result<UserImport, Error> {
         self.check_roles(new.roles.as_deref().unwrap_or(&self.config.default_roles))?;
-        let (user, credential) = tokio::try_join!(self.store.user(new.id), self.store.credential(&new.email))?;
-        match (user, credential) {
-            (None, None) => Ok(UserImport::Imported),
-            _ => self.earlier_import(new.id, &new.email).await,
-        }
+        self.look_up(new.id, &new.email).await
     }
 
-    /// Returns what keeps a user from being imported. Two addresses that differ only in
-    /// case are one account here.
-    async fn earlier_import(&self, id: UserId, email: &Email) -> Result<UserImport, Error> {
+    /// Returns what keeps a user from being imported, if anything does. Two addresses that
+    /// differ only in case are one account here.
+    async fn look_up(&self, id: UserId, email: &Email) -> Result<UserImport, Error> {
         let (user, credential) = tokio::try_join!(self.store.user(id), self.store.credential(email))?;
-        let is_of_another = credential.is_some_and(|credential| credential.user_id != id);
+        let is_of_another = credential.as_ref().is_some_and(|credential| credential.user_id != id);
         Ok(match user {
+            None if credential.is_none() => UserImport::Imported,
             _ if is_of_another => UserImport::EmailTaken,
             Some(user) if user.email.key() == email.key() && user.email.as_str() != email.as_str() => {
                 UserImport::EmailTaken
