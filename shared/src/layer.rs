@@ -144,8 +144,8 @@ impl Authenticate {
         let app = &self.app;
         http::resolve(&mut request, app.config().trusted_proxy.as_ref());
         let (request_id, client) = (http::request_id(&request).to_owned(), http::client(&request));
-        // Boxed, because the futures of the SDK are large, and so is the stack that they take
-        // wherever one moves or is part of another.
+        // Boxed, because the futures of the SDK are large, and unoptimised code copies a future
+        // on the stack whenever it is moved.
         let answer = Box::pin(async {
             let (identity, renewed) = match self.admit(&request).await {
                 Ok(admitted) => admitted,

@@ -112,7 +112,7 @@ pub fn run(options: &Options, mutants: &[Mutant], tree: &Tree) -> bool {
                     let function = mutant.function.as_ref().map(|function| function.name.clone()).unwrap_or_default();
                     let first = catchers.lock().unwrap().get(&function).cloned().unwrap_or_default();
                     let is_accepted = accepted.contains(mutant.key().as_str());
-                    let seconds = if is_accepted { ACCEPTED_SECONDS } else { options.seconds };
+                    let seconds = options.seconds.min(if is_accepted { ACCEPTED_SECONDS } else { u64::MAX });
                     let (outcome, by, tried) = attack(number, &tests, &first, seconds);
                     if let Some(by) = by {
                         catchers.lock().unwrap().entry(function).or_default().push(by);
