@@ -82,7 +82,7 @@ rehearse-arm64: binaries ## the same with the functions as `make build` builds t
 test-mutants: .venv/bin/cargo-mutants ## the unit tests, against every mutant of the rules for sessions and limits
 	$(MUTANTS) --unit shared/src/session/mod.rs shared/src/limit.rs
 
-prove: .venv/bin/cargo-mutants ## what docs/proof.md tells of, in an hour or two: recorded histories, and all but the slowest tests against every mutant; needs Java
+prove: .venv/bin/cargo-mutants ## what docs/proof.md tells of, in half an hour: recorded histories, and all but the slowest tests against every mutant; needs Java
 	FRESHKEY_HISTORIES=800 cargo test --test system histories -- --nocapture
 	FRESHKEY_HISTORIES=700 tools/dynamodb-local/run cargo test --test system histories -- --nocapture
 	$(MUTANTS) --skip orders:: --skip histories:: --skip template:: 'shared/src/auth/**' 'shared/src/session/**' 'shared/src/store/**' 'shared/src/token/**' shared/src/limit.rs
