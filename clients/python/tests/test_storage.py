@@ -8,7 +8,8 @@ import subprocess
 import sys
 import threading
 import traceback
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,27 @@ async def test_a_client_uses_the_tokens_that_another_client_of_the_file_got(
     await two.logout()
     with pytest.raises(SignedOutError):
         await one.access_token()
+    assert len(proxy.requests(REFRESH)) == 1
+
+
+@pytest.mark.anyio
+async def test_a_token_that_was_exchanged_while_its_client_waited_is_not_exchanged_again(
+    connect: Connect, proxy: Proxy, tmp_path: Path
+) -> None:
+    class Late(FileStorage):
+        """A file whose lock comes only after another process has refreshed."""
+
+        @contextmanager
+        def lock(self) -> Iterator[None]:
+            with AuthClient(proxy.url, storage=FileStorage(self.path)) as another:
+                another.refresh_access_token()
+            with super().lock():
+                yield
+
+    file = tmp_path / "session.json"
+    refused = signed_in(proxy.url, file)["access_token"]
+    token = await connect(proxy.url, storage=Late(file)).access_token(refused)
+    assert token == held(FileStorage(file))["access_token"]
     assert len(proxy.requests(REFRESH)) == 1
 
 

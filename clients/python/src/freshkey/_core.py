@@ -198,10 +198,15 @@ class Core:
         It must be refreshed if it is the one that was refused, or it has expired or is due for a refresh.
         Raises `SignedOutError` if nobody is signed in.
         """
-        tokens, now = self.tokens(), time.time()
-        if tokens.access_token == refused or tokens.is_expired(now):
-            return None
-        return None if tokens.is_due(now) and time.monotonic() >= self._quiet_until else tokens.access_token
+        tokens = self.tokens()
+        is_good = not self._must_refresh(tokens, refused) and not self._may_refresh(tokens)
+        return tokens.access_token if is_good else None
+
+    def _must_refresh(self, tokens: Tokens, refused: str | None) -> bool:
+        return tokens.access_token == refused or tokens.is_expired(time.time())
+
+    def _may_refresh(self, tokens: Tokens) -> bool:
+        return tokens.is_due(time.time()) and time.monotonic() >= self._quiet_until
 
     # Operations.
 
@@ -223,15 +228,15 @@ class Core:
         caller uses its tokens, or shares its failure. Otherwise, a hundred callers would wait for a server
         that is down one after the other. A failure is not reported while the access token is valid.
         """
-        if token := self.usable(refused):
-            return token
+        tokens = self.tokens()
+        must = self._must_refresh(tokens, refused)
+        if not must and not self._may_refresh(tokens):
+            return tokens.access_token
         if self._failure and flight != self.flights:
             raise copy(self._failure)
-        tokens = self.tokens()
-        must = tokens.access_token == refused or tokens.is_expired(time.time())
         self._failure = None
         try:
-            tokens = yield from self._rotate(TRIES if must else 1)
+            tokens = yield from self._rotate(tokens, TRIES if must else 1)
         except FreshkeyError as failure:
             self._quiet_until = time.monotonic() + max(QUIET, failure.retry_after or 0.0)
             if must or isinstance(failure, SignedOutError):
@@ -355,9 +360,9 @@ class Core:
 
     # The rotation.
 
-    def _rotate(self, tries: int) -> Steps[Tokens]:
-        """Exchanges the refresh token, and returns the tokens that are then held, even if another process
-        has exchanged it.
+    def _rotate(self, seen: Tokens, tries: int) -> Steps[Tokens]:
+        """Exchanges the refresh token that was `seen`, and returns the tokens that are then held, even if
+        another process has exchanged it.
 
         The key was stored together with the refresh token. So whatever is lost, and whichever process is
         killed, the next try sends the same token with the same key and gets the same successor. Each try
@@ -365,6 +370,8 @@ class Core:
         must not be sent again, because after one more rotation that would be reuse.
         """
         sent = yield from self._locked(self._keyed)
+        if sent.refresh_token != seen.refresh_token:
+            return sent  # exchanged while this waited for the lock
         for attempt in range(1, tries + 1):
             outcome: Outcome = yield self._request(
                 "POST",
