@@ -35,8 +35,9 @@ test-example: ## the function in examples/, against the local system, and copied
 	cargo test --manifest-path examples/protected/Cargo.toml --target-dir target
 	tools/check_copied_example
 
-test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API
+test-runtime: $(TOOLS) ## every event in events/, sent through the Lambda Runtime API; and whether the benchmark of cold starts runs
 	PATH="$(CURDIR)/.venv/bin:$$PATH" tools/test-runtime
+	cargo test --bench cold -- --check --functions target/debug $(addprefix --only ,$(FUNCTIONS))
 
 test-dynamodb-local: ## the store and the flows, against AWS's DynamoDB Local; needs Java
 	tools/dynamodb-local/run cargo test --test system

@@ -36,8 +36,8 @@ const REUSE_INTERVAL: u32 = 30;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Freshkey's local system.
-    #[arg(long)]
+    /// Freshkey's local system, which is started in a folder of its own.
+    #[arg(long, value_parser = |path: &str| fs::canonicalize(path))]
     local: PathBuf,
     /// How often each system has its turn.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
