@@ -36,12 +36,9 @@ pub async fn users(desk: &Desk, import: &ImportFile, allow_no_password: bool) ->
     let seen = Seen::default();
     let read = |number: u64, object: Object| {
         let mut line = Members { object, now: desk.now() };
-        let new = user(&mut line, allow_no_password.then_some(&no_password));
-        let new = new.map_err(|reason| refused(reason, line.email()))?;
-        match seen.before(number, new.email.key().as_bytes()) {
-            Some(earlier) => Err(refused(format!("the address is in line {earlier}, too"), Some(new.email))),
-            None => Ok(new),
-        }
+        let new = user(&mut line, allow_no_password.then_some(&no_password))
+            .and_then(|new| seen.once("address", new.email.key().as_bytes(), number).map(|()| new));
+        new.map_err(|reason| refused(reason, line.email()))
     };
     let some = async |new: &[NewUser]| {
         let outcomes = match import.dry_run {
@@ -70,11 +67,8 @@ pub async fn sessions(desk: &Desk, import: &ImportFile) -> Result<(), Failure> {
     let seen = Seen::default();
     let read = |number: u64, object: Object| {
         let mut line = Members { object, now: desk.now() };
-        let new = token(&mut line).map_err(|reason| refused(reason, line.email()))?;
-        match seen.before(number, new.sha256.as_bytes()) {
-            Some(earlier) => Err(refused(format!("the token is in line {earlier}, too"), Some(new.email))),
-            None => Ok(new),
-        }
+        let new = token(&mut line).and_then(|new| seen.once("token", new.sha256.as_bytes(), number).map(|()| new));
+        new.map_err(|reason| refused(reason, line.email()))
     };
     let one = async |new: &NewToken| {
         let outcome = match import.dry_run {
@@ -131,15 +125,15 @@ fn run<'a>(what: &'a str, import: &ImportFile) -> Run<'a> {
 struct Seen(RefCell<HashMap<[u8; 16], u64>>);
 
 impl Seen {
-    /// Returns the number of an earlier line with the same name, if there is one.
-    fn before(&self, line: u64, name: &[u8]) -> Option<u64> {
+    /// Notes that a line has this name. The error says which earlier line has it too.
+    fn once(&self, what: &str, name: &[u8], line: u64) -> Result<(), String> {
         let mut short = [0; 16];
         short.copy_from_slice(&Hash::of(&[name]).as_bytes()[..16]);
         match self.0.borrow_mut().entry(short) {
-            Entry::Occupied(earlier) => Some(*earlier.get()),
+            Entry::Occupied(earlier) => Err(format!("the {what} is in line {}, too", earlier.get())),
             Entry::Vacant(first) => {
                 first.insert(line);
-                None
+                Ok(())
             }
         }
     }
