@@ -114,34 +114,34 @@ export function cookieStorage(items: Items, api: string): TokenStorage {
   const COOKIE = nameOf(api, 'cookie');
   const unknown: StoredSession = { access_token: '', expires_at: 0, key: newKey(), is_unconfirmed: true };
   let channel: BroadcastChannel | undefined = new BroadcastChannel(nameOf(api));
-  let saved: StoredSession | null = null;
-  let heard: StoredSession | null = null;
-  let latest: StoredSession | null = null; // of the two
+  // The last that were saved here or heard of, the newest first. A tab can hear of a session before it sees its mark.
+  let known: (StoredSession | null)[] = [];
+  const learn = (session: StoredSession | null) => (known = [session, ...known].slice(0, 3));
+  const find = (key: string) => known.find((session) => session?.key === key);
   const markOf = (text: string | null) =>
     json(text ?? '') as { key: string; is_unconfirmed?: true } | { signed_out: true } | undefined;
   return {
     load() {
       const mark = markOf(items.get(COOKIE));
-      if (!mark) return latest ?? unknown;
+      if (!mark) return known[0] ?? unknown;
       if ('signed_out' in mark) return null;
-      const session = [saved, heard].find((session) => session?.key === mark.key);
-      return session ?? { access_token: '', expires_at: 0, ...mark };
+      return find(mark.key) ?? { access_token: '', expires_at: 0, ...mark };
     },
     save(session) {
-      latest = saved = session;
+      learn(session);
       const { key, is_unconfirmed } = session ?? {};
       items.set(COOKIE, JSON.stringify(session ? { key, is_unconfirmed } : { signed_out: true }));
       if (!session || session.access_token) channel?.postMessage(session);
     },
     subscribe(listener) {
       channel!.onmessage = ({ data }) => {
-        latest = heard = data;
+        learn(data as StoredSession | null);
         listener();
       };
       // A new key is of use only once its access token has been heard.
       const ignore = items.watch(COOKIE, (text) => {
         const mark = markOf(text);
-        if (!mark || 'signed_out' in mark || mark.key === heard?.key) listener();
+        if (!mark || 'signed_out' in mark || find(mark.key)) listener();
       });
       return () => {
         ignore();

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 
-import { ApiClient, TokenManager, type TokenManagerOptions } from '../src/index.js';
+import { ApiClient, TokenManager, type StoredSession, type TokenManagerOptions } from '../src/index.js';
+import { cookieStorage, type Items } from '../src/storage.js';
 import { Browser, webLocks } from './browser.js';
 import { REFRESH, expire, generation, signedUp, startWorld, until, type World } from './world.js';
 
@@ -327,11 +328,36 @@ describe('with a cookie', () => {
     world.proxy.next('hold');
     const first = tokens.refreshTokens();
     await until(() => world.count(REFRESH) === before + 1);
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }); // the other waits for word of the tokens, however long
     const second = other.tokens.refreshTokens();
     world.proxy.release();
-    expect((await second).access_token).toBe((await first).access_token);
+    const { access_token } = await first;
+    await until(() => other.tokens.getAccessToken() === access_token);
+    vi.advanceTimersByTime(100);
+    vi.useRealTimers();
+    expect((await second).access_token).toBe(access_token);
     expect(world.count(REFRESH)).toBe(before + 1);
     await Promise.all([api.me(), other.api.me()]);
+  });
+
+  test('a session is not forgotten while the next one has been heard of, but its mark has not been seen', async () => {
+    const marks = new Map<string, string | null>();
+    const items: Items = { get: (name) => marks.get(name) ?? null, set: () => {}, watch: () => () => {} };
+    const heard: (string | undefined)[] = [];
+    const [here, there] = [
+      cookieStorage(items, ORIGIN),
+      cookieStorage({ ...items, set: (...mark) => marks.set(...mark) }, ORIGIN),
+    ];
+    const close = here.subscribe!(() => void heard.push((here.load() as StoredSession).access_token));
+    there.save({ access_token: 'one', expires_at: 1, key: 'k1' });
+    await until(() => heard.length === 1);
+    const seen = new Map(marks);
+    there.save({ access_token: 'two', expires_at: 1, key: 'k2' });
+    for (const mark of seen) marks.set(...mark);
+    await until(() => heard.length === 2);
+    expect(heard).toEqual(['one', 'one']);
+    close();
+    there.subscribe!(() => {})();
   });
 
   test('a logout removes the cookie and signs out the other tabs', async () => {
