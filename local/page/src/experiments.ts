@@ -173,7 +173,7 @@ export const EXPERIMENTS: Experiment[] = [
       await tabs.open();
       const seen = watch();
       const there = tabs.next('refreshed');
-      tabs.tell({ type: 'refresh' });
+      await tabs.askToRefresh();
       await client.manager.refreshTokens();
       const theirs = (await there).generation;
       const ours = client.generation;

@@ -9,7 +9,7 @@ import { type Link, takeLink } from './link.js';
 import { Mailbox } from './mailbox.js';
 import { draw } from './picture.js';
 import { Sessions } from './sessions.js';
-import { Tabs } from './tabs.js';
+import { Tabs, moment } from './tabs.js';
 import { Timeline } from './timeline.js';
 import { TokenPanel } from './token-panel.js';
 import { type Exchange, Wire } from './wire.js';
@@ -249,8 +249,9 @@ byId('another').addEventListener('click', () => {
 
 tabs.on('exchange', ({ exchange }) => happened(exchange));
 tabs.on('who', () => tabs.tell({ type: 'here', tab: tabs.tab }));
-tabs.on('refresh', async () => {
+tabs.on('refresh', async ({ at }) => {
   try {
+    await moment(at);
     await client.manager.refreshTokens();
   } finally {
     tabs.tell({ type: 'refreshed', generation: client.manager.isSignedIn ? client.generation : undefined });

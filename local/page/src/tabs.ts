@@ -4,7 +4,7 @@ type Message =
   | { type: 'who' }
   | { type: 'here'; tab: number }
   | { type: 'exchange'; exchange: Exchange }
-  | { type: 'refresh' }
+  | { type: 'refresh'; at: number }
   | { type: 'refreshed'; generation: number | undefined }
   | { type: 'seen'; experiment: string; text: string; isRight: boolean };
 
@@ -12,6 +12,13 @@ type Of<T extends Message['type']> = Extract<Message, { type: T }>;
 
 /** How long to wait for another tab, in milliseconds. */
 const PATIENCE = 15_000;
+/** How long it takes at most, in milliseconds, until another tab has a message, even if it is still loading. */
+const DELIVERY = 300;
+
+/** Waits for a moment, in milliseconds since the epoch. */
+export function moment(at: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, at - Date.now()));
+}
 
 /** The tabs of this page in one browser. They see each other's requests, and can ask each other to refresh. */
 export class Tabs {
@@ -57,6 +64,13 @@ export class Tabs {
         resolve(message);
       });
     });
+  }
+
+  /** Asks the other tab to refresh at a moment that both tabs can keep, and waits for it. */
+  async askToRefresh(): Promise<void> {
+    const at = Date.now() + DELIVERY;
+    this.tell({ type: 'refresh', at });
+    await moment(at);
   }
 
   /** Opens the second tab if it is not open, and waits until it is signed in. */
