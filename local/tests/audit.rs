@@ -342,7 +342,7 @@ async fn au1_a_change_is_recorded_before_dead_sessions_are_deleted_and_does_not_
         let start = Instant::now();
         request.await.expect(StatusCode::NO_CONTENT);
         assert_eq!(is_recorded_first.get(), Some(&true), "{expected}");
-        assert!(start.elapsed() < Duration::from_secs(6), "{expected}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{expected}");
     }
     world.wire.heal();
     world.register(EMAIL).await;

@@ -140,7 +140,8 @@ async fn reply_to(request: reqwest::RequestBuilder) -> reqwest::Result<Reply> {
 
 fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
-    command.current_dir(directory).args(arguments).env_clear();
+    // Patient, so that nothing depends on how long a busy machine takes.
+    command.current_dir(directory).args(arguments).env_clear().env("TEST_PATIENCE", "50");
     command
 }
 
@@ -373,10 +374,9 @@ impl SharedTable {
         self.open.notified().await;
     }
 
-    /// Starts a program on it. Its calls are patient, so that nothing depends on how long a
-    /// program stays frozen.
+    /// Starts a program on it.
     fn program(directory: &Path, url: &str) -> Program {
-        let variables = [("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ"), ("TEST_PATIENCE", "50")];
+        let variables = [("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ")];
         Program::start_with(directory, &["--table-endpoint", url], &variables)
     }
 

@@ -56,6 +56,7 @@ class System:
             "MAIL_FROM": "no-reply@example.com",
             "RESET_URL": "https://app.example.com/reset",
             "CONFIRM_URL": "https://app.example.com/confirm",
+            "TEST_PATIENCE": "50",  # nothing depends on how long the engine takes
         }
         self.table = ["--table", "Table", "--endpoint", f"http://127.0.0.1:{table_port}"]
         command = [LOCAL, "--port", "0", "--table-port", str(table_port)]

@@ -26,7 +26,7 @@ export async function startLocal({ variables = {}, args = [] } = {}) {
   const port = args.includes('--port') ? [] : ['--port', '0'];
   const child = spawn(command, [...first, ...port, ...args], {
     cwd: ROOT,
-    env: { ...process.env, ...variables },
+    env: { ...process.env, TEST_PATIENCE: '50', ...variables }, // nothing depends on how long the engine takes
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);

@@ -43,7 +43,8 @@ def local(**variables: str) -> Iterator[str]:
     """Starts a local system. Yields its URL. Cargo builds it unless FRESHKEY_LOCAL names a binary."""
     binary = os.environ.get("FRESHKEY_LOCAL")
     command = [binary] if binary else ["cargo", "run", "--quiet", "--bin", "local", "--"]
-    process, greeting = start([*command, "--port", "0"], {**PAGES, **variables})
+    # Patient, so that nothing depends on how long a busy machine takes.
+    process, greeting = start([*command, "--port", "0"], {**PAGES, "TEST_PATIENCE": "50", **variables})
     with process, open(os.devnull, "w") as nowhere:
         # It logs each request, and would stop when the pipe is full.
         drain = subprocess.Popen(["cat"], stdin=process.stdout, stdout=nowhere)

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::wire::Fate;
-use crate::world::{EMAIL, PASSWORD, PATIENT, User, World, claims, signed_up_with, world_with};
+use crate::world::{EMAIL, PASSWORD, User, World, claims, signed_up_with, world_with};
 
 const KEY: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ");
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -241,10 +241,10 @@ fn deletions(world: &World) -> Vec<usize> {
 
 #[tokio::test]
 async fn a_login_deletes_a_hundred_expired_sessions_once_there_are_as_many() {
-    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    let (world, alice) = signed_up_with(&[KEY]).await;
     seed(&world, &alice, 220, 1).await;
     // The engine keeps the first clock, and deletes nothing.
-    let later = world.beside(&[KEY, PATIENT]).await;
+    let later = world.beside(&[KEY]).await;
     later.clock.advance(Duration::from_secs(31 * 86_400));
     for left in [121, 21] {
         later.wire.take();
@@ -264,10 +264,10 @@ async fn a_login_deletes_a_hundred_expired_sessions_once_there_are_as_many() {
 
 #[tokio::test]
 async fn a_session_that_a_slower_clock_refreshes_is_not_deleted_as_expired() {
-    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    let (world, alice) = signed_up_with(&[KEY]).await;
     seed(&world, &alice, 99, 1).await;
     world.clock.advance(Duration::from_secs(29 * 86_400));
-    let later = world.beside(&[KEY, PATIENT]).await;
+    let later = world.beside(&[KEY]).await;
     later.clock.advance(Duration::from_secs(2 * 86_400));
     let newest = Arc::new(OnceCell::new());
     later.wire.on_call({
@@ -289,9 +289,9 @@ async fn a_session_that_a_slower_clock_refreshes_is_not_deleted_as_expired() {
 
 #[tokio::test]
 async fn expired_sessions_that_cannot_be_deleted_fail_no_login() {
-    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    let (world, alice) = signed_up_with(&[KEY]).await;
     seed(&world, &alice, 120, 1).await;
-    let later = world.beside(&[KEY, PATIENT]).await;
+    let later = world.beside(&[KEY]).await;
     later.clock.advance(Duration::from_secs(31 * 86_400));
     later.wire.fault("TransactWriteItems", usize::MAX, Fate::Refused(400, "AccessDeniedException"));
     let next = login(&later).await;
@@ -340,10 +340,10 @@ async fn dead_sessions_are_deleted_a_few_at_a_time() {
 
 #[tokio::test]
 async fn the_end_of_all_sessions_deletes_no_expired_ones_and_the_deletion_of_the_account_does() {
-    let (world, alice) = signed_up_with(&[KEY, PATIENT]).await;
+    let (world, alice) = signed_up_with(&[KEY]).await;
     seed(&world, &alice, 30, 1).await;
     // The engine keeps the first clock, and deletes nothing.
-    let later = world.beside(&[KEY, PATIENT]).await;
+    let later = world.beside(&[KEY]).await;
     later.clock.advance(Duration::from_secs(31 * 86_400));
     for path in ["/api/v1/auth/sessions", "/api/v1/auth/sessions?except=current"] {
         let next = login(&later).await;

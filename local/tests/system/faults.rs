@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::mail;
 use crate::wire::{Fate, Late};
-use crate::world::{EMAIL, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world};
+use crate::world::{EMAIL, HASTY, PASSWORD, Reply, User, World, claims, signed_up, signed_up_with, world};
 
 const NEW_PASSWORD: &str = "a loud brook over eight stones";
 const SECRET: &str = "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ";
@@ -400,7 +400,7 @@ async fn re1_what_is_done_at_best_effort_fails_no_request() {
 
 #[tokio::test]
 async fn re4_a_table_that_is_silent_once_costs_one_attempt_and_always_costs_no_client_its_tokens() {
-    let (world, alice) = signed_up().await;
+    let (world, alice) = signed_up_with(&[HASTY]).await;
     world.wire.fault("UpdateItem", 1, Fate::Silence);
     let successor = world.refresh(&alice.refresh_token).await.expect(StatusCode::OK).text("refresh_token");
     world.wire.fault("UpdateItem", usize::MAX, Fate::Silence);

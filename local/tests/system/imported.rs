@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 
 use crate::wire::{Fate, Wire};
-use crate::world::{PASSWORD, PATIENT, User, World, claims, world, world_over, world_with};
+use crate::world::{PASSWORD, User, World, claims, world, world_over, world_with};
 
 /// The setting of every world here: until 2100-02-01, by the key `k1`.
 pub const UNTIL: (&str, &str) = ("IMPORTED_TOKENS_UNTIL", "2100-02-01:k1");
@@ -111,7 +111,7 @@ async fn an_imported_token_opens_a_session_that_goes_on_like_any_other() {
 
 #[tokio::test]
 async fn mi6_a_crowd_with_one_key_gets_one_session_and_one_refresh_token() {
-    let (world, _) = moved_in(&[ONCE, PATIENT]).await;
+    let (world, _) = moved_in(&[ONCE]).await;
     let crowd = (0..64).map(|_| world.refresh_with_key(FOREIGN, "k"));
     let replies = join_all(crowd).await;
     let tokens: Vec<_> = replies.into_iter().map(|reply| reply.expect(StatusCode::OK).text("refresh_token")).collect();
@@ -129,7 +129,7 @@ async fn mi6_without_a_key_the_second_presentation_is_reuse() {
 
 #[tokio::test]
 async fn mi6_within_the_reuse_interval_a_crowd_without_keys_gets_one_session() {
-    let (world, _) = moved_in(&[WINDOW, PATIENT]).await;
+    let (world, _) = moved_in(&[WINDOW]).await;
     let replies = join_all((0..64).map(|_| world.refresh(FOREIGN))).await;
     let tokens: Vec<_> = replies.into_iter().map(|reply| reply.expect(StatusCode::OK).text("refresh_token")).collect();
     assert!(tokens.iter().all(|token| *token == tokens[0]));

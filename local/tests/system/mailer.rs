@@ -372,8 +372,11 @@ async fn ml14_one_recipient_whose_mail_fails_holds_up_nobody_elses() {
     office.end_leases();
     assert_eq!(office.waiting().await, 4);
     assert_eq!(office.work().await, Report { sent: 1, left: 2, ..Report::default() });
-    office.world.pass(24 * HOUR);
-    assert_eq!(office.work().await, Report { dropped: 1, left: 1, ..Report::default() });
+    // By the clock of another system, so that the engine does not delete them as expired.
+    let later = office.world.beside(&[]).await;
+    later.pass(24 * HOUR);
+    let mailer = another_mailer(&later, &office.wire, &office.endpoint).await;
+    assert_eq!(mailer.work("test").await, Report { dropped: 1, left: 1, ..Report::default() });
 }
 
 /// An address in a shard, beginning with `name`.

@@ -12,7 +12,7 @@ use lambda_http::Body;
 use serde_json::json;
 
 use crate::wire::Fate;
-use crate::world::{PASSWORD, PATIENT, Reply, User, World, claims, signed_up, signed_up_with};
+use crate::world::{PASSWORD, Reply, User, World, claims, signed_up, signed_up_with};
 
 const HOUR: u64 = 3600;
 const SECRET: &str = "0nly-for-this-test-Zq8vT2mXw7Lr4KcJ";
@@ -162,7 +162,7 @@ async fn mw3_new_tokens_come_with_whatever_the_handler_answers() {
 
 #[tokio::test]
 async fn mw4_parallel_requests_with_one_expired_pair_are_one_attempt() {
-    let (world, mut pair) = signed_up_with(&[PATIENT]).await;
+    let (world, mut pair) = signed_up().await;
     for generation in 2..=4 {
         world.pass(HOUR);
         let replies = join_all((0..20).map(|_| me(&world, &pair))).await;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::wire::Fate;
-use crate::world::{PATIENT, Reply, User, World, claims, signed_up, signed_up_with};
+use crate::world::{Reply, User, World, claims, signed_up, signed_up_with};
 
 /// The number of refreshes that are sent at once.
 const CROWD: usize = 64;
@@ -30,7 +30,7 @@ struct Server {
 }
 
 async fn listening(variables: &[(&str, &str)]) -> (Server, User) {
-    let (world, alice) = signed_up_with(&[variables, &[PATIENT]].concat()).await;
+    let (world, alice) = signed_up_with(variables).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("http://{}/api/v1/auth/refresh", listener.local_addr().unwrap());
     tokio::spawn(Arc::clone(&world.system).serve(listener, pending()));

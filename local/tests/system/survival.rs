@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::faults::{Alice, MAX_SESSIONS, ROUTES, Route, What, check_unavailable};
 use crate::mail;
 use crate::wire::{Call, Fate};
-use crate::world::{Delivery, PATIENT, Reply, User, World, claims, signed_up, signed_up_with};
+use crate::world::{Delivery, Reply, User, World, claims, signed_up, signed_up_with};
 
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -22,7 +22,7 @@ const SECRET: (&str, &str) = ("JWT_SECRET_KEY", "0nly-for-this-test-Zq8vT2mXw7Lr
 
 /// A world in which every route works.
 async fn any_world() -> World {
-    mail::mailing(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string()), PATIENT]).await
+    mail::mailing(&[("MAX_SESSIONS", &MAX_SESSIONS.to_string())]).await
 }
 
 fn delivered(world: &World, delivery: Delivery) -> World {
@@ -134,8 +134,8 @@ fn nth(
 /// another process, and goes on there if it `goes_on`. The first process is thawed after these
 /// seconds. Returns its answer, and whether the newest token of the client is alive then.
 async fn frozen(goes_on: bool, seconds: u64) -> (Reply, String, bool) {
-    let (world, alice) = signed_up_with(&[SECRET, PATIENT]).await;
-    let elsewhere = world.beside(&[SECRET, PATIENT]).await;
+    let (world, alice) = signed_up_with(&[SECRET]).await;
+    let elsewhere = world.beside(&[SECRET]).await;
     let (reached, thawed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let gate = (Arc::clone(&reached), Arc::clone(&thawed));
     world.wire.on_call(move |call| {

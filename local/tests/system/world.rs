@@ -21,8 +21,11 @@ use crate::wire::Wire;
 
 /// A password that the rules accept.
 pub const PASSWORD: &str = "a quiet river under seven bridges";
-/// A setting for tests with crowds: a busy machine needs longer timeouts.
-pub const PATIENT: (&str, &str) = ("TEST_PATIENCE", "50");
+/// All systems here wait longer than a function does, so that no test depends on how long a
+/// busy machine takes.
+const PATIENT: (&str, &str) = ("TEST_PATIENCE", "50");
+/// The timeouts of a function, for the tests in which a call is never answered.
+pub const HASTY: (&str, &str) = ("TEST_PATIENCE", "1");
 /// The e-mail address of the first user.
 pub const EMAIL: &str = "alice@example.com";
 
@@ -86,7 +89,8 @@ pub async fn world_over(wire: Wire, variables: &[(&str, &str)]) -> World {
 
 async fn start_system(wire: Wire, variables: &[(&str, &str)], table_endpoint: Option<String>, now: Timestamp) -> World {
     let clock = Arc::new(ManualClock::at(now));
-    let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let variables = [&[PATIENT], variables].concat();
+    let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
     let options = Options {
         template: TEMPLATE.into(),
         data: None,
