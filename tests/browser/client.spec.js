@@ -52,7 +52,11 @@ for (const [storage, transport] of Object.entries(STORAGES)) {
         expect(keys([first, ...again])).toHaveLength(1);
         expect(await generation(tab)).toBe(2);
       }
-      await expect.poll(async () => (await held(tab)).access_token === (await held(other)).access_token).toBe(true);
+      await expect(async () => {
+        const [one, two] = await Promise.all([held(tab), held(other)]);
+        expect(one?.access_token).toBeTruthy();
+        expect(two?.access_token).toBe(one.access_token);
+      }).toPass();
       expect((await held(tab)).refresh_token).toBe((await held(other)).refresh_token);
       await refresh(other);
       await refresh(tab);

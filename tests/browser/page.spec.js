@@ -123,7 +123,7 @@ for (const [locale, moment] of [
       await expect(story(page)).toHaveText('Generation 2 replaced generation 1, which is now spent.');
       await expect(picture(page)).toHaveAccessibleName(/generations 1 to 2\. Generation 2 is valid\.$/);
       await expect(requests(page, 'auth/refresh')).toHaveText(
-        /POST auth\/refresh200\d+ msgeneration 1 → 2 · key \w{4}$/,
+        /POST auth\/refresh200[\d.,]+ msgeneration 1 → 2 · key \w{4}$/,
       );
     });
 
@@ -142,8 +142,8 @@ for (const [locale, moment] of [
         /1 answer was lost, and the retry with the same key got generation 2 again/,
       );
       await expect(requests(page, 'auth/refresh')).toHaveText([
-        /lost\d+ msgeneration 1 → 2/,
-        /200\d+ msgeneration 1 → 2 · key \w{4} again/,
+        /lost[\d.,]+ msgeneration 1 → 2/,
+        /200[\d.,]+ msgeneration 1 → 2 · key \w{4} again/,
       ]);
       await tryOut(page, 'refresh'); // still signed in
     });
@@ -192,7 +192,7 @@ for (const [locale, moment] of [
     test('an access token that has expired is refused, and the next call refreshes first', async ({ page, local }) => {
       await page.clock.install();
       await enter(page, local.url);
-      expect(await tryOut(page, 'expire')).toMatch(/^The server’s clock is 59 min 3\d s ahead\. /);
+      expect(await tryOut(page, 'expire')).toMatch(/^The server’s clock is 59 min \d{1,2} s ahead\. /);
       await expect(page.locator('#access .countdown span')).toHaveText(/^expires in (30|2\d) s$/);
       await expect(page.locator('#try-expire')).toHaveAttribute('aria-disabled', 'true');
       await pass(page, local, 31);
@@ -214,9 +214,11 @@ test('two tabs in which a user presses at the same time', async ({ page, context
   for (let generation = 1; generation < 6; generation += 1) {
     await Promise.all([page, second].map((tab) => tab.locator('#try-refresh').dispatchEvent('click')));
     for (const tab of [page, second]) await expect(card(tab, 'refresh')).not.toHaveClass(/busy/);
-    const names = await Promise.all([page, second].map((tab) => picture(tab).getAttribute('aria-label')));
-    expect(names[0]).toMatch(/is valid\.$/);
-    await expect(picture(second)).toHaveAccessibleName(names[0]);
+    await expect(async () => {
+      const [one, two] = await Promise.all([page, second].map((tab) => picture(tab).getAttribute('aria-label')));
+      expect(one).toMatch(/is valid\.$/);
+      expect(two).toBe(one);
+    }).toPass();
   }
 });
 
@@ -506,9 +508,10 @@ test.describe('mail', () => {
     expect((await send('POST', '/api/v1/auth/register', { email: other, password })).status).toBe(201);
     expect((await send('POST', '/api/v1/auth/password/forgot', { email: other })).status).toBe(202);
     const linksTo = async (address) => (await mails(local, address)).map(linkIn).filter(Boolean);
-    const [[verify], [change], [reset, ...rest]] = await Promise.all([email, moved, other].map(linksTo));
-    const links = [verify, change, reset, ...rest];
+    const [[verify], [change], ofOther] = await Promise.all([email, moved, other].map(linksTo));
+    const links = [verify, change, ...ofOther];
     expect(links).toHaveLength(4);
+    const [reset] = ofOther.filter((link) => link.includes('view=reset'));
 
     const sent = [];
     const scanner = await browser.newContext();
@@ -588,6 +591,7 @@ for (const [colorScheme, widths] of [
       test.use({ colorScheme, viewport: { width, height: 900 } });
 
       test('axe finds nothing, the layout does not shift, and nothing overflows', async ({ page, context, local }) => {
+        test.slow(); // it checks every state of the page
         await context.addInitScript(() => {
           window.shifts = [];
           new PerformanceObserver((list) => {

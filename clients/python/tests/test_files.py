@@ -240,6 +240,7 @@ def test_a_shorter_record_in_place_leaves_nothing_of_the_longer_one(
 def test_a_reader_never_sees_a_half_written_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = FileStorage(tmp_path / "session.json")
     refuse_to_replace(monkeypatch, errno.EBUSY)
+    monkeypatch.setattr("freshkey._storage._PAUSES", (0.001,) * 1000)  # no other file is written all the time
     records = [{"one": character * length} for character, length in (("a", 9000), ("b", 20_000), ("c", 5))]
     with storage.lock():
         storage.save(records[0])

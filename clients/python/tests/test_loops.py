@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support import PASSWORD, Proxy, a_user, alter, generation, held
+import support
+from support import PASSWORD, REFRESH, Proxy, a_user, alter, generation, held
 
 from freshkey import AsyncAuthClient, FileStorage, MemoryStorage
 
@@ -59,7 +60,7 @@ def test_a_refresh_that_another_loop_began_is_not_waited_for(proxy: Proxy) -> No
         await client.login(a_user(proxy.url), PASSWORD)
         proxy.next("hold")
         tasks = [asyncio.create_task(client.refresh_access_token()) for _ in range(2)]
-        await asyncio.sleep(0)
+        await asyncio.to_thread(support.until, lambda: proxy.requests(REFRESH))
         assert not any(task.done() for task in tasks)
 
     asyncio.run(cut_off())

@@ -1,13 +1,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 
 import { ApiClient, TokenManager } from '../src/index.js';
-import { REFRESH, claims, generation, signedUp, startWorld, until, type World } from './world.js';
+import { REFRESH, claims, expire, generation, signedUp, startWorld, until, type World } from './world.js';
 
 const ME = 'GET /api/v1/users/me';
 let world: World;
 
 beforeAll(async () => {
-  world = await startWorld({ JWT_ACCESS_TOKEN_EXPIRE_MINUTES: '0.05' });
+  world = await startWorld();
 });
 beforeEach(() => {
   world.proxy.requests.length = 0;
@@ -20,11 +20,19 @@ async function client() {
   return { ...user, api: new ApiClient(world.url, user.tokens) };
 }
 
+/** Lets the access token expire, for the server and for the client. */
+async function expired(tokens: TokenManager): Promise<void> {
+  const headers = { 'content-type': 'application/json' };
+  const body = JSON.stringify({ advance_seconds: 3600 });
+  await fetch(`${world.url}/.local/clock`, { method: 'POST', headers, body });
+  await expire(tokens);
+}
+
 describe('with headerRefresh', () => {
   test('20 parallel calls over an expiry succeed with one rotation, without the endpoint', async () => {
     const { tokens, api, told } = await client();
     const { access_token } = tokens.getTokens()!;
-    await until(() => tokens.isTokenExpired());
+    await expired(tokens);
     await Promise.all(Array.from({ length: 20 }, () => api.me()));
     expect(generation(tokens)).toBe(2);
     expect(told).toEqual(['tokens', 'tokens']);
@@ -36,7 +44,7 @@ describe('with headerRefresh', () => {
   test('the session survives many expiries, with lost requests and answers', async () => {
     const { tokens, api } = await client();
     for (let rotation = 2; rotation < 5; rotation++) {
-      await until(() => tokens.isTokenExpired());
+      await expired(tokens);
       world.proxy.next('dropAnswer', 'dropRequest');
       const users = await Promise.all(Array.from({ length: 5 }, () => api.me()));
       expect(users).toHaveLength(5);
@@ -49,7 +57,7 @@ describe('with headerRefresh', () => {
     const { tokens } = await client();
     const held = tokens.getTokens();
     expect(await tokens.refreshTokens()).toEqual(held);
-    await until(() => tokens.isTokenExpired());
+    await expired(tokens);
     await tokens.refreshTokens();
     expect(generation(tokens)).toBe(2);
     expect(world.count(REFRESH)).toBe(0);
@@ -60,7 +68,7 @@ describe('with headerRefresh', () => {
     const other = new TokenManager(world.url);
     await other.setTokens(tokens.getTokens()!);
     await other.logout();
-    await until(() => tokens.isTokenExpired());
+    await expired(tokens);
     const answers = await Promise.all(Array.from({ length: 20 }, () => api.fetch('/api/v1/users/me')));
     expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([401]));
     expect(told).toEqual(['tokens', 'session_ended']);
@@ -69,7 +77,7 @@ describe('with headerRefresh', () => {
 
   test('a call that was overtaken by another one adopts no older tokens', async () => {
     const { tokens, api } = await client();
-    await until(() => tokens.isTokenExpired());
+    await expired(tokens);
     const { refresh_token } = tokens.getTokens()!;
     const other = new TokenManager(world.url);
     world.proxy.next('hold');
@@ -86,7 +94,7 @@ describe('with headerRefresh', () => {
 
   test('each try of a call sends the tokens that are held by then', async () => {
     const { tokens, api } = await client();
-    await until(() => tokens.isTokenExpired());
+    await expired(tokens);
     world.proxy.next('unavailable');
     const again = api.me();
     await until(() => world.proxy.requests.some(({ status }) => status === 503));

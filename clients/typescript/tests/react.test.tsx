@@ -2,7 +2,7 @@
 //
 // The provider and the hook, in a page on another origin, against the real system behind a proxy that records requests.
 
-import { act, cleanup, render, screen, waitFor } from '@testing-library/react';
+import { act, cleanup, configure, render, screen, waitFor } from '@testing-library/react';
 import { StrictMode, type ReactNode } from 'react';
 import { hydrateRoot } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
@@ -16,6 +16,7 @@ const ME = 'GET /api/v1/users/me';
 
 let world: World;
 const complaints = vi.spyOn(console, 'error');
+configure({ asyncUtilTimeout: 20_000 });
 
 beforeAll(async () => {
   world = await startWorld({ ALLOWED_ORIGINS: location.origin });
