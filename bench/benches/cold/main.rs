@@ -104,7 +104,8 @@ async fn main() {
         check(&tls, &aws, subject).await;
     }
     if arguments.check {
-        return;
+        let names: Vec<_> = subjects.iter().map(|subject| subject.name).collect();
+        return println!("The answers of {} are right.", names.join(", "));
     }
 
     let share = Share::new();
